@@ -1,0 +1,118 @@
+# Every task of the project; `make help` lists them. Each one makes the environment it needs, so
+# that a fresh clone with python3, a C++17 compiler and a package index is enough for all of them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SECONDEXPANSION:
+
+PYTHON ?= python3
+ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Directories count as well, so that a removed file rebuilds the package.
+SOURCES := CMakeLists.txt pyproject.toml $(wildcard cmake/*) \
+    $(shell find csrc python -not -name '*.pyc' -not -name __pycache__)
+CSRC := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
+
+.PHONY: help
+help:  ## List the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo '  Options are handed on with ARGS, for example: make test ARGS="-k rows -x"'
+
+# Environments. A stamp in the environment stands for each thing installed into it.
+# pip builds in the environment itself rather than in a fresh one of its own: only then do paths
+# stay the same from one build to the next and only what changed is compiled again.
+
+define BUILD_REQUIREMENTS
+import tomllib
+with open("pyproject.toml", "rb") as file:
+    print(*tomllib.load(file)["build-system"]["requires"], sep="\n")
+endef
+export BUILD_REQUIREMENTS
+
+.venv/build-requirements .venv-sanitize/build-requirements: pyproject.toml
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -c "$$BUILD_REQUIREMENTS" > $@.txt
+	$(@D)/bin/python -m pip install --quiet -r $@.txt cmake ninja
+	touch $@
+
+.venv-sanitize/package: BUILD_SETTINGS := \
+    --config-settings=build-dir=build/sanitize \
+    --config-settings=cmake.build-type=RelWithDebInfo \
+    --config-settings=cmake.define.INFALL_SANITIZE=ON \
+    --config-settings=install.strip=false
+
+.venv/package .venv-sanitize/package: $$(@D)/build-requirements $(SOURCES)
+	@echo "building infall into $(@D)"
+	$(@D)/bin/python -m pip install --quiet --no-build-isolation $(BUILD_SETTINGS) .
+	touch $@
+
+.venv/cli .venv/test .venv/lint .venv-sanitize/test: $$(@D)/package
+	$(@D)/bin/python -m pip install --quiet 'infall[$(@F)]'
+	touch $@
+
+# The peer of the benchmarks is large and not there for every machine: they run without it too.
+.venv/torch: | .venv/build-requirements
+	if .venv/bin/python -m pip install --quiet torch==2.13.0; then touch $@; \
+	else echo 'torch==2.13.0 could not be installed: its columns are left out'; fi
+
+.PHONY: run
+run: .venv/cli  ## Run the main experiment: width 2^25, depth 8, handwritten digits
+	.venv/bin/infall run $(ARGS)
+
+.PHONY: test
+test: .venv/test  ## Run all tests (GPU tests where there is a GPU)
+	.venv/bin/python -m pytest $(ARGS)
+
+# Python's own allocator would hide overruns of small objects. The preloaded libraries are those
+# that must be there before the interpreter: the sanitizer, and the C++ runtime it intercepts.
+# An abort makes pytest say in which test it happened; its capture must leave the report alone.
+.PHONY: sanitize
+sanitize: export CXX := $(CXX)
+sanitize: .venv-sanitize/test  ## Run the tests of the compiled part under AddressSanitizer and UBSan
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
+	UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1 \
+	PYTHONMALLOC=malloc \
+	.venv-sanitize/bin/python -m pytest --capture=sys -m 'sanitize and not slow' $(ARGS)
+
+.PHONY: lint lint-python lint-types lint-csrc
+lint: lint-python lint-types lint-csrc  ## Check style, types, the stub of the compiled part and formatting
+lint-python: .venv/lint
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+lint-types: .venv/lint
+	.venv/bin/mypy
+	MYPYPATH=python .venv/bin/stubtest --mypy-config-file pyproject.toml infall._core
+lint-csrc: .venv/lint
+	.venv/bin/clang-format --dry-run -Werror $(CSRC)
+
+.PHONY: format
+format: .venv/lint  ## Format Python and C++ and apply the safe fixes
+	.venv/bin/ruff check --fix-only
+	.venv/bin/ruff format
+	.venv/bin/clang-format -i $(CSRC)
+
+.PHONY: bench
+bench: .venv/cli .venv/torch  ## Measure against peers; writes bench/results
+	.venv/bin/python bench/run.py $(ARGS)
+
+# A machine with a GPU often has no package index: both CUDA tasks take what $(PYTHON) has.
+CUDA_SETTINGS := --no-build-isolation --no-deps --no-index \
+    --config-settings=build-dir=build/cuda \
+    --config-settings=cmake.define.INFALL_CUDA=ON
+
+.PHONY: test-gpu
+test-gpu:  ## Build with CUDA and run the GPU tests, with the packages PYTHON has; no index needed
+	$(PYTHON) -m pip install --quiet $(CUDA_SETTINGS) --upgrade --target build/cuda-site .
+	PYTHONPATH=build/cuda-site INFALL_REQUIRE_GPU=1 $(PYTHON) -m pytest -m gpu $(ARGS)
+
+.PHONY: cuda
+cuda: .venv/build-requirements  ## Compile with CUDA without running it: needs nvcc, no GPU
+	.venv/bin/python -m pip wheel --quiet $(CUDA_SETTINGS) --wheel-dir build/cuda-wheel .
+
+.PHONY: clean
+clean:  ## Remove environments, builds and caches
+	rm -rf .venv .venv-sanitize build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,396 @@
+"""Measure cases side by side: every case in a fresh process, the cases of one problem in turn.
+
+The parent starts one process for each case of a problem and then asks them, one after the other
+and round after round, for a single run; a processor whose speed drifts slows all of them alike.
+Run as a script this file is such a process: it reads requests and writes answers as JSON lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+# Runs shorter than this are repeated inside one measurement, so that the clock's grain is small.
+SHORTEST_MEASUREMENT = 0.02
+# The threads of a BLAS spin for some milliseconds after their last job before they sleep.
+POOL_SLEEP = 0.05
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way of solving a problem.
+
+    ``function`` of the stem's module is called with ``arguments``; it makes the inputs and returns
+    the function to time. ``small`` replaces some arguments for the warm-up. ``work`` is what one
+    run gets done, in the problem's unit.
+    """
+
+    name: str
+    library: str  # "infall" for the engine, else the peer's
+    function: str
+    arguments: Mapping[str, Any]
+    threads: int = 1
+    library_threads: int = 1  # of BLAS, OpenMP and torch; more only where they do the threading
+    work: float | None = None
+    small: Mapping[str, Any] = field(default_factory=dict)
+    rounds: int | None = None  # fewer than the problem's, for a case that takes long
+
+    @property
+    def role(self) -> str:
+        return "engine" if self.library == "infall" else "peer"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Cases that compute the same thing.
+
+    The first engine case with as many threads as a case is what that case is compared with.
+    """
+
+    name: str
+    title: str
+    unit: str
+    cases: Sequence[Case]
+    rounds: int = 5
+    # No round starts that would end later than this, save the first.
+    seconds: float = 50.0
+
+
+class Worker:
+    """The process of one case, as the parent sees it."""
+
+    def __init__(self, stem: str, case: Case) -> None:
+        pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        settings = dict.fromkeys(pools, str(case.library_threads))
+        # As fast on an idle machine, and many times faster where another process wants a core.
+        settings["OMP_WAIT_POLICY"] = "passive"
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **settings},
+            text=True,
+        )
+        self.case = case
+        self.failure: str | None = None
+        self.seconds: list[float] = []
+        self.cpu_seconds: list[float] = []
+        self.send({"stem": stem, **asdict(case)})
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # receive() then finds the process gone
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+
+    def receive(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            self.failure = f"failed: the process ended with status {self.process.wait()}"
+            return {}
+        answer: dict[str, Any] = json.loads(line)
+        self.failure = answer.get("failure")
+        return answer
+
+    def wants_round(self, index: int) -> bool:
+        rounds = self.case.rounds
+        return self.failure is None and (rounds is None or index < rounds)
+
+    def run(self) -> None:
+        self.send({"run": True})
+        answer = self.receive()
+        if self.failure is None:
+            self.seconds.append(answer["seconds"])
+            self.cpu_seconds.append(answer["cpu_seconds"])
+
+    def result(self) -> dict[str, Any]:
+        peak = None
+        if self.failure is None:
+            self.send({"run": False})
+            peak = self.receive().get("peak_mebibytes")
+        measured = self.failure is None and self.seconds
+        best = min(self.seconds) if measured else None
+        work = self.case.work
+        return {
+            "name": self.case.name,
+            "role": self.case.role,
+            "library": self.case.library,
+            "threads": self.case.threads,
+            "arguments": dict(self.case.arguments),
+            "status": self.failure or "ok",
+            "seconds": self.seconds if measured else [],
+            "seconds_min": best,
+            "seconds_median": statistics.median(self.seconds) if measured else None,
+            "cpu_seconds_min": min(self.cpu_seconds) if measured else None,
+            "rate": work / best if work is not None and best is not None else None,
+            "peak_mebibytes": peak,
+        }
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextlib.contextmanager
+def started(stem: str, cases: Sequence[Case]) -> Iterator[list[Worker]]:
+    """Start a process for every case; all are ready, or known to have failed, on entry."""
+    workers: list[Worker] = []
+    try:
+        # One at a time: start-up is not measured, but many at once would fill a small memory.
+        for case in cases:
+            workers.append(Worker(stem, case))
+            workers[-1].receive()
+        yield workers
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+def measure(stem: str, problem: Problem) -> dict[str, Any]:
+    """Run all cases of a problem in turn, round by round, and return their results."""
+    with started(stem, problem.cases) as workers:
+        deadline = time.monotonic() + problem.seconds
+        for index in range(problem.rounds):
+            active = [worker for worker in workers if worker.wants_round(index)]
+            expected = sum(worker.seconds[-1] for worker in active if worker.seconds)
+            if index > 0 and time.monotonic() + expected > deadline:
+                break
+            for worker in active:
+                time.sleep(POOL_SLEEP)
+                worker.run()
+        results = [worker.result() for worker in workers]
+    for result in results:
+        result["ratio"] = ratio_to_engine(result, results)
+    return {
+        "name": problem.name,
+        "title": problem.title,
+        "unit": problem.unit,
+        "cases": results,
+    }
+
+
+def ratio_to_engine(result: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Any:
+    """Seconds of a result over those of the first engine case with as many threads."""
+    for engine in results:
+        if engine["role"] == "engine" and engine["threads"] == result["threads"]:
+            if result["seconds_min"] is None or engine["seconds_min"] is None:
+                return None
+            return result["seconds_min"] / engine["seconds_min"]
+    return None
+
+
+def run_stem(
+    stem: str, *, quick: bool, threads: int, only: str | None = None, report: Any = None
+) -> list[dict[str, Any]]:
+    """Measure the problems of one stem whose name contains ``only``."""
+    problems = importlib.import_module(stem).problems(quick=quick, threads=threads)
+    results = []
+    for problem in problems:
+        if only is None or only in problem.name:
+            begin = time.monotonic()
+            results.append(measure(stem, problem))
+            if report is not None:
+                report(f"{stem}: {problem.name}, {time.monotonic() - begin:.1f} s")
+    return results
+
+
+# What the figures were measured on.
+
+
+def machine() -> dict[str, Any]:
+    """Processor, instruction sets and versions of everything that is compared."""
+    model, flags = platform.processor(), list[str]()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                model = value.strip()
+            elif key.strip() in ("flags", "Features"):
+                flags = value.split()
+    vector = ("sse4", "avx", "fma", "bmi", "popcnt", "asimd", "sve", "neon")
+    return {
+        "processor": model,
+        "architecture": platform.machine(),
+        "isa_flags": sorted(flag for flag in flags if flag.startswith(vector)),
+        "cores": usable_cores(),
+        "system": platform.system(),
+        "versions": {"python": platform.python_version(), **library_versions()},
+        "engine": engine_build(),
+    }
+
+
+def usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def library_versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
+    for name in ("numpy", "torch", "infall"):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return versions
+
+
+def engine_build() -> dict[str, Any] | None:
+    """The level the engine runs at, and how it was compiled where it says so."""
+    try:
+        core = importlib.import_module("infall._core")
+    except ImportError:
+        return None
+    build = {"isa": core.isa(), "available_isas": list(core.available_isas())}
+    for name in ("compiler", "compiler_flags"):
+        if hasattr(core, name):
+            value = getattr(core, name)
+            build[name] = value() if callable(value) else value
+    return build
+
+
+# The table.
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """One table for each problem, below what they were measured on."""
+    about = results["machine"]
+    engine = about["engine"] or {}
+    versions = [
+        f"{name} {version or 'not installed'}" for name, version in about["versions"].items()
+    ]
+    lines = [
+        f"{about['processor']}, {about['cores']} cores, {about['architecture']}"
+        + (
+            f", engine at {engine['isa']} by {engine.get('compiler', 'unknown compiler')}"
+            if engine
+            else ""
+        ),
+        "",
+        ", ".join(versions),
+    ]
+    for stem, problems in results["stems"].items():
+        lines += ["", f"## {stem}"]
+        for problem in problems:
+            lines += ["", f"### {problem['name']}: {problem['title']}", ""]
+            header = ["case", "who", "threads", "seconds (min)", problem["unit"]]
+            lines.append(table_row([*header, "time / engine's", "peak MiB"]))
+            lines.append(table_row(["---", "---", *["---:"] * 5]))
+            lines += [table_row(case_cells(case)) for case in problem["cases"]]
+    return "\n".join(lines) + "\n"
+
+
+def table_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def case_cells(case: Mapping[str, Any]) -> list[str]:
+    begin = [case["name"], case["role"], str(case["threads"])]
+    if case["status"] != "ok":
+        return [*begin, case["status"].replace("|", "\\|"), "", "", ""]
+    peak = case["peak_mebibytes"]
+    return [
+        *begin,
+        three_digits(case["seconds_min"]),
+        three_digits(case["rate"]),
+        three_digits(case["ratio"]),
+        "" if peak is None else f"{peak:.1f}",
+    ]
+
+
+def three_digits(value: float | None) -> str:
+    if value is None:
+        return ""
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}" if value >= 1e-4 or value == 0 else f"{value:.2e}"
+
+
+# The process of one case.
+
+
+def serve() -> None:
+    """Answer the requests of a :class:`Worker` until its pipe closes."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever a library prints must not end up between the answers
+
+    def answer(**values: Any) -> None:
+        print(json.dumps(values), file=answers, flush=True)
+
+    case = json.loads(sys.stdin.readline())
+    try:
+        stem = importlib.import_module(case["stem"])
+        prepare = getattr(stem, case["function"])
+        # A tiny run first: the code is paged in and the pools have their threads, so that
+        # neither counts as memory of the run.
+        prepare(**{**case["arguments"], **case["small"]})()
+        run = prepare(**case["arguments"])
+        baseline = settled_resident_mebibytes()
+        answer()
+        number = 1
+        for line in sys.stdin:
+            if not json.loads(line)["run"]:
+                answer(peak_mebibytes=max(0.0, peak_resident_mebibytes() - baseline))
+                continue
+            seconds, cpu_seconds = timed(run, number)
+            if number * seconds < SHORTEST_MEASUREMENT:
+                number = math.ceil(SHORTEST_MEASUREMENT / seconds)
+                seconds, cpu_seconds = timed(run, number)
+            answer(seconds=seconds, cpu_seconds=cpu_seconds)
+    except Exception as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == case["library"]
+        summary = " ".join(f"{type(error).__name__}: {error}".split())
+        answer(failure="not installed" if missing else f"failed: {summary}")
+
+
+def timed(run: Any, number: int) -> tuple[float, float]:
+    """Mean seconds and processor seconds of ``number`` runs in a row."""
+    cpu_begin, begin = time.process_time(), time.perf_counter()
+    for _ in range(number):
+        run()
+    seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
+    return seconds / number, cpu_seconds / number
+
+
+def settled_resident_mebibytes() -> float:
+    """Resident memory of interpreter, imports and inputs; the peak starts again from here."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc keeps what the warm-up freed
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+        return status_mebibytes("VmRSS")
+    return peak_resident_mebibytes()
+
+
+def peak_resident_mebibytes() -> float:
+    with contextlib.suppress(OSError):
+        return status_mebibytes("VmHWM")
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def status_mebibytes(key: str) -> float:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"/proc/self/status has no {key}")
+
+
+if __name__ == "__main__":
+    serve()

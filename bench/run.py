@@ -1,0 +1,77 @@
+"""Measure the engine beside its peers: ``python bench/run.py --help``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import harness
+
+STEMS = ("rows",)
+RESULTS = Path(__file__).parent / "results"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure the engine beside its peers.")
+    parser.add_argument("stems", nargs="*", metavar="STEM", help=f"of {', '.join(STEMS)}; all")
+    parser.add_argument("--quick", action="store_true", help="small sizes, within half a minute")
+    parser.add_argument("--only", metavar="NAME", help="problems whose name contains NAME")
+    parser.add_argument(
+        "--threads", type=int, default=harness.usable_cores(), help="threads of the parallel cases"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all measurements")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="the tables")
+    options = parser.parse_args()
+    for stem in options.stems:
+        if stem not in STEMS:
+            parser.error(f"no stem {stem!r}: expected one of {', '.join(STEMS)}")
+    if options.threads < 1:
+        parser.error(f"--threads {options.threads}: expected at least 1")
+
+    results = {
+        "machine": harness.machine(),
+        "quick": options.quick,
+        "stems": {
+            stem: harness.run_stem(
+                stem,
+                quick=options.quick,
+                threads=options.threads,
+                only=options.only,
+                report=lambda line: print(line, file=sys.stderr, flush=True),
+            )
+            for stem in options.stems or STEMS
+        },
+    }
+    if not any(results["stems"].values()):
+        parser.error(f"--only {options.only}: no problem has that in its name")
+    table = harness.markdown(results)
+    print(table, end="")
+    # The files of complete runs stand side by side; a part is kept only where one asks for it.
+    complete = options.only is None and set(options.stems or STEMS) == set(STEMS)
+    name = "quick" if options.quick else "full"
+    write(
+        options.json,
+        RESULTS / f"{name}.json" if complete else None,
+        json.dumps(results, indent=1) + "\n",
+    )
+    write(options.markdown, RESULTS / f"{name}.md" if complete else None, table)
+    cases = [
+        case
+        for found in results["stems"].values()
+        for problem in found
+        for case in problem["cases"]
+    ]
+    return int(any(case["status"].startswith("failed") for case in cases))
+
+
+def write(asked: Path | None, default: Path | None, text: str) -> None:
+    path = asked or default
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

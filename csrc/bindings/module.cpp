@@ -1,0 +1,26 @@
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "runtime/isa.h"
+
+namespace py = pybind11;
+
+namespace infall {
+
+void bind_rows(py::module_& module);
+
+}  // namespace infall
+
+PYBIND11_MODULE(_core, module) {
+    module.doc() = "The compiled kernels of infall. Arguments are checked by the Python modules.";
+    infall::current_isa();  // an unusable INFALL_ISA is refused at import
+    module.def("isa", [] { return std::string(infall::current_isa().name); });
+    module.def("set_isa", &infall::set_isa, py::arg("name"));
+    module.def("available_isas", [] {
+        std::vector<std::string> names;
+        for (const infall::Isa& isa : infall::available_isas()) names.emplace_back(isa.name);
+        return names;
+    });
+    module.def("compiler", [] { return std::string(INFALL_COMPILER); });
+    infall::bind_rows(module);
+}

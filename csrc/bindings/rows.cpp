@@ -1,0 +1,191 @@
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <vector>
+
+#include "bindings/watch.h"
+#include "rows/selection.h"
+
+namespace py = pybind11;
+
+namespace infall {
+namespace {
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+
+// (rows int64 (B, found), projections float64 (B, found)); a selection may fall short of num_rows.
+py::list as_arrays(const std::vector<Selection>& selections) {
+    py::list result;
+    for (const Selection& selection : selections) {
+        Array<int64_t> rows(static_cast<py::ssize_t>(selection.size()));
+        Array<double> projections(static_cast<py::ssize_t>(selection.size()));
+        int64_t* row = rows.mutable_data();
+        double* projection = projections.mutable_data();
+        for (const Candidate& c : selection) {
+            *row++ = c.row;
+            *projection++ = c.projection;
+        }
+        result.append(py::make_tuple(rows, projections));
+    }
+    return result;
+}
+
+}  // namespace
+
+void bind_rows(py::module_& module) {
+    module.def(
+        "gaussian_rows",
+        [](const Array<int64_t>& indices, Array<float>& out, uint64_t seed, uint32_t layer,
+           int num_threads, py::object progress) {
+            const GaussianLayer source{seed, layer, out.shape(1)};
+            PythonWatch watch(std::move(progress));
+            float* target = out.mutable_data();
+            const py::gil_scoped_release release;
+            gaussian_rows(source, indices.data(), indices.size(), num_threads, &watch, target);
+        },
+        py::arg("indices").noconvert(), py::arg("out").noconvert(), py::arg("seed"),
+        py::arg("layer"), py::arg("num_threads"), py::arg("progress"));
+
+    module.def(
+        "select_stream",
+        [](const Array<float>& w, int64_t dim, uint64_t seed, uint32_t layer, int64_t first_row,
+           int64_t end_row, int64_t num_rows, bool absolute, float threshold, int num_threads,
+           py::object progress) {
+            PythonWatch watch(std::move(progress));
+            const SelectionTask task{first_row, end_row, num_rows, absolute, num_threads, &watch};
+            std::vector<Selection> found;
+            {
+                const py::gil_scoped_release release;
+                found = select_stream({seed, layer, dim}, task, w.data(), w.shape(0), threshold);
+            }
+            return as_arrays(found);
+        },
+        py::arg("w").noconvert(), py::arg("dim"), py::arg("seed"), py::arg("layer"),
+        py::arg("first_row"), py::arg("end_row"), py::arg("num_rows"), py::arg("absolute"),
+        py::arg("threshold"), py::arg("num_threads"), py::arg("progress"));
+
+    module.def(
+        "select_rotated",
+        [](const Array<double>& factors, uint64_t seed, uint32_t layer, int64_t first_row,
+           int64_t end_row, int64_t num_rows, bool absolute, double threshold, int num_threads,
+           py::object progress) {
+            PythonWatch watch(std::move(progress));
+            const SelectionTask task{first_row, end_row, num_rows, absolute, num_threads, &watch};
+            std::vector<Selection> found;
+            {
+                const py::gil_scoped_release release;
+                found = select_rotated({seed, layer, 0}, task, factors.data(), factors.shape(0),
+                                       factors.shape(1), threshold);
+            }
+            return as_arrays(found);
+        },
+        py::arg("factors").noconvert(), py::arg("seed"), py::arg("layer"), py::arg("first_row"),
+        py::arg("end_row"), py::arg("num_rows"), py::arg("absolute"), py::arg("threshold"),
+        py::arg("num_threads"), py::arg("progress"));
+
+    module.def(
+        "select_matrix",
+        [](const py::array& weights, const py::array& w, int64_t num_rows, bool absolute,
+           int num_threads, py::object progress) -> py::object {
+            const bool is_float64 = weights.dtype().is(py::dtype::of<double>());
+            const py::ssize_t size = is_float64 ? sizeof(double) : sizeof(float);
+            const MatrixRows rows{weights.data(), weights.strides(0) / size,
+                                  weights.strides(1) / size, weights.shape(1)};
+            PythonWatch watch(std::move(progress));
+            const SelectionTask task{0, weights.shape(0), num_rows, absolute, num_threads, &watch};
+            std::vector<Selection> found;
+            try {
+                const py::gil_scoped_release release;
+                found = select_matrix(rows, is_float64, task, w.data(), w.shape(0));
+            } catch (const NonFinite& where) {
+                return py::int_(where.row);  // the caller finds the position and names it
+            }
+            return as_arrays(found);
+        },
+        py::arg("weights").noconvert(), py::arg("w").noconvert(), py::arg("num_rows"),
+        py::arg("absolute"), py::arg("num_threads"), py::arg("progress"));
+
+    module.def(
+        "draw_order_statistics",
+        [](int64_t num_rows, int64_t first_row, int64_t end_row, uint64_t seed, uint32_t layer) {
+            Array<double> exponentials(num_rows);
+            Array<uint8_t> signs(num_rows);
+            Array<int64_t> rows(num_rows);
+            draw_order_statistics({seed, layer, 0}, first_row, end_row, num_rows,
+                                  exponentials.mutable_data(), signs.mutable_data(),
+                                  rows.mutable_data());
+            return py::make_tuple(exponentials, signs, rows);
+        },
+        py::arg("num_rows"), py::arg("first_row"), py::arg("end_row"), py::arg("seed"),
+        py::arg("layer"));
+
+    module.def(
+        "householder",
+        [](const Array<double>& w) {
+            const py::ssize_t batch = w.shape(0), dim = w.shape(1), span = std::min(batch, dim);
+            Array<double> v({span, dim}), scale(span), factors({span, batch});
+            householder(w.data(), batch, dim, v.mutable_data(), scale.mutable_data(),
+                        factors.mutable_data());
+            return py::make_tuple(v, scale, factors);
+        },
+        py::arg("w").noconvert());
+
+    module.def(
+        "deciding_entries",
+        [](const Array<int64_t>& rows, int64_t span, uint64_t seed, uint32_t layer) {
+            Array<double> out(
+                {static_cast<py::ssize_t>(rows.size()), static_cast<py::ssize_t>(span)});
+            deciding_entries({seed, layer, 0}, rows.data(), rows.size(), span, out.mutable_data());
+            return out;
+        },
+        py::arg("rows").noconvert(), py::arg("span"), py::arg("seed"), py::arg("layer"));
+
+    module.def(
+        "rotate_rows",
+        [](Array<float>& z, const Array<double>& deciding, const Array<double>& v,
+           const Array<double>& scale, int num_threads, py::object progress) {
+            PythonWatch watch(std::move(progress));
+            float* rows = z.mutable_data();
+            const py::gil_scoped_release release;
+            rotate_rows(rows, z.shape(0), z.shape(1), deciding.data(), v.data(), scale.data(),
+                        v.shape(0), num_threads, &watch);
+        },
+        py::arg("z").noconvert(), py::arg("deciding").noconvert(), py::arg("v").noconvert(),
+        py::arg("scale").noconvert(), py::arg("num_threads"), py::arg("progress"));
+
+    module.def(
+        "hyperplane_codes",
+        [](const Array<float>& x, int64_t dim, int64_t num_bits, uint64_t seed, uint32_t layer,
+           int num_threads, py::object progress) {
+            Array<uint8_t> out({x.shape(0), static_cast<py::ssize_t>((num_bits + 7) / 8)});
+            PythonWatch watch(std::move(progress));
+            uint8_t* codes = out.mutable_data();
+            {
+                const py::gil_scoped_release release;
+                hyperplane_codes({seed, layer, dim}, x.data(), x.shape(0), num_bits, num_threads,
+                                 &watch, codes);
+            }
+            return out;
+        },
+        py::arg("x").noconvert(), py::arg("dim"), py::arg("num_bits"), py::arg("seed"),
+        py::arg("layer"), py::arg("num_threads"), py::arg("progress"));
+
+    module.def(
+        "hamming_distances",
+        [](const Array<uint8_t>& a, const Array<uint8_t>& b, int num_threads, py::object progress) {
+            Array<int32_t> out({a.shape(0), b.shape(0)});
+            PythonWatch watch(std::move(progress));
+            int32_t* distances = out.mutable_data();
+            {
+                const py::gil_scoped_release release;
+                hamming_distances(a.data(), a.shape(0), b.data(), b.shape(0), a.shape(1),
+                                  num_threads, &watch, distances);
+            }
+            return out;
+        },
+        py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("num_threads"),
+        py::arg("progress"));
+}
+
+}  // namespace infall

@@ -1,0 +1,97 @@
+// The scalar lane of random/normal.h: float and uint32_t on the host and on the device.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "runtime/host_device.h"
+
+namespace infall {
+
+// a b + c, rounded once.
+INFALL_HD double fused(double a, double b, double c) {
+#if defined(__CUDA_ARCH__)
+    return __fma_rn(a, b, c);
+#else
+    return std::fma(a, b, c);
+#endif
+}
+
+INFALL_HD float fused(float a, float b, float c) {
+#if defined(__CUDA_ARCH__)
+    return __fmaf_rn(a, b, c);
+#elif defined(__FMA__) || !defined(__x86_64__)
+    return __builtin_fmaf(a, b, c);
+#else
+    // Without the instruction: the product is exact in binary64; the sum is rounded to odd there
+    // (Boldo and Melquiond 2008), after which rounding to binary32 gives the fused result.
+    const double product = static_cast<double>(a) * static_cast<double>(b);
+    const double addend = static_cast<double>(c);
+    double sum = product + addend;
+    const double back = sum - product;
+    const double error = (product - (sum - back)) + (addend - back);
+    uint64_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    if (error != 0.0 && (bits & 1u) == 0) {
+        bits += ((error > 0.0) == (sum > 0.0)) ? 1u : ~uint64_t{0};
+        memcpy(&sum, &bits, sizeof sum);
+    }
+    return static_cast<float>(sum);
+#endif
+}
+
+// a b - c and c - a b, rounded once.
+INFALL_HD float fused_minus(float a, float b, float c) { return fused(a, b, -c); }
+INFALL_HD float minus_fused(float c, float a, float b) { return fused(-a, b, c); }
+
+INFALL_HD double square_root(double x) {
+#if defined(__CUDA_ARCH__)
+    return __dsqrt_rn(x);
+#else
+    return std::sqrt(x);
+#endif
+}
+
+INFALL_HD float square_root(float x) {
+#if defined(__CUDA_ARCH__)
+    return __fsqrt_rn(x);
+#else
+    return std::sqrt(x);
+#endif
+}
+
+INFALL_HD float to_float(uint32_t word) { return static_cast<float>(word); }
+INFALL_HD float to_signed_float(uint32_t word) {
+    return static_cast<float>(static_cast<int32_t>(word));
+}
+INFALL_HD uint32_t shift_left_2(uint32_t word) { return word << 2; }
+
+INFALL_HD uint32_t bits_of(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+INFALL_HD float float_of(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+// x = significand(x) 2^exponent(x), significand in [1, 2), for positive normal x.
+INFALL_HD float exponent(float x) {
+    return static_cast<float>(static_cast<int32_t>(bits_of(x) >> 23) - 127);
+}
+INFALL_HD float significand(float x) { return float_of((bits_of(x) & 0x007FFFFFu) | 0x3F800000u); }
+
+INFALL_HD float flip_sign_by_bit31(float x, uint32_t word) {
+    return float_of(bits_of(x) ^ (word & 0x80000000u));
+}
+INFALL_HD void swap_by_bit30(float& a, float& b, uint32_t word) {
+    const bool swap = (word & 0x40000000u) != 0;
+    const float first = swap ? b : a;
+    b = swap ? a : b;
+    a = first;
+}
+
+}  // namespace infall

@@ -1,0 +1,77 @@
+// The row kernels: one source (kernels.cpp), compiled once per instruction set, reached through a
+// table of function pointers. Every instruction set gives the same bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace infall {
+
+// One layer G* of independent standard normals: a pure function of (seed, layer, row, column).
+struct GaussianLayer {
+    uint64_t seed;
+    uint32_t layer;
+    int64_t dim;  // columns
+};
+
+// Rows of a matrix in memory; strides in elements.
+struct MatrixRows {
+    const void* data;
+    int64_t row_stride, column_stride;
+    int64_t dim;
+};
+
+struct RowKernels {
+    const char* isa;
+    // Row ranges start at a multiple of `lanes` and are `groups * lanes` long.
+    int lanes;
+
+    // out is (count, dim): out[i] = row indices[i] of the layer.
+    void (*gaussian_rows)(const GaussianLayer& layer, const int64_t* indices, int64_t count,
+                          float* out);
+
+    // scores is (batch, groups * lanes): the projections of the rows first_row, ... on each of the
+    // directions w, (batch, padded_dim) with zeros behind dim; every sum runs over the columns in
+    // order, one fused multiply-add each.
+    void (*project_layer)(const GaussianLayer& layer, int64_t first_row, int64_t groups,
+                          const float* w, int64_t batch, float* scores);
+
+    // The same for `count` rows of a matrix in memory. scores is (batch, score_stride).
+    void (*project_float32)(const MatrixRows& rows, int64_t count, const float* w, int64_t batch,
+                            int64_t score_stride, float* scores);
+    void (*project_float64)(const MatrixRows& rows, int64_t count, const double* w, int64_t batch,
+                            int64_t score_stride, double* scores);
+
+    // Positions i < count with scores[i] (or |scores[i]|) >= threshold, ascending; returns how
+    // many.
+    int64_t (*at_least)(const float* scores, int64_t count, float threshold, bool absolute,
+                        int32_t* positions);
+
+    // Row pairs p of the deciding stream, first_pair <= p < first_pair + groups * lanes, whose
+    // radius word (upper half) is at most `bound`: offsets from first_pair, ascending.
+    int64_t (*deciding_candidates)(const GaussianLayer& layer, uint32_t column, int64_t first_pair,
+                                   int64_t groups, uint32_t bound, int32_t* offsets);
+
+    // Rows z of the reflected layer: z (count, dim) float32 in place, its first `reflections`
+    // columns taken from deciding (count, reflections); z <- H_0 H_1 ... z with
+    // H_i = I - scale_i v_i v_i^T, v (reflections, dim). scratch has dim elements.
+    void (*reflect_rows)(float* z, int64_t count, int64_t dim, const double* deciding,
+                         const double* v, const double* scale, int64_t reflections,
+                         double* scratch);
+
+    // out (a_count, b_count): differing bits of the codes a (a_count, bytes), b (b_count, bytes).
+    void (*hamming_distances)(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,
+                              int64_t bytes, int32_t* out);
+};
+
+// Columns padded to whole Philox blocks.
+constexpr int64_t padded_dim(int64_t dim) { return (dim + 3) / 4 * 4; }
+
+// clang-format off
+namespace v4 { extern const RowKernels row_kernels; }
+namespace v3 { extern const RowKernels row_kernels; }
+namespace v2 { extern const RowKernels row_kernels; }
+namespace baseline { extern const RowKernels row_kernels; }
+// clang-format on
+
+}  // namespace infall

@@ -1,0 +1,111 @@
+// Vectors of 8 lanes for x86-64-v3: AVX2 and FMA.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "runtime/host_device.h"
+
+namespace infall {
+namespace INFALL_ISA {
+
+constexpr int lanes = 8;
+
+struct Float {
+    __m256 v;
+    Float() = default;
+    INFALL_HD Float(__m256 x) : v(x) {}
+    INFALL_HD explicit Float(float x) : v(_mm256_set1_ps(x)) {}
+};
+struct Word {
+    __m256i v;
+    Word() = default;
+    INFALL_HD Word(__m256i x) : v(x) {}
+    INFALL_HD explicit Word(uint32_t x) : v(_mm256_set1_epi32(static_cast<int>(x))) {}
+};
+// 32-bit values in the low halves of 64-bit lanes: lanes 0, 2, ... and lanes 1, 3, ...
+struct Wide {
+    __m256i even, odd;
+};
+
+INFALL_HD Float operator*(Float a, Float b) { return _mm256_mul_ps(a.v, b.v); }
+INFALL_HD Float operator-(Float a, Float b) { return _mm256_sub_ps(a.v, b.v); }
+INFALL_HD Float fused(Float a, Float b, Float c) { return _mm256_fmadd_ps(a.v, b.v, c.v); }
+INFALL_HD Float fused_minus(Float a, Float b, Float c) { return _mm256_fmsub_ps(a.v, b.v, c.v); }
+INFALL_HD Float minus_fused(Float c, Float a, Float b) { return _mm256_fnmadd_ps(a.v, b.v, c.v); }
+INFALL_HD Float square_root(Float a) { return _mm256_sqrt_ps(a.v); }
+INFALL_HD Float load(const float* p) { return _mm256_loadu_ps(p); }
+INFALL_HD void store(float* p, Float a) { _mm256_storeu_ps(p, a.v); }
+
+INFALL_HD Float to_float(Word w) {
+    // Both halves convert exactly; the fused sum rounds once, as an unsigned conversion does.
+    const __m256 high = _mm256_cvtepi32_ps(_mm256_srli_epi32(w.v, 16));
+    const __m256 low = _mm256_cvtepi32_ps(_mm256_and_si256(w.v, _mm256_set1_epi32(0xFFFF)));
+    return _mm256_fmadd_ps(high, _mm256_set1_ps(65536.0f), low);
+}
+INFALL_HD Float to_signed_float(Word w) { return _mm256_cvtepi32_ps(w.v); }
+INFALL_HD Word shift_left_2(Word w) { return _mm256_slli_epi32(w.v, 2); }
+INFALL_HD Float exponent(Float x) {
+    const __m256i biased = _mm256_srli_epi32(_mm256_castps_si256(x.v), 23);
+    return _mm256_cvtepi32_ps(_mm256_sub_epi32(biased, _mm256_set1_epi32(127)));
+}
+INFALL_HD Float significand(Float x) {
+    const __m256 mask = _mm256_castsi256_ps(_mm256_set1_epi32(0x007FFFFF));
+    return _mm256_or_ps(_mm256_and_ps(x.v, mask), _mm256_set1_ps(1.0f));
+}
+INFALL_HD Float flip_sign_by_bit31(Float x, Word w) {
+    return _mm256_xor_ps(x.v, _mm256_and_ps(_mm256_castsi256_ps(w.v), _mm256_set1_ps(-0.0f)));
+}
+INFALL_HD void swap_by_bit30(Float& a, Float& b, Word w) {
+    const __m256 swap = _mm256_castsi256_ps(_mm256_slli_epi32(w.v, 1));
+    const __m256 first = _mm256_blendv_ps(a.v, b.v, swap);
+    b.v = _mm256_blendv_ps(b.v, a.v, swap);
+    a.v = first;
+}
+
+// Bit i: lane i of |x| (or of x) is at least the threshold. False for NaN.
+INFALL_HD uint32_t at_least(Float x, Float threshold, bool absolute) {
+    const __m256 value = absolute ? _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x.v) : x.v;
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(value, threshold.v, _CMP_GE_OQ)));
+}
+INFALL_HD uint32_t at_most(Word x, Word bound) {
+    const __m256i least = _mm256_min_epu32(x.v, bound.v);
+    return static_cast<uint32_t>(
+        _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(least, x.v))));
+}
+
+INFALL_HD Word lane_numbers() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
+INFALL_HD Word operator+(Word a, Word b) { return _mm256_add_epi32(a.v, b.v); }
+INFALL_HD Wide widen(Word w) { return {w.v, _mm256_srli_epi64(w.v, 32)}; }
+
+INFALL_HD Wide multiply_wide(Wide a, uint32_t multiplier) {
+    const __m256i m = _mm256_set1_epi64x(multiplier);
+    return {_mm256_mul_epu32(a.even, m), _mm256_mul_epu32(a.odd, m)};
+}
+INFALL_HD Wide high_half(Wide a) {
+    return {_mm256_srli_epi64(a.even, 32), _mm256_srli_epi64(a.odd, 32)};
+}
+INFALL_HD Wide xor2(Wide a, Wide b) {
+    return {_mm256_xor_si256(a.even, b.even), _mm256_xor_si256(a.odd, b.odd)};
+}
+INFALL_HD Wide xor2(Wide a, uint32_t b) {
+    const __m256i word = _mm256_set1_epi32(static_cast<int>(b));
+    return {_mm256_xor_si256(a.even, word), _mm256_xor_si256(a.odd, word)};
+}
+INFALL_HD Wide xor3(Wide a, Wide b, Word c) {
+    return {_mm256_xor_si256(_mm256_xor_si256(a.even, c.v), b.even),
+            _mm256_xor_si256(_mm256_xor_si256(a.odd, c.v), b.odd)};
+}
+INFALL_HD Word pack_high(Wide a) {
+    return _mm256_blend_epi32(_mm256_srli_epi64(a.even, 32), a.odd, 0xAA);
+}
+INFALL_HD Word pack_low(Wide a) {
+    return _mm256_blend_epi32(a.even, _mm256_slli_epi64(a.odd, 32), 0xAA);
+}
+INFALL_HD Word xor3(Word a, Word b, Word c) {
+    return _mm256_xor_si256(_mm256_xor_si256(a.v, b.v), c.v);
+}
+
+}  // namespace INFALL_ISA
+}  // namespace infall

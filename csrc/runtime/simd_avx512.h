@@ -1,0 +1,104 @@
+// Vectors of 16 lanes for x86-64-v4: AVX-512 F, BW, CD, DQ and VL.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "runtime/host_device.h"
+
+namespace infall {
+namespace INFALL_ISA {
+
+constexpr int lanes = 16;
+
+struct Float {
+    __m512 v;
+    Float() = default;
+    INFALL_HD Float(__m512 x) : v(x) {}
+    INFALL_HD explicit Float(float x) : v(_mm512_set1_ps(x)) {}
+};
+struct Word {
+    __m512i v;
+    Word() = default;
+    INFALL_HD Word(__m512i x) : v(x) {}
+    INFALL_HD explicit Word(uint32_t x) : v(_mm512_set1_epi32(static_cast<int>(x))) {}
+};
+// 32-bit values in the low halves of 64-bit lanes: lanes 0, 2, ... and lanes 1, 3, ...
+struct Wide {
+    __m512i even, odd;
+};
+
+INFALL_HD Float operator*(Float a, Float b) { return _mm512_mul_ps(a.v, b.v); }
+INFALL_HD Float operator-(Float a, Float b) { return _mm512_sub_ps(a.v, b.v); }
+INFALL_HD Float fused(Float a, Float b, Float c) { return _mm512_fmadd_ps(a.v, b.v, c.v); }
+INFALL_HD Float fused_minus(Float a, Float b, Float c) { return _mm512_fmsub_ps(a.v, b.v, c.v); }
+INFALL_HD Float minus_fused(Float c, Float a, Float b) { return _mm512_fnmadd_ps(a.v, b.v, c.v); }
+INFALL_HD Float square_root(Float a) { return _mm512_sqrt_ps(a.v); }
+INFALL_HD Float load(const float* p) { return _mm512_loadu_ps(p); }
+INFALL_HD void store(float* p, Float a) { _mm512_storeu_ps(p, a.v); }
+
+INFALL_HD Float to_float(Word w) { return _mm512_cvtepu32_ps(w.v); }
+INFALL_HD Float to_signed_float(Word w) { return _mm512_cvtepi32_ps(w.v); }
+INFALL_HD Word shift_left_2(Word w) { return _mm512_slli_epi32(w.v, 2); }
+INFALL_HD Float exponent(Float x) { return _mm512_getexp_ps(x.v); }
+INFALL_HD Float significand(Float x) {
+    return _mm512_getmant_ps(x.v, _MM_MANT_NORM_1_2, _MM_MANT_SIGN_zero);
+}
+INFALL_HD Float flip_sign_by_bit31(Float x, Word w) {
+    // x ^ (w & 2^31)
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_castps_si512(x.v), w.v,
+                                                         _mm512_set1_epi32(INT32_MIN), 0x78));
+}
+INFALL_HD void swap_by_bit30(Float& a, Float& b, Word w) {
+    const __mmask16 swap = _mm512_test_epi32_mask(w.v, _mm512_set1_epi32(0x40000000));
+    const __m512 first = _mm512_mask_blend_ps(swap, a.v, b.v);
+    b.v = _mm512_mask_blend_ps(swap, b.v, a.v);
+    a.v = first;
+}
+
+// Bit i: lane i of |x| (or of x) is at least the threshold. False for NaN.
+INFALL_HD uint32_t at_least(Float x, Float threshold, bool absolute) {
+    const __m512 value = absolute ? _mm512_abs_ps(x.v) : x.v;
+    return _mm512_cmp_ps_mask(value, threshold.v, _CMP_GE_OQ);
+}
+INFALL_HD uint32_t at_most(Word x, Word bound) { return _mm512_cmple_epu32_mask(x.v, bound.v); }
+
+INFALL_HD Word lane_numbers() {
+    return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+INFALL_HD Word operator+(Word a, Word b) { return _mm512_add_epi32(a.v, b.v); }
+INFALL_HD Wide widen(Word w) { return {w.v, _mm512_srli_epi64(w.v, 32)}; }
+
+INFALL_HD Wide multiply_wide(Wide a, uint32_t multiplier) {
+    const __m512i m = _mm512_set1_epi64(multiplier);
+    return {_mm512_mul_epu32(a.even, m), _mm512_mul_epu32(a.odd, m)};
+}
+INFALL_HD Wide high_half(Wide a) {
+    return {_mm512_srli_epi64(a.even, 32), _mm512_srli_epi64(a.odd, 32)};
+}
+INFALL_HD Wide xor2(Wide a, Wide b) {
+    return {_mm512_xor_si512(a.even, b.even), _mm512_xor_si512(a.odd, b.odd)};
+}
+INFALL_HD Wide xor2(Wide a, uint32_t b) {
+    const __m512i word = _mm512_set1_epi32(static_cast<int>(b));
+    return {_mm512_xor_si512(a.even, word), _mm512_xor_si512(a.odd, word)};
+}
+INFALL_HD Wide xor3(Wide a, Wide b, Word c) {
+    return {_mm512_ternarylogic_epi64(a.even, b.even, c.v, 0x96),
+            _mm512_ternarylogic_epi64(a.odd, b.odd, c.v, 0x96)};
+}
+INFALL_HD Word pack_high(Wide a) {
+    return _mm512_castps_si512(
+        _mm512_mask_movehdup_ps(_mm512_castsi512_ps(a.odd), 0x5555, _mm512_castsi512_ps(a.even)));
+}
+INFALL_HD Word pack_low(Wide a) {
+    return _mm512_castps_si512(
+        _mm512_mask_moveldup_ps(_mm512_castsi512_ps(a.even), 0xAAAA, _mm512_castsi512_ps(a.odd)));
+}
+INFALL_HD Word xor3(Word a, Word b, Word c) {
+    return _mm512_ternarylogic_epi32(a.v, b.v, c.v, 0x96);
+}
+
+}  // namespace INFALL_ISA
+}  // namespace infall

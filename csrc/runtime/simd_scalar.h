@@ -1,0 +1,33 @@
+// One lane, for processors without a vector header of their own and for x86-64-v2, whose lack of
+// fused multiply-add makes vectors pointless.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "random/philox.h"
+#include "random/scalar.h"
+
+namespace infall {
+namespace INFALL_ISA {
+
+constexpr int lanes = 1;
+
+using Float = float;
+using Word = uint32_t;
+using Wide = uint64_t;
+
+INFALL_HD Float load(const float* p) { return *p; }
+INFALL_HD void store(float* p, Float a) { *p = a; }
+INFALL_HD uint32_t at_least(Float x, Float threshold, bool absolute) {
+    return (absolute ? std::fabs(x) : x) >= threshold ? 1u : 0u;
+}
+INFALL_HD uint32_t at_most(Word x, Word bound) { return x <= bound ? 1u : 0u; }
+INFALL_HD Word lane_numbers() { return 0; }
+INFALL_HD Wide widen(Word w) { return w; }
+INFALL_HD Word pack_high(Wide a) { return static_cast<uint32_t>(a >> 32); }
+INFALL_HD Word pack_low(Wide a) { return static_cast<uint32_t>(a); }
+INFALL_HD Word xor3(Word a, Word b, Word c) { return a ^ b ^ c; }
+
+}  // namespace INFALL_ISA
+}  // namespace infall

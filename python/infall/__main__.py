@@ -1,0 +1,5 @@
+"""``python -m infall``: the command line."""
+
+from infall.cli import main
+
+main()

@@ -1,0 +1,195 @@
+"""Arrays of any library in, arrays of the same library out, and the checks all modules share."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAX_ROWS = 2**63
+MAX_SEED = 2**64
+MAX_LAYER = 2**32
+MAX_DIM = 2**32
+
+_DLPACK_CPU = 1
+
+
+def to_numpy(array: Any, name: str) -> NDArray[Any]:
+    """Return a host array without copying where the library allows it.
+
+    NumPy arrays, sequences of numbers, PyTorch CPU tensors and any array that speaks DLPack from
+    host memory are taken.
+
+    Raises
+    ------
+    TypeError
+        For device memory, ragged sequences and dtypes that are not real numbers.
+    """
+    if isinstance(array, np.ndarray):
+        result = array
+    elif hasattr(array, "__dlpack__") and not isinstance(array, np.generic):
+        device, _ = array.__dlpack_device__()
+        if int(device) != _DLPACK_CPU:
+            raise TypeError(
+                f"{name} is a {type(array).__module__}.{type(array).__name__} in device memory, "
+                "but this build of infall has no CUDA kernels; copy it to the host first"
+            )
+        if getattr(array, "requires_grad", False):
+            array = array.detach()
+        result = np.from_dlpack(array)
+    else:
+        try:
+            result = np.asarray(array)
+        except ValueError as error:
+            raise TypeError(f"{name} is not an array: {error}") from None
+    if result.dtype.kind not in "fiub":
+        raise TypeError(
+            f"{name} has dtype {result.dtype}; expected real numbers (floating point or integer)"
+        )
+    return result
+
+
+def like(result: NDArray[Any], original: Any) -> Any:
+    """Return `result` as an array of the library that `original` came from."""
+    if isinstance(original, (np.ndarray, np.generic)) or not hasattr(original, "__dlpack__"):
+        return result
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(original, torch.Tensor):
+        return torch.from_numpy(result)
+    if hasattr(original, "__array_namespace__"):
+        return original.__array_namespace__().from_dlpack(result)
+    return result
+
+
+def vectors(array: Any, name: str, *, dim: int | None = None) -> tuple[NDArray[np.float64], bool]:
+    """Return finite float64 vectors of shape (B, k), and whether there was a batch axis.
+
+    Raises
+    ------
+    TypeError
+        As `to_numpy`.
+    ValueError
+        For another number of axes than 1 or 2, an empty axis, another length than `dim`, and NaN
+        or infinity, with the first position.
+    """
+    found = to_numpy(array, name)
+    if found.ndim not in (1, 2):
+        raise ValueError(f"{name} has {found.ndim} axes; expected shape (k,) or (B, k)")
+    if found.size == 0:
+        raise ValueError(f"{name} is empty: shape {found.shape}")
+    if found.shape[-1] >= MAX_DIM:
+        raise ValueError(f"{name} has {found.shape[-1]} columns; the limit is 2**32 - 1")
+    if dim is not None and found.shape[-1] != dim:
+        raise ValueError(f"{name} has {found.shape[-1]} columns; expected {dim}")
+    values = np.array(np.atleast_2d(found), dtype=np.float64, order="C")
+    check_finite(values.reshape(found.shape), name)
+    return values, found.ndim == 2
+
+
+def check_finite(values: NDArray[Any], name: str) -> None:
+    """Raise ValueError that names the first position of NaN or infinity, if there is one."""
+    finite = np.isfinite(values)
+    if not finite.all():
+        position = tuple(int(i) for i in np.unravel_index(np.argmin(finite), values.shape))
+        where = position[0] if len(position) == 1 else position
+        raise ValueError(f"{name} is not finite: {values[position]} at position {where}")
+
+
+def unit_vectors(
+    values: NDArray[np.float64], name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Split (B, k) vectors into directions (B, k) and norms fraction * 2**exponent, each (B,).
+
+    The sum of squares is rounded once (`math.fsum`), so that the direction does not depend on the
+    machine; scaling by a power of two keeps it exact for the largest and smallest numbers.
+
+    Raises
+    ------
+    ValueError
+        For a zero vector.
+    """
+    exponents = np.frexp(np.abs(values).max(axis=1))[1].astype(np.int64)
+    scaled = np.ldexp(values, -exponents[:, None])
+    norms = np.array([math.sqrt(math.fsum(row * row)) for row in scaled])
+    for i, norm in enumerate(norms):
+        if norm == 0.0:
+            which = name if len(norms) == 1 else f"{name}[{i}]"
+            raise ValueError(f"{which} is zero: it has no direction")
+    return scaled / norms[:, None], norms, exponents
+
+
+def padded_float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Return (B, k) values as float32 with zero columns up to a multiple of four."""
+    batch, dim = values.shape
+    padded = np.zeros((batch, -(-dim // 4) * 4), dtype=np.float32)
+    padded[:, :dim] = values
+    return padded
+
+
+def integer(value: Any, name: str, low: int, high: int, high_text: str | None = None) -> int:
+    """Return `value` as an int in [low, high).
+
+    Raises
+    ------
+    TypeError
+        If it is not an integer (True and False are not, nor is 3.0).
+    ValueError
+        If it lies outside.
+    """
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} is {value!r}; expected an integer")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}; expected an integer") from None
+    if not low <= number < high:
+        top = high_text or str(high)
+        raise ValueError(f"{name} is {number}; expected {low} <= {name} < {top}")
+    return number
+
+
+def row_count(value: Any, name: str) -> int:
+    """Return a number of rows, at least 1.
+
+    Raises
+    ------
+    OverflowError
+        Past 2**63 - 1, where row indices no longer fit.
+    """
+    number = integer(value, name, 1, 2**4096, "2**63")
+    if number >= MAX_ROWS:
+        raise OverflowError(f"{name} is {number}; rows are numbered below 2**63")
+    return number
+
+
+def seed_and_layer(seed: Any, layer: Any) -> tuple[int, int]:
+    """Return the checked seed and layer number."""
+    return (
+        integer(seed, "seed", 0, MAX_SEED, "2**64"),
+        integer(layer, "layer", 0, MAX_LAYER, "2**32"),
+    )
+
+
+def thread_count(value: Any) -> int:
+    """Return the number of threads; None stands for the processors this process may use."""
+    if value is None:
+        return (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
+    return integer(value, "num_threads", 1, 1025)
+
+
+def one_of(value: Any, name: str, choices: tuple[str, ...]) -> str:
+    """Return `value` if it is one of `choices`."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
+    return value

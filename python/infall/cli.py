@@ -1,0 +1,800 @@
+"""The command line: run a MaxLikelihood network and measure its collapse layer by layer."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+
+import infall
+from infall import _core, laws
+from infall.datasets import load_digits, load_images
+from infall.maxlikelihood import MaxLikelihood
+from infall.rows import Sampler
+
+_INSTALL_HINT = "infall: the command line needs {}: pip install infall[cli]"
+try:
+    import typer
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TaskID,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.table import Table
+    from rich.text import Text
+    from typer.core import TyperGroup
+except ModuleNotFoundError as error:
+    # The installed script imports this module before it can call anything in it.
+    raise SystemExit(_INSTALL_HINT.format(error.name)) from None
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Random numbers spent on the predicted angles: half a second.
+_SCORES_OF_ANGLE_CHAIN = 2**23
+# Columns of output into a file or pipe, where there is no terminal to ask for its width.
+_WIDTH_WITHOUT_TERMINAL = 120
+_MEASURED_AT_A_TIME = 2**24
+_FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
+_INTERRUPTED = 130  # the exit code of a shell for a process that Ctrl-C ended
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """Measurements after one layer; layer 0 is the input, before any layer."""
+
+    layer: int
+    score_min: float | None
+    """Smallest selected ``|G* w|``, of the unit input of the layer."""
+    score_max: float | None
+    tail_gain_measured: float | None
+    """``||G w|| / sqrt(k)``, of the unit input of the layer."""
+    tail_gain_predicted: float | None
+    count_near_0: int
+    """Test samples with an angle score below 1/2; `count_near_1` has the rest."""
+    count_near_1: int
+    distance_to_0: float | None
+    """Mean angle score of the samples near 0; None without any."""
+    distance_to_1: float | None
+    nll_measured: float
+    """Mean binary entropy of the angle scores, in bits."""
+    nll_predicted: float
+    layer_component: float | None
+    """Layer component ``l / sqrt(l^2 + ||w_l||^2)`` of the point ``[l; w_l]``."""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Angle scores of a test set after every layer, and what the laws predict."""
+
+    layers: list[LayerReport]
+    """L + 1 reports, from the input to the last layer."""
+    angle_scores: NDArray[np.float64]
+    """(L + 1, N): angle to the fitted output of the same layer, divided by pi."""
+    pole_distances: NDArray[np.float64]
+    """(L + 1, N): distance of the angle score to the nearer of 0 and 1."""
+    predicted_scores: NDArray[np.float64]
+    """(L + 1, S): samples of the exact law, from the input angles of the same test set."""
+
+
+class _OneLineErrors(TyperGroup):
+    """Report an error as one red line on stderr, without usage, box or traceback."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        try:
+            result = super().main(
+                args, prog_name, complete_var, False, windows_expand_args, **extra
+            )
+        except (KeyboardInterrupt, typer.Abort):
+            result = _INTERRUPTED
+        except Exception as error:
+            # Usage errors have a base class, but typer has no public name for it.
+            format_message = getattr(error, "format_message", None)
+            if format_message is None:
+                raise
+            _print_error(f"error: {' '.join(format_message().split())}")
+            result = 2
+        if result == _INTERRUPTED:  # some versions of typer turn an interrupt into this themselves
+            _print_error("interrupted")
+        if not standalone_mode:
+            return result
+        sys.exit(result if isinstance(result, int) else 0)
+
+
+def _print_error(message: str) -> None:
+    Console(stderr=True).print(Text(message, style="red"), soft_wrap=True)
+
+
+def _bad_option(option: str, problem: object) -> typer.BadParameter:
+    return typer.BadParameter(str(problem), param_hint=option)
+
+
+app = typer.Typer(
+    cls=_OneLineErrors,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Very wide Gaussian layers: select their rows, stack them, watch the angles collapse.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def _infall(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(infall.__version__)
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command(
+    help="Fit a MaxLikelihood network to one image and measure how the others collapse.\n\n"
+    "Every layer keeps the k rows, of --width random ones, with the largest projection on the "
+    "output so far, where k is the number of pixels. All images but the fitted one go through the "
+    "kept rows; the table and the figure show their angles to the fitted output, layer by layer, "
+    "next to the law that predicts them.",
+    epilog="""
+[bold]Examples[/bold]
+
+[cyan]infall run[/cyan]  8 layers of 2^25 rows, fitted to a handwritten 0
+
+[cyan]infall run --width 2^40 --sampler order_statistics[/cyan]  any width in seconds
+
+[cyan]infall run --digit 7 --index 3 --depth 20 --save seven.npz[/cyan]
+
+[cyan]infall run --input t10k-images-idx3-ubyte.gz --digit 4 --width 1000000[/cyan]
+
+[cyan]infall run --json --no-figure | jq '.layers[-1].nll_measured'[/cyan]
+""",
+)
+def run(
+    width: Annotated[
+        str,
+        typer.Option(metavar="ROWS", help="Rows of every layer: 33554432, or a power: 2^25."),
+    ] = "2^25",
+    depth: Annotated[int, typer.Option(min=1, metavar="LAYERS", help="Number of layers.")] = 8,
+    sampler: Annotated[
+        Sampler,
+        typer.Option(
+            help="How the selected rows are drawn, all from the same law. stream: every entry of "
+            "the layer, in O(n k). rotated: one column decides, O(n). order_statistics: only the "
+            "selected rows, the same time for any width."
+        ),
+    ] = "stream",
+    seed: Annotated[
+        str, typer.Option(metavar="INTEGER", help="Seed of the layers, 0 to 2^64 - 1.")
+    ] = "0",
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="INTEGER", help="CPU threads.", show_default="all"),
+    ] = None,
+    input_path: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            metavar="FILE",
+            help="Images, one per row: .npy, .npz or IDX (the format of MNIST), plain or .gz.",
+            show_default="8 by 8 handwritten digits",
+        ),
+    ] = None,
+    digit: Annotated[
+        int | None,
+        typer.Option(
+            metavar="LABEL",
+            help="Fit to an image with this label.",
+            show_default="0; any, with --input",
+        ),
+    ] = None,
+    index: Annotated[
+        int,
+        typer.Option(min=0, metavar="INTEGER", help="Which of these images to fit to, from 0."),
+    ] = 0,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="The figure: .png, .pdf or .svg.")
+    ] = Path("infall-run.png"),
+    no_figure: Annotated[bool, typer.Option("--no-figure", help="Draw no figure.")] = False,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep the fitted network in this .npz file."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of the table.")
+    ] = False,
+) -> None:
+    """Fit a MaxLikelihood network to one image and measure how the others collapse."""
+    num_rows = _parse_width(width)
+    seed_number = _parse_seed(seed)
+    source = "digits" if input_path is None else str(input_path)
+    images, labels = _load(input_path)
+    if input_path is None and digit is None:
+        digit = 0
+    row = _choose_image(images, labels, digit, index, source)
+    image, test_images = images[row], np.delete(images, row, axis=0)
+    dim = len(image)
+    if num_rows < dim:
+        raise _bad_option(
+            "--width", f"{num_rows} rows, expected at least the {dim} that a layer keeps"
+        )
+    if not no_figure:
+        importlib.import_module("matplotlib")  # absent, it should fail now and not after the run
+        _check_writable("--out", out, _FIGURE_SUFFIXES)
+    if save is not None:
+        _check_writable("--save", save, (".npz",))
+
+    try:
+        model = MaxLikelihood(
+            num_rows, depth, seed=seed_number, sampler=sampler, num_threads=threads
+        )
+        elapsed = _fit(model, image, normals_per_row=_normals_per_row(sampler, dim))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise typer.BadParameter(str(error)) from error
+    if save is not None:
+        model.save(save)
+    measurement = measure_collapse(model, test_images)
+    if not no_figure:
+        draw_collapse(measurement, title=_title(model, dim)).savefig(out, dpi=160)
+
+    rows_per_second = num_rows * depth / elapsed
+    normals_per_row = _normals_per_row(sampler, dim)
+    normals_per_second = None if normals_per_row is None else rows_per_second * normals_per_row
+    if as_json:
+        report = {
+            "width": num_rows,
+            "depth": depth,
+            "dim": dim,
+            "sampler": sampler,
+            "seed": seed_number,
+            "threads": threads,
+            "isa": _core.isa(),
+            "input": {
+                "source": source,
+                "row": row,
+                "label": None if labels is None else int(labels[row]),
+            },
+            "num_test_samples": len(test_images),
+            "elapsed_seconds": elapsed,
+            "rows_per_second": rows_per_second,
+            "normals_per_second": normals_per_second,
+            "layers": [asdict(layer) for layer in measurement.layers],
+            "figure": None if no_figure else str(out),
+            "model": None if save is None else str(save),
+        }
+        typer.echo(json.dumps(report, indent=2, allow_nan=False))
+        return
+
+    console = _stdout_console()
+    label = "" if labels is None else f", label {labels[row]}"
+    console.print(
+        f"Fitted to row {row} of {source}{label}; measured on the other {len(test_images)} images",
+        highlight=False,
+        markup=False,
+    )
+    console.print(_layer_table(measurement))
+    console.print(
+        f"{depth} layers of {num_rows:,} rows in {elapsed:.3g} s: "
+        + _rates(rows_per_second, normals_per_second),
+        highlight=False,
+    )
+    for name, path in (("figure", None if no_figure else out), ("network", save)):
+        if path is not None:
+            console.print(f"{name}: {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Print the version, the instruction set in use, CPU threads and whether CUDA was built."""
+    facts = {
+        "infall": infall.__version__,
+        "isa": _core.isa(),
+        "available_isas": list(_core.available_isas()),
+        "cpu_threads": _num_cpu_threads(),
+        "cuda": _cuda(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+        "python": platform.python_version(),
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+        return
+    names = {"isa": "ISA", "available_isas": "ISAs available", "cpu_threads": "CPU threads"}
+    names |= {"cuda": "CUDA", "numpy": "NumPy", "scipy": "SciPy", "python": "Python"}
+    table = Table.grid(padding=(0, 2))
+    for key, value in facts.items():
+        shown = ", ".join(value) if isinstance(value, list) else str(value)
+        table.add_row(Text(names.get(key, key), style="bold"), Text(shown))
+    _stdout_console().print(table)
+
+
+def measure_collapse(model: MaxLikelihood, test_images: NDArray[np.float64]) -> Measurement:
+    """Measure a fitted network on a test set, layer by layer, next to the laws.
+
+    Parameters
+    ----------
+    model : MaxLikelihood
+        A fitted network.
+    test_images : ndarray of float64, shape (N, k)
+        The test set, no row zero.
+
+    Returns
+    -------
+    Measurement
+        Deterministic: the predictions draw from a generator with the seed of the network.
+    """
+    depth, dim = model.depth, test_images.shape[1]
+    # In blocks: the outputs of all layers together take (L + 1) times the memory of the images.
+    block = max(1, _MEASURED_AT_A_TIME // ((depth + 1) * dim))
+    blocks = [
+        model.pole_distances(test_images[first : first + block], layer=None)
+        for first in range(0, len(test_images), block)
+    ]
+    scores, complements = (np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True))
+    distances = np.minimum(scores, complements)  # (L + 1, N), without the rounding of 1 - score
+    predicted = _predicted_scores(scores[0], model.width, dim, depth, model.seed)  # (L + 1, S)
+    predicted_gain = float(laws.tail_gain(dim / model.width))
+    components = model.layer_components()  # (L,)
+
+    layers = []
+    for layer in range(depth + 1):
+        near_0 = scores[layer] < 0.5
+        from_layer: dict[str, float | None] = dict.fromkeys(
+            ("score_min", "score_max", "tail_gain_measured", "tail_gain_predicted")
+        )
+        from_layer["layer_component"] = None
+        if layer > 0:
+            selected = np.abs(model.scores_[layer - 1])
+            from_layer = {
+                "score_min": float(selected.min()),
+                "score_max": float(selected.max()),
+                "tail_gain_measured": math.exp(model.log_norms_[layer - 1]) / math.sqrt(dim),
+                "tail_gain_predicted": predicted_gain,
+                "layer_component": float(components[layer - 1]),
+            }
+        layers.append(
+            LayerReport(
+                layer=layer,
+                count_near_0=int(near_0.sum()),
+                count_near_1=int((~near_0).sum()),
+                distance_to_0=_mean(distances[layer][near_0]),
+                distance_to_1=_mean(distances[layer][~near_0]),
+                nll_measured=float(np.mean(laws.binary_entropy(distances[layer]))),
+                nll_predicted=float(np.mean(laws.binary_entropy(predicted[layer]))),
+                **from_layer,
+            )
+        )
+    return Measurement(layers, scores, distances, predicted)
+
+
+def _predicted_scores(
+    input_scores: NDArray[np.float64], width: int, dim: int, depth: int, seed: int
+) -> NDArray[np.float64]:
+    num_samples = max(1024, _SCORES_OF_ANGLE_CHAIN // (dim * depth))
+    # Every input angle about equally often, or evenly spaced ones where they are too many.
+    ranks = np.arange(num_samples) * len(input_scores) // num_samples
+    angles = np.pi * np.sort(input_scores)[ranks]
+    rng = np.random.default_rng(seed)
+    return laws.angle_chain(angles, width, dim, depth, size=num_samples, rng=rng) / np.pi
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    return float(values.mean()) if values.size else None
+
+
+def draw_collapse(measurement: Measurement, *, title: str, max_rows: int = 11) -> Figure:
+    """Draw the angle scores of a test set layer by layer.
+
+    Three panels: the distributions of the angle score on [0, 1]; of its distance to the nearer
+    of 0 and 1, on a logarithmic axis, with the law as an outline; the negative log-likelihood,
+    measured and predicted.
+
+    Parameters
+    ----------
+    measurement : Measurement
+        From `measure_collapse`.
+    title : str
+        Title of the figure.
+    max_rows : int, default 11
+        Layers whose distribution is shown, evenly spaced from the input to the last.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Outside pyplot: nothing to close.
+    """
+    from matplotlib.figure import Figure
+
+    depth = len(measurement.layers) - 1
+    shown = np.unique(np.linspace(0, depth, min(depth + 1, max_rows)).round().astype(int))
+    figure = Figure(figsize=(13.0, 1.9 + 0.46 * max(len(shown), 7)), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    score_axes, distance_axes, nll_axes = figure.subplots(1, 3, width_ratios=[0.9, 1.3, 0.9])
+    _draw_scores(score_axes, measurement, shown)
+    _draw_distances(distance_axes, measurement, shown)
+    _draw_nll(nll_axes, measurement)
+    for axes in (score_axes, distance_axes, nll_axes):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+_SIDE_COLORS = ("#2a6fbb", "#d9722e")  # near 0, near 1: apart also for colour-blind readers
+_ROW_HEIGHT = 0.86
+_ROUNDING = 2.0**-53  # half an ulp of 1: angle scores nearer to 0 or 1 are rounding alone
+
+
+def _draw_scores(axes: Axes, measurement: Measurement, shown: NDArray[np.int_]) -> None:
+    edges = np.linspace(0.0, 1.0, 101)
+    for row, layer in enumerate(shown):
+        counts, _ = np.histogram(measurement.angle_scores[layer], edges)
+        heights = counts * (_ROW_HEIGHT / max(counts.max(), 1))
+        axes.axhline(-row, color="0.88", linewidth=0.8, zorder=1)
+        for side, half in enumerate((slice(0, 50), slice(50, 100))):
+            axes.stairs(
+                heights[half] - row,
+                edges[half.start : half.stop + 1],
+                baseline=-row,
+                fill=True,
+                color=_SIDE_COLORS[side],
+                zorder=2,
+            )
+    axes.axvline(0.5, color="0.6", linewidth=0.8, linestyle=":", zorder=1)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xlabel("angle score θ₀ = angle / π")
+    axes.set_title("Angle to the fitted output", fontsize=10)
+    _label_layers(axes, shown)
+
+
+def _draw_distances(axes: Axes, measurement: Measurement, shown: NDArray[np.int_]) -> None:
+    predicted = measurement.predicted_scores
+    predicted_distances = np.minimum(predicted, 1.0 - predicted)
+    lowest = max(_ROUNDING / 4, float(np.quantile(predicted_distances[-1], 0.001)))
+    edges = np.linspace(math.floor(math.log10(lowest)) - 0.2, math.log10(0.5), 121)
+    # Split violins where both sides occur: near 0 above the line, near 1 below.
+    near_0 = measurement.angle_scores[shown] < 0.5
+    two_sided = bool(near_0.any() and not near_0.all())
+    height = _ROW_HEIGHT / 2 if two_sided else _ROW_HEIGHT
+    for row, layer in enumerate(shown):
+        axes.axhline(-row, color="0.88", linewidth=0.8, zorder=1)
+        histograms = []
+        for scores, distances in (
+            (measurement.angle_scores[layer], measurement.pole_distances[layer]),
+            (predicted[layer], predicted_distances[layer]),
+        ):
+            decades = np.log10(np.clip(distances, 10.0 ** edges[0], None))
+            for near in (scores < 0.5, scores >= 0.5):
+                counts, _ = np.histogram(decades[near], edges)
+                histograms.append(counts / len(scores))
+        scale = height / np.max(histograms)
+        for side, color in enumerate(_SIDE_COLORS):
+            sign = -scale if two_sided and side == 1 else scale
+            filled, outline = (sign * heights for heights in histograms[side::2])
+            axes.stairs(
+                filled - row, edges, baseline=-row, fill=True, color=color, alpha=0.55, zorder=2
+            )
+            outline = np.where(outline == 0.0, np.nan, outline - row)
+            axes.stairs(outline, edges, baseline=None, color=_darker(color), zorder=3)
+    if 10.0 ** edges[0] < _ROUNDING:
+        axes.axvspan(edges[0], math.log10(_ROUNDING), color="0.94", zorder=0)
+    axes.set_xlim(edges[0], edges[-1] + 0.1)
+    ticks = np.arange(math.ceil(edges[0]), 1)
+    ticks = ticks[:: max(1, len(ticks) // 6)]
+    axes.set_xticks(ticks, [f"$10^{{{tick}}}$" for tick in ticks])
+    axes.set_xlabel("distance of θ₀ to the nearer of 0 and 1")
+    axes.set_title("Collapse: measured (filled), law (outline)", fontsize=10)
+    _label_layers(axes, shown)
+    axes.tick_params(labelleft=False)
+
+
+def _draw_nll(axes: Axes, measurement: Measurement) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    layers = [report.layer for report in measurement.layers]
+    predicted = [report.nll_predicted for report in measurement.layers]
+    measured = [report.nll_measured for report in measurement.layers]
+    axes.plot(layers, predicted, color="0.35", linewidth=1.4, label="law")
+    axes.plot(layers, measured, "o", color="#3a9a5b", markersize=5, label="measured")
+    axes.set_yscale("log")
+    rounding = float(laws.binary_entropy(_ROUNDING))
+    bottom = axes.get_ylim()[0]
+    if bottom < rounding:
+        axes.axhspan(bottom, rounding, color="0.94", zorder=0)
+        axes.text(0, rounding, " below: rounding of float64", color="0.4", fontsize=8, va="top")
+        axes.set_ylim(bottom=bottom)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel("layer")
+    axes.set_ylabel("bits per hyperplane")
+    axes.set_title("Negative log-likelihood", fontsize=10)
+    axes.legend(frameon=False)
+
+
+def _label_layers(axes: Axes, shown: NDArray[np.int_]) -> None:
+    axes.set_ylim(-len(shown) + 0.5, 1.0)
+    names = ["input" if layer == 0 else f"layer {layer}" for layer in shown]
+    axes.set_yticks(-np.arange(len(shown)), names, va="bottom")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def _darker(color: str) -> tuple[float, float, float]:
+    from matplotlib.colors import to_rgb
+
+    red, green, blue = to_rgb(color)
+    return 0.6 * red, 0.6 * green, 0.6 * blue
+
+
+def _parse_width(text: str) -> int:
+    base, power, exponent = text.replace("**", "^").partition("^")
+    try:
+        if not power:
+            width = int(text)
+        elif not 0 <= int(base).bit_length() * int(exponent) <= 4096:
+            raise ValueError  # no layer is that wide, and the power may take forever
+        else:
+            width = int(base) ** int(exponent)
+    except ValueError:
+        raise _bad_option(
+            "--width", f"{text!r} is not a whole number such as 33554432 or 2^25"
+        ) from None
+    if width < 1:
+        raise _bad_option("--width", f"{text} rows, expected at least 1")
+    return width
+
+
+def _parse_seed(text: str) -> int:
+    # The option types of typer end at 2^63 in some versions.
+    try:
+        seed = int(text)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed < 2**64:
+        raise _bad_option("--seed", f"{text!r}, expected an integer from 0 to 2^64 - 1")
+    return seed
+
+
+def _load(path: Path | None) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
+    if path is None:
+        return load_digits()
+    try:
+        images, labels = load_images(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise _bad_option(
+            "--input", reason if str(path) in reason else f"{path}: {reason}"
+        ) from error
+    except ValueError as error:
+        raise _bad_option("--input", error) from error
+    if len(images) < 2:
+        raise _bad_option(
+            "--input", f"{path}: one image; the test set is the others, expected at least two"
+        )
+    if images.shape[1] < 2:
+        raise _bad_option("--input", f"{path}: images of one pixel have no angle between them")
+    blank = ~images.any(axis=1)
+    if blank.any():
+        raise _bad_option(
+            "--input", f"{path}: image {np.argmax(blank)} is all zero and has no direction"
+        )
+    return images, labels
+
+
+def _choose_image(
+    images: NDArray[np.float64],
+    labels: NDArray[np.int64] | None,
+    digit: int | None,
+    index: int,
+    source: str,
+) -> int:
+    candidates = np.arange(len(images))
+    which = f"images in {source}"
+    if digit is not None:
+        if labels is None:
+            raise _bad_option("--digit", f"{source} has no labels, choose with --index alone")
+        candidates = np.flatnonzero(labels == digit)
+        which = f"images with label {digit} in {source}"
+        if len(candidates) == 0:
+            known = np.unique(labels)
+            raise _bad_option(
+                "--digit",
+                f"no {which}, its labels go from {known[0]} to {known[-1]}",
+            )
+    if index >= len(candidates):
+        raise _bad_option(
+            "--index", f"{index}, but there are {len(candidates)} {which}, counted from 0"
+        )
+    return int(candidates[index])
+
+
+def _check_writable(option: str, path: Path, suffixes: tuple[str, ...]) -> None:
+    """Refuse a path before the long run rather than after it."""
+    if path.suffix.lower() not in suffixes:
+        raise _bad_option(option, f"{path}: expected the suffix {' or '.join(suffixes)}")
+    existed = path.exists()
+    try:
+        with path.open("ab"):
+            pass
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        raise _bad_option(option, f"{path} cannot be written: {error.strerror}") from error
+
+
+class _SpeedColumn(ProgressColumn):
+    def __init__(self, normals_per_row: int | None) -> None:
+        super().__init__()
+        self._normals_per_row = normals_per_row
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        if not speed:
+            return Text("")
+        normals = None if self._normals_per_row is None else speed * self._normals_per_row
+        return Text(_rates(speed, normals), style="green")
+
+
+def _fit(model: MaxLikelihood, image: NDArray[np.float64], *, normals_per_row: int | None) -> float:
+    """Fit under a progress bar on stderr; return the seconds it took."""
+    console = Console(stderr=True)
+    columns: list[ProgressColumn] = [
+        TextColumn("layer {task.fields[layer]}/" + str(model.depth)),
+        BarColumn(),
+        TaskProgressColumn(),
+        _SpeedColumn(normals_per_row),
+        TimeRemainingColumn(),
+    ]
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("fit", total=model.width * model.depth, layer=1)
+        start = time.perf_counter()
+        model.fit(image, progress=_layer_progress(progress, task, model.width))
+        return time.perf_counter() - start
+
+
+def _layer_progress(
+    progress: Progress, task: TaskID, width: int
+) -> Callable[[int, int, int], None]:
+    def report(layer: int, rows_done: int, rows_total: int) -> None:
+        done = (layer + rows_done / rows_total) * width
+        progress.update(task, completed=done, layer=layer + 1)
+
+    return report
+
+
+def _normals_per_row(sampler: Sampler, dim: int) -> int | None:
+    """Return the normal variables drawn for every row; None where that is no fixed number."""
+    return dim if sampler == "stream" else None
+
+
+def _rates(rows_per_second: float, normals_per_second: float | None) -> str:
+    rates = f"{_with_prefix(rows_per_second)}rows/s"
+    if normals_per_second is not None:
+        rates += f", {_with_prefix(normals_per_second)}normals/s"
+    return rates
+
+
+def _with_prefix(value: float) -> str:
+    if value >= 1e18:
+        return f"{value:.3g} "
+    for limit, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.3g} {prefix} "
+    return f"{value:.3g} "
+
+
+def _title(model: MaxLikelihood, dim: int) -> str:
+    exponent = model.width.bit_length() - 1
+    width = f"$2^{{{exponent}}}$" if model.width == 2**exponent else f"{model.width:,}"
+    return (
+        f"MaxLikelihood network: width {width}, depth {model.depth}, $k$ = {dim}, "
+        f"{model.sampler.replace('_', ' ')} sampler, seed {model.seed}"
+    )
+
+
+def _layer_table(measurement: Measurement) -> Table:
+    table = Table(
+        caption=Text(
+            "τ: norm growth ||G w|| / √k, ||w|| = 1.  θ₀: angle / π to the fitted output.  "
+            "NLL: mean entropy of θ₀ in bits.\nd: layer component of [l; w]."
+        ),
+        caption_justify="left",
+        row_styles=["", "dim"],
+    )
+    table.add_column("layer", justify="right")
+    table.add_column("|score|", justify="right")
+    table.add_column("τ", justify="right")
+    table.add_column("τ law", justify="right")
+    table.add_column("θ₀ < ½", justify="right", style="blue")
+    table.add_column("mean θ₀", justify="right", style="blue")
+    table.add_column("θ₀ ≥ ½", justify="right", style="yellow")
+    table.add_column("mean 1-θ₀", justify="right", style="yellow")
+    table.add_column("NLL", justify="right", style="green")
+    table.add_column("NLL law", justify="right")
+    table.add_column("d", justify="right")
+    for report in measurement.layers:
+        scores = "-"
+        if report.score_min is not None:
+            scores = f"{report.score_min:.2f}..{report.score_max:.2f}"
+        table.add_row(
+            "input" if report.layer == 0 else str(report.layer),
+            scores,
+            _cell(report.tail_gain_measured, ".3f"),
+            _cell(report.tail_gain_predicted, ".3f"),
+            str(report.count_near_0),
+            _cell(report.distance_to_0, ".2e"),
+            str(report.count_near_1),
+            _cell(report.distance_to_1, ".2e"),
+            _cell(report.nll_measured, ".2e"),
+            _cell(report.nll_predicted, ".2e"),
+            _cell(report.layer_component, ".1e"),
+        )
+    return table
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _stdout_console() -> Console:
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return Console()
+    return Console(width=_WIDTH_WITHOUT_TERMINAL)
+
+
+def _num_cpu_threads() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))  # fewer than there are, in a container or under taskset
+    return os.cpu_count() or 1
+
+
+def _cuda() -> str:
+    try:
+        importlib.import_module("infall._cuda")
+    except ModuleNotFoundError:
+        return "not built: there is no module infall._cuda"
+    except ImportError as error:
+        return f"built, but cannot be loaded: {error}"
+    return "built"
+
+
+def main() -> None:
+    """Run the command line, or say what to install where it cannot run."""
+    try:
+        app(prog_name="infall")
+    except ModuleNotFoundError as error:
+        # matplotlib and scikit-learn are imported only by the runs that need them.
+        if (error.name or "").partition(".")[0] not in ("matplotlib", "sklearn"):
+            raise
+        raise SystemExit(_INSTALL_HINT.format(error.name)) from None

@@ -1,0 +1,494 @@
+"""MaxLikelihood networks: layers of the rows that a very wide Gaussian layer gives a vector."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infall._arrays import (
+    integer,
+    like,
+    one_of,
+    row_count,
+    seed_and_layer,
+    thread_count,
+    unit_vectors,
+    vectors,
+)
+from infall.laws import binary_entropy
+from infall.rows import Sampler, select_rows
+
+_FORMAT = "infall.MaxLikelihood"
+_FORMAT_VERSION = 1
+_SAMPLERS = ("stream", "rotated", "order_statistics")
+_FITTED = ("layers_", "outputs_", "log_norms_", "indices_", "scores_", "input_")
+
+
+class MaxLikelihood:
+    """A network whose every layer keeps the rows that project most on the fitted vector.
+
+    Layer l selects from a Gaussian layer of `width` rows the k rows with the largest |row . w|,
+    w the output of layer l - 1, and maps x to G_l x / ||G_l x||.
+
+    Parameters
+    ----------
+    width : int
+        Rows n of each Gaussian layer, below 2**63.
+    depth : int
+        Number of layers L, at least 1.
+    seed : int
+        0 <= seed < 2**64; layer l uses layer number l - 1 of the seed.
+    sampler : {"stream", "rotated", "order_statistics"}
+        See `infall.select_rows`.
+    num_threads : int, optional
+        Threads; all processors by default. Does not change the result.
+
+    Attributes
+    ----------
+    layers_ : float32 array, shape (L, k, k)
+        The selected rows G_l, by ascending row index.
+    outputs_ : float64 array, shape (L, k)
+        The fitted vector after each layer, of unit length.
+    log_norms_ : float64 array, shape (L,)
+        ln ||G_l w_{l-1}|| for the unit vector w_{l-1}; their sum and `log_input_norm_` make up the
+        norm of the unnormalised output, which overflows float64 otherwise.
+    indices_ : int64 array, shape (L, k)
+        Row numbers of the selected rows.
+    scores_ : float64 array, shape (L, k)
+        Signed projections that were selected.
+    input_ : float64 array, shape (k,)
+        The fitted vector, of unit length.
+    log_input_norm_ : float
+        ln of the length it came with.
+
+    Notes
+    -----
+    Source: Wormhole Dynamics in Deep Neural Networks, Section IV, Algorithm 1 and Eq. 4, 27-31.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from infall import MaxLikelihood
+    >>> model = MaxLikelihood(2**20, depth=6, sampler="order_statistics").fit(np.ones(16))
+    >>> model.layers_.shape
+    (6, 16, 16)
+    >>> x = np.arange(16.0)
+    >>> bool(model.angles(x) < model.angles(x, layer=0))
+    True
+    """
+
+    layers_: NDArray[np.float32]
+    outputs_: NDArray[np.float64]
+    log_norms_: NDArray[np.float64]
+    indices_: NDArray[np.int64]
+    scores_: NDArray[np.float64]
+    input_: NDArray[np.float64]
+    log_input_norm_: float
+
+    def __init__(
+        self,
+        width: int,
+        depth: int,
+        *,
+        seed: int = 0,
+        sampler: Sampler = "stream",
+        num_threads: int | None = None,
+    ) -> None:
+        self.width = row_count(width, "width")
+        self.depth = integer(depth, "depth", 1, 2**31, "2**31")
+        self.seed, _ = seed_and_layer(seed, 0)
+        self.sampler = cast(Sampler, one_of(sampler, "sampler", _SAMPLERS))
+        if num_threads is not None:
+            thread_count(num_threads)
+        self.num_threads = num_threads
+
+    def fit(
+        self, w: Any, *, progress: Callable[[int, int, int], object] | None = None
+    ) -> MaxLikelihood:
+        """Select the layers for one vector.
+
+        Parameters
+        ----------
+        w : array, shape (k,)
+            The vector, k <= width; any length but zero.
+        progress : callable, optional
+            Called as progress(layer, rows_done, rows_total), layer from 0; what it raises stops the
+            fit and leaves the model as it was.
+
+        Returns
+        -------
+        MaxLikelihood
+            The model itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `infall.select_rows`.
+        """
+        values, batched = vectors(w, "w")
+        if batched:
+            raise ValueError(f"w has 2 axes, shape {values.shape}; expected shape (k,)")
+        dim = values.shape[1]
+        if dim > self.width:
+            raise ValueError(f"w has length {dim}; expected at most width = {self.width}")
+        directions, norms, exponents = unit_vectors(values, "w")
+        current = directions[0]
+        layers = np.empty((self.depth, dim, dim), dtype=np.float32)
+        outputs = np.empty((self.depth, dim))
+        log_norms = np.empty(self.depth)
+        indices = np.empty((self.depth, dim), dtype=np.int64)
+        scores = np.empty((self.depth, dim))
+        for number in range(self.depth):
+            selection = select_rows(
+                current,
+                self.width,
+                seed=self.seed,
+                layer=number,
+                sampler=self.sampler,
+                num_threads=self.num_threads,
+                progress=None if progress is None else _layer_progress(progress, number),
+            )
+            layers[number] = selection.rows
+            indices[number] = selection.indices
+            scores[number] = selection.projections
+            output = _project_in_order(selection.rows, current)
+            norm = math.sqrt(math.fsum(output * output))
+            log_norms[number] = math.log(norm)
+            current = outputs[number] = output / norm
+        self.layers_, self.outputs_, self.log_norms_ = layers, outputs, log_norms
+        self.indices_, self.scores_, self.input_ = indices, scores, directions[0]
+        self.log_input_norm_ = math.log(norms[0]) + int(exponents[0]) * math.log(2.0)
+        return self
+
+    def transform(self, X: Any, layer: int | None = -1) -> Any:
+        """Map vectors through the fitted layers.
+
+        Parameters
+        ----------
+        X : array, shape (k,) or (N, k)
+            Vectors; none may be zero.
+        layer : int or None
+            Output of which layer: 0 is the normalised input, 1..L the layers, -1 the last. None
+            stands for all of them.
+
+        Returns
+        -------
+        float64 array, shape (k,) or (N, k); with ``layer=None`` (L + 1, k) or (L + 1, N, k)
+            Vectors of unit length, in the library of X.
+
+        Raises
+        ------
+        RuntimeError
+            Before `fit`.
+        TypeError, ValueError
+            For X as `infall.select_rows`; for a layer there is not.
+        """
+        outputs, batched = self._outputs(X, layer)
+        if not batched:
+            outputs = outputs[..., 0, :]
+        return like(outputs if layer is None else outputs[0], X)
+
+    def angles(self, X: Any, layer: int | None = -1) -> Any:
+        """Return the angle scores of vectors: their angle to the fitted vector over pi.
+
+        Parameters
+        ----------
+        X : array, shape (k,) or (N, k)
+            Vectors.
+        layer : int or None
+            As in `transform`.
+
+        Returns
+        -------
+        float64 array, shape () or (N,); with ``layer=None`` (L + 1,) or (L + 1, N)
+            In [0, 1]; accurate to 1e-15 also next to 0 and 1.
+
+        Notes
+        -----
+        Source: Wormhole Dynamics, Eq. 30; 2 atan2(||a - b||, ||a + b||) in place of arccos.
+        """
+        return self._per_sample(X, layer, lambda near, far: near)
+
+    def pole_distances(self, X: Any, layer: int | None = -1) -> tuple[Any, Any]:
+        """Return the distances of the angle scores to 0 and to 1, each without cancellation.
+
+        Parameters
+        ----------
+        X : array, shape (k,) or (N, k)
+            Vectors.
+        layer : int or None
+            As in `transform`.
+
+        Returns
+        -------
+        to_zero, to_one : float64 arrays, shaped as `angles` gives them
+            theta_0 and 1 - theta_0. Half of all samples go to either side, so that the smaller of
+            the two is what collapses.
+        """
+        return (
+            self._per_sample(X, layer, lambda near, far: near),
+            self._per_sample(X, layer, lambda near, far: far),
+        )
+
+    def loss(self, X: Any, layer: int | None = -1, *, correlated: bool = False) -> Any:
+        """Return the loss 1 - theta_0 of each sample, or the correlated loss theta_0.
+
+        Parameters
+        ----------
+        X : array, shape (k,) or (N, k)
+            Vectors.
+        layer : int or None
+            As in `transform`.
+        correlated : bool
+            Eq. 29 in place of Eq. 27.
+
+        Returns
+        -------
+        float64 array, shaped as `angles` gives it
+            The mean over samples stays at one half for every width and depth; see
+            `pole_distances` for what goes to zero.
+
+        Notes
+        -----
+        Source: Wormhole Dynamics, Eq. 27 and 29.
+        """
+        return self._per_sample(X, layer, lambda near, far: near if correlated else far)
+
+    def nll(self, X: Any, layer: int | None = -1) -> Any:
+        """Return the negative log-likelihood H2(theta_0) of each sample, in bits.
+
+        Parameters
+        ----------
+        X : array, shape (k,) or (N, k)
+            Vectors.
+        layer : int or None
+            As in `transform`.
+
+        Returns
+        -------
+        float64 array, shaped as `angles` gives it
+            Average it over samples; it is not the entropy of the mean.
+
+        Notes
+        -----
+        Source: Wormhole Dynamics, Eq. 9 and 17.
+        """
+        return self._per_sample(X, layer, lambda near, far: binary_entropy(np.minimum(near, far)))
+
+    def layer_components(self, c: float = 1.0) -> NDArray[np.float64]:
+        """Return the layer component of the fitted vector in the extended space R^(k+1).
+
+        Parameters
+        ----------
+        c : float
+            Height of a layer, positive and finite.
+
+        Returns
+        -------
+        float64 array, shape (L,)
+            l c / sqrt((l c)^2 + ||w_l||^2), w_l unnormalised, for l = 1..L; computed in log space,
+            so that it is right down to 1e-308.
+
+        Notes
+        -----
+        Source: Wormhole Dynamics, Eq. 32-38. It vanishes whenever the norm grows, also without
+        selection; collapse comes from the selection.
+        """
+        self._require_fit()
+        if not (math.isfinite(c) and c > 0):
+            raise ValueError(f"c is {c!r}; expected a positive finite number")
+        log_height = np.log(np.arange(1, self.depth + 1) * float(c))
+        log_norm = self.log_input_norm_ + np.cumsum(self.log_norms_)
+        components: NDArray[np.float64] = np.exp(
+            log_height - 0.5 * np.logaddexp(2.0 * log_height, 2.0 * log_norm)
+        )
+        return components
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted model to one .npz file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+            File to write, under exactly this name.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; a file of that name is then still the old one.
+        RuntimeError
+            Before `fit`.
+        """
+        self._require_fit()
+        target = Path(path)
+        handle, temporary = tempfile.mkstemp(prefix=target.name, dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(
+                    file,
+                    format=np.array(_FORMAT),
+                    version=np.array(_FORMAT_VERSION),
+                    width=np.array(self.width),
+                    seed=np.array(self.seed, dtype=np.uint64),
+                    sampler=np.array(self.sampler),
+                    log_input_norm=np.array(self.log_input_norm_),
+                    **{name: getattr(self, name) for name in _FITTED},
+                )
+            Path(temporary).replace(target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                Path(temporary).unlink()
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MaxLikelihood:
+        """Read a model that `save` has written.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Returns
+        -------
+        MaxLikelihood
+            Equal to the model saved.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is truncated, damaged, foreign, or of a later format version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if not isinstance(file, np.lib.npyio.NpzFile):
+                    raise ValueError("it is not an .npz archive")
+                found = {name: file[name] for name in file.files}
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is not a saved model, or a damaged one: {error}") from None
+        if str(found.get("format")) != _FORMAT:
+            raise ValueError(f"{path} is not a saved infall.MaxLikelihood model")
+        version = int(found["version"]) if found.get("version", np.array("")).shape == () else 0
+        if version != _FORMAT_VERSION:
+            raise ValueError(
+                f"{path} has format version {version}; this infall reads version {_FORMAT_VERSION}"
+            )
+        try:
+            depth, dim = found["outputs_"].shape
+            shapes: dict[str, tuple[int, ...]] = {
+                "layers_": (depth, dim, dim),
+                "outputs_": (depth, dim),
+                "log_norms_": (depth,),
+                "indices_": (depth, dim),
+                "scores_": (depth, dim),
+                "input_": (dim,),
+            }
+            for name, shape in shapes.items():
+                if found[name].shape != shape:
+                    raise ValueError(f"{name} has shape {found[name].shape}; expected {shape}")
+            model = cls(
+                int(found["width"]),
+                depth,
+                seed=int(found["seed"]),
+                sampler=cast(Sampler, str(found["sampler"])),
+            )
+            for name in _FITTED:
+                setattr(model, name, found[name])
+            model.log_input_norm_ = float(found["log_input_norm"])
+        except (KeyError, ValueError) as error:
+            raise ValueError(f"{path} is a damaged model file: {error}") from None
+        return model
+
+    def __repr__(self) -> str:
+        fitted = f", fitted to k={self.outputs_.shape[1]}" if self._is_fitted() else ", not fitted"
+        return (
+            f"MaxLikelihood(width={self.width}, depth={self.depth}, seed={self.seed}, "
+            f"sampler={self.sampler!r}{fitted})"
+        )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, MaxLikelihood):
+            return NotImplemented
+        mine = (self.width, self.depth, self.seed, self.sampler, self._is_fitted())
+        theirs = (other.width, other.depth, other.seed, other.sampler, other._is_fitted())
+        if mine != theirs:
+            return False
+        if not self._is_fitted():
+            return True
+        return self.log_input_norm_ == other.log_input_norm_ and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in _FITTED
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def _is_fitted(self) -> bool:
+        return hasattr(self, "outputs_")
+
+    def _require_fit(self) -> None:
+        if not self._is_fitted():
+            raise RuntimeError("the model is not fitted yet: call fit(w) first")
+
+    def _layer_numbers(self, layer: int | None) -> list[int]:
+        if layer is None:
+            return list(range(self.depth + 1))
+        number = integer(layer, "layer", -self.depth - 1, self.depth + 1)
+        return [number % (self.depth + 1)]
+
+    def _outputs(self, X: Any, layer: int | None) -> tuple[NDArray[np.float64], bool]:
+        self._require_fit()
+        wanted = self._layer_numbers(layer)
+        values, batched = vectors(X, "X", dim=self.outputs_.shape[1])
+        current, _, _ = unit_vectors(values, "X")
+        kept = np.empty((len(wanted), *current.shape))
+        for number in range(wanted[-1] + 1):
+            if number > 0:
+                current = current @ self.layers_[number - 1].astype(np.float64).T
+                current /= np.linalg.norm(current, axis=1, keepdims=True)
+            if number in wanted:
+                kept[wanted.index(number)] = current
+        return kept, batched
+
+    def _per_sample(
+        self,
+        X: Any,
+        layer: int | None,
+        measure: Callable[[NDArray[np.float64], NDArray[np.float64]], Any],
+    ) -> Any:
+        outputs, batched = self._outputs(X, layer)
+        references = np.concatenate([self.input_[None], self.outputs_])[self._layer_numbers(layer)]
+        difference = np.linalg.norm(outputs - references[:, None], axis=-1)
+        total = np.linalg.norm(outputs + references[:, None], axis=-1)
+        to_zero = 2.0 / math.pi * np.arctan2(difference, total)
+        to_one = 2.0 / math.pi * np.arctan2(total, difference)
+        result = np.asarray(measure(to_zero, to_one))
+        if not batched:
+            result = result[..., 0]
+        return like(result if layer is None else result[0], X)
+
+
+def _layer_progress(
+    progress: Callable[[int, int, int], object], number: int
+) -> Callable[[int, int], object]:
+    return lambda done, total: progress(number, done, total)
+
+
+def _project_in_order(rows: NDArray[np.float32], w: NDArray[np.float64]) -> NDArray[np.float64]:
+    # Column by column: a matrix product would sum in an order of its own, which differs between
+    # machines, and the next layer is selected by the bits of this sum.
+    total = np.zeros(len(rows))
+    for column, weight in zip(rows.T.astype(np.float64), w, strict=True):
+        total += column * weight
+    return total

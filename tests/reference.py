@@ -1,0 +1,212 @@
+"""Definition in NumPy, float64, of everything random in infall.
+
+The engine is held against these functions. They share no code with it and put clarity before
+speed. Shapes in comments: N rows or vectors, k columns, n rows of a layer, m selected rows,
+L layers.
+"""
+
+import numpy as np
+
+# Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011.
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+_ROUNDS = 10
+_LOW_WORD = np.uint64(0xFFFFFFFF)
+_WORD_BITS = np.uint64(32)
+
+# The third counter word tells the streams apart: column blocks stay below 2^30.
+_DECIDING_STREAM = 0x80000000
+_ORDER_STATISTICS_STREAM = 0xC0000000
+
+_CHUNK = 2**18  # counters, or rows times columns, worked on at a time
+
+
+def philox4x32_10(counter, key):
+    """Random words of counters (..., 4) and keys (..., 2), both uint32: (..., 4) uint32."""
+    c0, c1, c2, c3 = np.moveaxis(np.asarray(counter, dtype=np.uint64), -1, 0)
+    k0, k1 = np.moveaxis(np.asarray(key, dtype=np.uint64), -1, 0)
+    m0, m1 = (np.uint64(multiplier) for multiplier in _MULTIPLIERS)
+    for _ in range(_ROUNDS):
+        product0, product1 = m0 * c0, m1 * c2  # 32 x 32 -> 64 bits, exact
+        c0, c1, c2, c3 = (
+            (product1 >> _WORD_BITS) ^ c1 ^ k0,
+            product1 & _LOW_WORD,
+            (product0 >> _WORD_BITS) ^ c3 ^ k1,
+            product0 & _LOW_WORD,
+        )
+        k0 = (k0 + np.uint64(_WEYL[0])) & _LOW_WORD
+        k1 = (k1 + np.uint64(_WEYL[1])) & _LOW_WORD
+    return np.stack(np.broadcast_arrays(c0, c1, c2, c3), axis=-1).astype(np.uint32)
+
+
+def _stream_words(positions, third_words, seed, layer):
+    """Words of counters (position low, position high, third word, layer): (..., 4) uint32."""
+    positions = np.asarray(positions).astype(np.uint64)
+    low, high, third, last = np.broadcast_arrays(
+        positions & _LOW_WORD,
+        positions >> _WORD_BITS,
+        np.asarray(third_words, dtype=np.uint64),
+        np.uint64(layer),
+    )
+    key = np.array([seed & 0xFFFFFFFF, seed >> 32], dtype=np.uint64)
+    return philox4x32_10(np.stack([low, high, third, last], axis=-1), key)
+
+
+def gaussian_words(indices, dim, seed, layer):
+    """Word c % 4 of column block c // 4 for rows `indices` (N,) and columns c < dim: (N, dim)."""
+    indices = np.asarray(indices)
+    num_blocks = -(-dim // 4)
+    words = np.empty((len(indices), 4 * num_blocks), dtype=np.uint32)
+    step = max(1, _CHUNK // num_blocks)
+    for first in range(0, len(indices), step):
+        rows = indices[first : first + step, np.newaxis]  # (N, 1)
+        block_words = _stream_words(rows, np.arange(num_blocks), seed, layer)  # (N, blocks, 4)
+        words[first : first + step] = block_words.reshape(len(rows), -1)
+    return words[:, :dim]
+
+
+def doubled_uniform(radius_words):
+    """U = fma(float32(w), (1 - 2^-24) 2^-31, 2^-32) of uint32 words, exact float32 values."""
+    # The product has 48 bits and the sum no more: both are exact in float64, so the one rounding
+    # is that of the fused operation.
+    factor = (1.0 - 2.0**-24) * 2.0**-31
+    return (radius_words.astype(np.float32).astype(np.float64) * factor + 2.0**-32).astype(
+        np.float32
+    )
+
+
+def octant_angle(angle_words):
+    """d = float32(int32(v << 2)) * float32(pi 2^-33) of uint32 words, exact float32 values."""
+    signed = (angle_words << np.uint32(2)).view(np.int32)  # modulo 2^32
+    return signed.astype(np.float32) * np.float32(np.pi * 2.0**-33)
+
+
+def _direction(angle_words, d):
+    """Point (a, b) of the unit circle: octant angle d in float64, octant from bits 30 and 31."""
+    swap = (angle_words >> np.uint32(30)) & np.uint32(1) == 1
+    sign = np.where(angle_words >> np.uint32(31) == 1, -1.0, 1.0)
+    a, b = np.cos(d), np.sin(d)
+    return sign * np.where(swap, b, a), sign * np.where(swap, a, b)
+
+
+def normals_from_words(words):
+    """Standard normals of words (..., 2 p), radius and angle words in turn: float32, same shape."""
+    radius_words, angle_words = words[..., 0::2], words[..., 1::2]
+    u = doubled_uniform(radius_words).astype(np.float64)
+    # Halving first is exact, and log1p of the distance to 1 keeps the smallest radii right.
+    log_u = np.where(u < 1.0, np.log(u / 2.0), np.log1p((u - 2.0) / 2.0))
+    r = np.sqrt(-2.0 * log_u)
+    a, b = _direction(angle_words, octant_angle(angle_words).astype(np.float64))
+    return np.stack([r * a, r * b], axis=-1).reshape(words.shape).astype(np.float32)
+
+
+def gaussian_rows(indices, dim, seed, layer):
+    """Rows `indices` (N,) of the Gaussian layer: (N, dim) float32."""
+    indices = np.asarray(indices)
+    padded = dim + dim % 2  # an odd last column needs both words of its pair
+    rows = np.empty((len(indices), padded), dtype=np.float32)
+    step = max(1, _CHUNK // padded)
+    for first in range(0, len(indices), step):
+        words = gaussian_words(indices[first : first + step], padded, seed, layer)
+        rows[first : first + step] = normals_from_words(words)
+    return rows[:, :dim]
+
+
+def _unit_uniform(high_words, low_words):
+    """(high 2^32 + low + 1/2) 2^-64 in float64, in (0, 1]."""
+    integers = (high_words.astype(np.uint64) << _WORD_BITS) | low_words.astype(np.uint64)
+    return (integers.astype(np.float64) + 0.5) * 2.0**-64
+
+
+def deciding_column(rows, column, seed, layer):
+    """Deciding column `column` of the rotated sampler at `rows` (N,): (N,) float64."""
+    rows = np.asarray(rows)
+    values = np.empty(len(rows))
+    for first in range(0, len(rows), _CHUNK):
+        chunk = rows[first : first + _CHUNK]
+        words = _stream_words(chunk // 2, _DECIDING_STREAM + column, seed, layer)  # (N, 4)
+        r = np.sqrt(-2.0 * np.log(_unit_uniform(words[:, 0], words[:, 2])))
+        angle_words = np.ascontiguousarray(words[:, 1])
+        signed = (angle_words << np.uint32(2)).view(np.int32)
+        a, b = _direction(angle_words, signed.astype(np.float64) * (np.pi * 2.0**-33))
+        values[first : first + _CHUNK] = r * np.where(chunk % 2 == 0, a, b)
+    return values
+
+
+def exponentials(m, seed, layer):
+    """Exponentials E_0 .. E_{m-1} behind the order statistics: (m,) float64."""
+    words = _stream_words(np.arange(m), _ORDER_STATISTICS_STREAM, seed, layer)  # (m, 4)
+    return -np.log(_unit_uniform(words[:, 0], words[:, 1]))
+
+
+def order_statistic_signs(m, seed, layer):
+    """Signs of the m order statistics, -1 where bit 0 of the third word is set: (m,) float64."""
+    words = _stream_words(np.arange(m), _ORDER_STATISTICS_STREAM, seed, layer)  # (m, 4)
+    return np.where(words[:, 2] & np.uint32(1) == 1, -1.0, 1.0)
+
+
+def select_rows_literal(weights, w, num_rows, score="absolute"):
+    """Indices (m,) int64 and projections (m,) float64 of the best rows of weights (n, k).
+
+    Best first: score descending, then row ascending.
+    """
+    w = np.asarray(w, dtype=np.float64)  # (k,)
+    projections = np.empty(len(weights))
+    step = max(1, _CHUNK // len(w))
+    for first in range(0, len(weights), step):
+        projections[first : first + step] = weights[first : first + step].astype(np.float64) @ w
+    scores = {"absolute": np.abs(projections), "signed": projections}[score]
+    # A stable sort of the negated scores leaves ties in row order.
+    indices = np.argsort(-scores, kind="stable")[:num_rows].astype(np.int64)
+    return indices, projections[indices]
+
+
+def max_likelihood_literal(w, width, depth, rng):
+    """MaxLikelihood network of NumPy's own random layers, the selected rows in index order.
+
+    Input w (k,). Returns layers (L, k, k), unit outputs (L, k), and log_norms (L,), the
+    logarithms of the output lengths for unit inputs; all float64.
+    """
+    current = np.asarray(w, dtype=np.float64)
+    current = current / np.linalg.norm(current)
+    k = len(current)
+    layers, outputs, log_norms = np.empty((depth, k, k)), np.empty((depth, k)), np.empty(depth)
+    for layer in range(depth):
+        weights = rng.standard_normal((width, k))  # (n, k)
+        indices, _ = select_rows_literal(weights, current, k)
+        layers[layer] = weights[np.sort(indices)]
+        output = layers[layer] @ current
+        log_norms[layer] = np.log(np.linalg.norm(output))
+        current = output / np.linalg.norm(output)
+        outputs[layer] = current
+    return layers, outputs, log_norms
+
+
+def transform_literal(layers, x):
+    """Unit vectors of x (..., k) after every one of the layers (L, k, k): (L, ..., k)."""
+    outputs = []
+    for weights in layers:
+        x = x @ weights.T.astype(np.float64)
+        x = x / np.linalg.norm(x, axis=-1, keepdims=True)
+        outputs.append(x)
+    return np.stack(outputs)
+
+
+def angle_over_pi(x, y):
+    """Angle between vectors (..., k), over pi, in [0, 1]: (...) float64."""
+    x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    a = x / np.linalg.norm(x, axis=-1, keepdims=True)
+    b = y / np.linalg.norm(y, axis=-1, keepdims=True)
+    difference = np.linalg.norm(a - b, axis=-1)
+    return 2.0 * np.arctan2(difference, np.linalg.norm(a + b, axis=-1)) / np.pi
+
+
+def hyperplane_codes(x, planes):
+    """Bits [v . x >= 0] of x (..., k) for planes v (bits, k), packed, lowest bit first: uint8."""
+    projections = np.asarray(x, dtype=np.float64) @ np.asarray(planes, dtype=np.float64).T
+    return np.packbits(projections >= 0.0, axis=-1, bitorder="little")  # (..., ceil(bits / 8))
+
+
+def hamming_distances(a, b):
+    """Differing bits of packed codes a (N, bytes) and b (M, bytes): (N, M) int64."""
+    return np.bitwise_count(a[:, np.newaxis] ^ b[np.newaxis]).sum(axis=-1, dtype=np.int64)
