@@ -8,6 +8,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 ARGS ?=
+INFALL_WERROR ?= OFF
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Directories count as well, so that a removed file rebuilds the package.
@@ -45,7 +46,8 @@ export BUILD_REQUIREMENTS
 
 .venv/package .venv-sanitize/package: $$(@D)/build-requirements $(SOURCES)
 	@echo "building infall into $(@D)"
-	$(@D)/bin/python -m pip install --quiet --no-build-isolation $(BUILD_SETTINGS) .
+	$(@D)/bin/python -m pip install --quiet --no-build-isolation \
+	    --config-settings=cmake.define.INFALL_WERROR=$(INFALL_WERROR) $(BUILD_SETTINGS) .
 	touch $@
 
 .venv/cli .venv/test .venv/lint .venv-sanitize/test: $$(@D)/package

@@ -1,5 +1,6 @@
 """The command line, end to end at small widths, against the package itself."""
 
+import errno
 import gzip
 import json
 import math
@@ -308,8 +309,17 @@ def test_interrupt(monkeypatch):
     monkeypatch.setattr(MaxLikelihood, "fit", interrupted)
     result = invoke("run", "--json", exit_code=130)
     assert result.stdout == ""
-    assert result.stderr == "interrupted\n"
+    assert result.stderr.strip() == "interrupted"
     assert written() == []
+
+
+def test_full_disk(monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "full.npz")
+
+    monkeypatch.setattr(MaxLikelihood, "save", full)
+    result = invoke("run", "--width", 64, "--save", "full.npz", exit_code=1)
+    assert result.stderr == "error: [Errno 28] No space left on device: 'full.npz'\n"
 
 
 def test_info():

@@ -30,6 +30,7 @@ INFALL_HD uint64_t multiply_wide(uint64_t a, uint32_t multiplier) {
 INFALL_HD uint64_t high_half(uint64_t a) { return a >> 32; }
 INFALL_HD uint64_t xor3(uint64_t a, uint64_t b, uint32_t c) { return a ^ b ^ c; }
 INFALL_HD uint64_t xor2(uint64_t a, uint32_t b) { return a ^ b; }
+INFALL_HD uint64_t xor2(uint64_t a, uint64_t b) { return a ^ b; }
 
 template <class Wide>
 struct PhiloxState {

@@ -6,7 +6,7 @@
 #include "random/philox.h"
 
 #define INFALL_LAMBDA_INLINE __attribute__((always_inline))
-#define INFALL_UNROLL _Pragma("GCC unroll 8")
+#define INFALL_UNROLL _Pragma("GCC unroll 16")
 #define INFALL_STRINGIFY_(x) #x
 #define INFALL_STRINGIFY(x) INFALL_STRINGIFY_(x)
 
@@ -256,6 +256,20 @@ void accumulate_batch(const float* tile, int64_t columns, const float* w, int64_
                                score_stride, continues);
 }
 
+// The first `valid` groups of a tile.
+void accumulate_tile(const float* tile, int64_t valid, int64_t columns, const float* w,
+                     int64_t w_stride, int64_t batch, float* scores, int64_t score_stride,
+                     bool continues) {
+    constexpr int64_t vectors = lanes == 16 ? group_tile : group_tile / 2;
+    int64_t v = 0;
+    for (; v + vectors <= valid; v += vectors)
+        accumulate_batch<vectors>(tile + v * lanes, columns, w, w_stride, batch, scores + v * lanes,
+                                  score_stride, continues);
+    for (; v < valid; ++v)
+        accumulate_batch<1>(tile + v * lanes, columns, w, w_stride, batch, scores + v * lanes,
+                            score_stride, continues);
+}
+
 void project_layer(const GaussianLayer& layer, int64_t first_row, int64_t groups, const float* w,
                    int64_t batch, float* scores) {
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
@@ -283,15 +297,8 @@ void project_layer(const GaussianLayer& layer, int64_t first_row, int64_t groups
                 generate(layer, first_row + group * lanes, group_tile, columns + block, some, b,
                          sink);
                 const bool continues = first + block > 0;
-                const float* directions = w + 4 * (first + block);
-                constexpr int64_t vectors = lanes == 16 ? group_tile : group_tile / 2;
-                int64_t v = 0;
-                for (; v + vectors <= valid; v += vectors)
-                    accumulate_batch<vectors>(tile + v * lanes, 4 * some, directions, width, batch,
-                                              scores + (group + v) * lanes, rows, continues);
-                for (; v < valid; ++v)
-                    accumulate_batch<1>(tile + v * lanes, 4 * some, directions, width, batch,
-                                        scores + (group + v) * lanes, rows, continues);
+                accumulate_tile(tile, valid, 4 * some, w + 4 * (first + block), width, batch,
+                                scores + group * lanes, rows, continues);
             }
         }
     }
@@ -300,31 +307,34 @@ void project_layer(const GaussianLayer& layer, int64_t first_row, int64_t groups
 void project_float32(const MatrixRows& rows, int64_t count, const float* w, int64_t batch,
                      int64_t score_stride, float* scores) {
     const float* data = static_cast<const float*>(rows.data);
-    alignas(64) float tile[column_tile * lanes];
-    alignas(64) float sums[lanes];
+    Float columns[lanes];
     for (int64_t row = 0; row < count; row += lanes) {
         const int64_t valid = count - row < lanes ? count - row : lanes;
-        for (int64_t first = 0; first < rows.dim; first += column_tile) {
-            const int64_t columns = rows.dim - first < column_tile ? rows.dim - first : column_tile;
-            const float* from = data + row * rows.row_stride + first * rows.column_stride;
-            const bool in_place = rows.row_stride == 1 && valid == lanes;
-            if (!in_place)
-                for (int64_t r = 0; r < lanes; ++r)
-                    for (int64_t j = 0; j < columns; ++j)
-                        tile[j * lanes + r] =
-                            r < valid ? from[r * rows.row_stride + j * rows.column_stride] : 0.0f;
-            const float* z = in_place ? from : tile;
-            const int64_t stride = in_place ? rows.column_stride : lanes;
-            for (int64_t d = 0; d < batch; ++d) {
-                float* target = scores + d * score_stride + row;
-                for (int64_t r = 0; r < lanes; ++r)
-                    sums[r] = first > 0 && r < valid ? target[r] : 0.0f;
-                Float sum = load(sums);
-                for (int64_t j = 0; j < columns; ++j)
-                    sum = fused(load(z + j * stride), Float(w[d * rows.dim + first + j]), sum);
-                store(sums, sum);
-                for (int64_t r = 0; r < valid; ++r) target[r] = sums[r];
+        for (int64_t d = 0; d < batch; ++d) {
+            const float* from = data + row * rows.row_stride;
+            const float* direction = w + d * rows.dim;
+            float* target = scores + d * score_stride + row;
+            Float sum(0.0f);
+            int64_t j = 0;
+            if (valid == lanes && rows.row_stride == 1) {  // Fortran order
+                for (; j < rows.dim; ++j)
+                    sum = fused(load(from + j * rows.column_stride), Float(direction[j]), sum);
+            } else if (valid == lanes && rows.column_stride == 1) {  // C order
+                for (; j + lanes <= rows.dim; j += lanes) {
+                    load_transposed(from + j, rows.row_stride, columns);
+                    INFALL_UNROLL
+                    for (int c = 0; c < lanes; ++c)
+                        sum = fused(columns[c], Float(direction[j + c]), sum);
+                }
             }
+            alignas(64) float column[lanes] = {};
+            for (; j < rows.dim; ++j) {  // any strides, and what is left over
+                for (int64_t r = 0; r < valid; ++r)
+                    column[r] = from[r * rows.row_stride + j * rows.column_stride];
+                sum = fused(load(column), Float(direction[j]), sum);
+            }
+            store(column, sum);
+            for (int64_t r = 0; r < valid; ++r) target[r] = column[r];
         }
     }
 }
@@ -384,6 +394,55 @@ int64_t deciding_candidates(const GaussianLayer& layer, uint32_t column, int64_t
     return found;
 }
 
+struct KeepDeciding {
+    float *even, *odd;    // (columns, group_tile, lanes)
+    float* square_radii;  // (group_tile, lanes)
+    bool continues;
+    int64_t group = 0;
+    Float largest = Float(0.0f);
+
+    INFALL_HD void operator()(int64_t block, Float z0, Float z1, Float, Float) {
+        store(even + (block * group_tile + group) * lanes, z0);
+        store(odd + (block * group_tile + group) * lanes, z1);
+        largest = larger(largest, fused(z0, z0, z1 * z1));
+    }
+    INFALL_HD void end_group(int64_t) {
+        float* target = square_radii + group * lanes;
+        store(target, continues ? larger(load(target), largest) : largest);
+        largest = Float(0.0f);
+        ++group;
+    }
+};
+
+void estimate_deciding(const GaussianLayer& layer, int64_t first_pair, int64_t groups, int64_t span,
+                       const float* factors, int64_t batch, float* even, float* odd,
+                       float* square_radii) {
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    const Broadcast broadcast(key);
+    const Broadcast* b = opaque(broadcast);
+    const int64_t pairs = groups * lanes;
+    PhiloxColumn columns[column_tile];
+    alignas(64) float even_tile[column_tile * group_tile * lanes];
+    alignas(64) float odd_tile[column_tile * group_tile * lanes];
+    alignas(64) float radii[group_tile * lanes];
+    for (int64_t first = 0; first < span; first += column_tile) {
+        const int64_t some = span - first < column_tile ? span - first : column_tile;
+        column_constants(first_pair, deciding_stream + first, some, key, columns);
+        for (int64_t group = 0; group < groups; group += group_tile) {
+            const int64_t valid = groups - group < group_tile ? groups - group : group_tile;
+            float* found = square_radii + group * lanes;
+            if (first > 0) memcpy(radii, found, sizeof(float) * valid * lanes);
+            KeepDeciding sink{even_tile, odd_tile, radii, first > 0};
+            generate(layer, first_pair + group * lanes, group_tile, columns, some, b, sink);
+            memcpy(found, radii, sizeof(float) * valid * lanes);
+            accumulate_tile(even_tile, valid, some, factors + first, span, batch,
+                            even + group * lanes, pairs, first > 0);
+            accumulate_tile(odd_tile, valid, some, factors + first, span, batch,
+                            odd + group * lanes, pairs, first > 0);
+        }
+    }
+}
+
 void reflect_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,
                   const double* scale, int64_t reflections, double* scratch) {
     for (int64_t i = 0; i < count; ++i, z += dim, deciding += reflections) {
@@ -435,6 +494,7 @@ extern const RowKernels row_kernels{INFALL_STRINGIFY(INFALL_ISA),
                                     project_float64,
                                     scores_at_least,
                                     deciding_candidates,
+                                    estimate_deciding,
                                     reflect_rows,
                                     hamming_distances};
 

@@ -52,6 +52,14 @@ struct RowKernels {
     int64_t (*deciding_candidates)(const GaussianLayer& layer, uint32_t column, int64_t first_pair,
                                    int64_t groups, uint32_t bound, int32_t* offsets);
 
+    // Binary32 estimates of sum_c D[row, c] factors[b, c], D the deciding columns c < span, for
+    // the even and the odd rows of row pairs: even, odd (batch, groups * lanes), factors
+    // (batch, span). Right to 1e-3 |factors[b]| sqrt(span), but for pairs whose largest squared
+    // radius, in square_radii (groups * lanes,), is above 22: they need the 64-bit radius.
+    void (*estimate_deciding)(const GaussianLayer& layer, int64_t first_pair, int64_t groups,
+                              int64_t span, const float* factors, int64_t batch, float* even,
+                              float* odd, float* square_radii);
+
     // Rows z of the reflected layer: z (count, dim) float32 in place, its first `reflections`
     // columns taken from deciding (count, reflections); z <- H_0 H_1 ... z with
     // H_i = I - scale_i v_i v_i^T, v (reflections, dim). scratch has dim elements.

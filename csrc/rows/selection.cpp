@@ -171,49 +171,90 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
                                       double threshold) {
     const RowKernels& kernels = *current_isa().rows;
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
-    // Row pairs; a block of pairs holds twice as many rows.
-    const AlignedBlocks blocks(task.first_row / 2, (task.end_row + 1) / 2,
-                               span == 1 ? int64_t{1} << 15 : min_block_rows);
+    const bool filtered = threshold > 0.0;
+    const bool by_radius = filtered && span == 1;
+    // Blocks of row pairs; `kernels` sift them, and what is left is projected exactly.
+    const int64_t last_pair = (task.end_row - 1) / 2;
+    const AlignedBlocks blocks(
+        task.first_row / 2, last_pair + 1,
+        by_radius ? int64_t{1} << 15 : block_rows_for(4 * span * (1 + batch / 8)));
+    const auto threads = static_cast<size_t>(std::max(task.num_threads, 1));
+    const auto pairs = static_cast<size_t>(blocks.rows);
     Collectors collectors(task, batch, threshold);
-    std::vector<std::vector<int32_t>> offsets(static_cast<size_t>(std::max(task.num_threads, 1)),
-                                              std::vector<int32_t>(blocks.rows));
+    std::vector<std::vector<int32_t>> positions(threads, std::vector<int32_t>(pairs));
     // |D| >= t needs a radius of at least t, so a radius uniform of at most exp(-t^2 / 2).
-    double bound = 4294967295.0;
-    if (span == 1 && threshold > 0.0)
-        bound = std::min(bound, std::exp(-0.5 * threshold * threshold) * 4294967296.0 + 1.0);
+    const double bound = std::exp(-0.5 * threshold * threshold) * 4294967296.0 + 1.0;
+    // What the estimates may be off by, and the squared radius above which they say nothing.
+    const float estimate_threshold =
+        static_cast<float>(threshold - 1e-3 * std::sqrt(static_cast<double>(span)));
+    constexpr float far_square_radius = 22.0f;
+    std::vector<float> factors32(static_cast<size_t>(by_radius ? 0 : batch * span));
+    for (size_t i = 0; i < factors32.size(); ++i) {
+        const auto d = static_cast<int64_t>(i) / span, c = static_cast<int64_t>(i) % span;
+        factors32[i] = static_cast<float>(factors[c * batch + d]);
+    }
+    std::vector<std::vector<float>> estimates(threads);
+
+    // Adds the projections of one row on directions [from, to); factors above the diagonal only.
+    const auto add_exactly = [&](int64_t row, int64_t from, int64_t to, int thread) {
+        if (row < task.first_row || row >= task.end_row) return;
+        std::vector<double> entries(static_cast<size_t>(std::min(to, span)));
+        for (size_t c = 0; c < entries.size(); ++c) {
+            double even, odd;
+            deciding_pair(static_cast<uint64_t>(row / 2), static_cast<uint32_t>(c), layer.layer,
+                          key, even, odd);
+            entries[c] = row % 2 ? odd : even;
+        }
+        for (int64_t d = from; d < to; ++d) {
+            double sum = 0.0;
+            for (int64_t c = 0; c < std::min(d + 1, span); ++c)
+                sum = fused(entries[static_cast<size_t>(c)], factors[c * batch + d], sum);
+            collectors.at(thread, d).add(sum, row);
+        }
+    };
 
     run_blocks(
         blocks.count(), task.num_threads,
         [&](int64_t block, int thread) {
-            int32_t* found = offsets[static_cast<size_t>(thread)].data();
-            int64_t hits = blocks.rows;
-            const bool filtered = bound < 4294967295.0;
-            if (filtered)
-                hits = kernels.deciding_candidates(layer, 0, blocks.start(block),
-                                                   blocks.rows / kernels.lanes,
-                                                   static_cast<uint32_t>(bound), found);
-            std::vector<double> projections(static_cast<size_t>(2 * batch));
-            for (int64_t i = 0; i < hits; ++i) {
-                const int64_t pair = blocks.start(block) + (filtered ? found[i] : i);
-                std::fill(projections.begin(), projections.end(), 0.0);
-                for (int64_t c = 0; c < span; ++c) {
-                    double even, odd;
-                    deciding_pair(static_cast<uint64_t>(pair), static_cast<uint32_t>(c),
-                                  layer.layer, key, even, odd);
+            const int64_t start = blocks.start(block), groups = blocks.rows / kernels.lanes;
+            int32_t* found = positions[static_cast<size_t>(thread)].data();
+            if (by_radius) {
+                const int64_t hits = kernels.deciding_candidates(
+                    layer, 0, start, groups, static_cast<uint32_t>(std::min(bound, 4294967295.0)),
+                    found);
+                for (int64_t i = 0; i < hits; ++i)
+                    for (int64_t parity = 0; parity < 2; ++parity)
+                        if (start + found[i] <= last_pair)
+                            add_exactly(2 * (start + found[i]) + parity, 0, batch, thread);
+            } else if (filtered) {
+                std::vector<float>& scores = estimates[static_cast<size_t>(thread)];
+                scores.resize((2 * static_cast<size_t>(batch) + 1) * pairs);
+                float* by_parity[2] = {scores.data(), scores.data() + batch * blocks.rows};
+                float* square_radii = scores.data() + 2 * batch * blocks.rows;
+                kernels.estimate_deciding(layer, start, groups, span, factors32.data(), batch,
+                                          by_parity[0], by_parity[1], square_radii);
+                const int64_t count = blocks.valid_to(block) - start;
+                for (int64_t parity = 0; parity < 2; ++parity)
                     for (int64_t d = 0; d < batch; ++d) {
-                        const double factor = factors[c * batch + d];
-                        double* sums = projections.data() + 2 * d;
-                        sums[0] = fused(even, factor, sums[0]);
-                        sums[1] = fused(odd, factor, sums[1]);
+                        const float* estimate = by_parity[parity] + d * blocks.rows;
+                        const int64_t hits = kernels.at_least(estimate, count, estimate_threshold,
+                                                              task.absolute, found);
+                        for (int64_t i = 0; i < hits; ++i)
+                            if (square_radii[found[i]] < far_square_radius)
+                                add_exactly(2 * (start + found[i]) + parity, d, d + 1, thread);
                     }
-                }
-                for (int64_t row = 2 * pair; row < 2 * pair + 2; ++row)
-                    if (row >= task.first_row && row < task.end_row)
-                        for (int64_t d = 0; d < batch; ++d)
-                            collectors.at(thread, d).add(
-                                projections[static_cast<size_t>(2 * d + row % 2)], row);
+                const int64_t far =
+                    kernels.at_least(square_radii, count, far_square_radius, false, found);
+                for (int64_t i = 0; i < far; ++i)
+                    for (int64_t parity = 0; parity < 2; ++parity)
+                        add_exactly(2 * (start + found[i]) + parity, 0, batch, thread);
+            } else {
+                for (int64_t pair = blocks.valid_from(block); pair < blocks.valid_to(block); ++pair)
+                    for (int64_t parity = 0; parity < 2; ++parity)
+                        add_exactly(2 * pair + parity, 0, batch, thread);
             }
-            return std::min(2 * blocks.valid_to(block), task.end_row) -
+            const int64_t to = blocks.valid_to(block);
+            return (to > last_pair ? task.end_row : 2 * to) -
                    std::max(2 * blocks.valid_from(block), task.first_row);
         },
         task.watch);

@@ -38,6 +38,33 @@ INFALL_HD Float square_root(Float a) { return _mm256_sqrt_ps(a.v); }
 INFALL_HD Float load(const float* p) { return _mm256_loadu_ps(p); }
 INFALL_HD void store(float* p, Float a) { _mm256_storeu_ps(p, a.v); }
 
+INFALL_HD Float larger(Float a, Float b) { return _mm256_max_ps(a.v, b.v); }
+
+// out[j] = column j of the 8 x 8 block whose rows start `stride` elements apart.
+INFALL_HD void load_transposed(const float* p, int64_t stride, Float* out) {
+    __m256 a[8], b[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) a[i] = _mm256_loadu_ps(p + i * stride);
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+        b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4)
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; ++k) {
+            a[i + 2 * k] = _mm256_shuffle_ps(b[i + k], b[i + k + 2], 0x44);
+            a[i + 2 * k + 1] = _mm256_shuffle_ps(b[i + k], b[i + k + 2], 0xEE);
+        }
+    // a[4 g + c]: rows 4 g .. 4 g + 3 of the columns c and c + 4.
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+        out[c].v = _mm256_permute2f128_ps(a[c], a[4 + c], 0x20);
+        out[4 + c].v = _mm256_permute2f128_ps(a[c], a[4 + c], 0x31);
+    }
+}
+
 INFALL_HD Float to_float(Word w) {
     // Both halves convert exactly; the fused sum rounds once, as an unsigned conversion does.
     const __m256 high = _mm256_cvtepi32_ps(_mm256_srli_epi32(w.v, 16));

@@ -38,6 +38,40 @@ INFALL_HD Float square_root(Float a) { return _mm512_sqrt_ps(a.v); }
 INFALL_HD Float load(const float* p) { return _mm512_loadu_ps(p); }
 INFALL_HD void store(float* p, Float a) { _mm512_storeu_ps(p, a.v); }
 
+INFALL_HD Float larger(Float a, Float b) { return _mm512_max_ps(a.v, b.v); }
+
+// out[j] = column j of the 16 x 16 block whose rows start `stride` elements apart.
+INFALL_HD void load_transposed(const float* p, int64_t stride, Float* out) {
+    __m512 a[16], b[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_ps(p + i * stride);
+#pragma GCC unroll 8
+    for (int i = 0; i < 16; i += 2) {
+        b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 16; i += 4)
+#pragma GCC unroll 2
+        for (int k = 0; k < 2; ++k) {
+            const __m512d low = _mm512_castps_pd(b[i + k]), high = _mm512_castps_pd(b[i + k + 2]);
+            a[i + 2 * k] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, high));
+            a[i + 2 * k + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, high));
+        }
+    // a[4 g + c]: rows 4 g .. 4 g + 3 of the columns c, c + 4, c + 8, c + 12.
+#pragma GCC unroll 4
+    for (int c = 0; c < 4; ++c) {
+        const __m512 even_low = _mm512_shuffle_f32x4(a[c], a[4 + c], 0x88);
+        const __m512 odd_low = _mm512_shuffle_f32x4(a[c], a[4 + c], 0xDD);
+        const __m512 even_high = _mm512_shuffle_f32x4(a[8 + c], a[12 + c], 0x88);
+        const __m512 odd_high = _mm512_shuffle_f32x4(a[8 + c], a[12 + c], 0xDD);
+        out[c].v = _mm512_shuffle_f32x4(even_low, even_high, 0x88);
+        out[8 + c].v = _mm512_shuffle_f32x4(even_low, even_high, 0xDD);
+        out[4 + c].v = _mm512_shuffle_f32x4(odd_low, odd_high, 0x88);
+        out[12 + c].v = _mm512_shuffle_f32x4(odd_low, odd_high, 0xDD);
+    }
+}
+
 INFALL_HD Float to_float(Word w) { return _mm512_cvtepu32_ps(w.v); }
 INFALL_HD Float to_signed_float(Word w) { return _mm512_cvtepi32_ps(w.v); }
 INFALL_HD Word shift_left_2(Word w) { return _mm512_slli_epi32(w.v, 2); }

@@ -19,6 +19,8 @@ using Wide = uint64_t;
 
 INFALL_HD Float load(const float* p) { return *p; }
 INFALL_HD void store(float* p, Float a) { *p = a; }
+INFALL_HD Float larger(Float a, Float b) { return a > b ? a : b; }
+INFALL_HD void load_transposed(const float* p, int64_t, Float* out) { *out = *p; }
 INFALL_HD uint32_t at_least(Float x, Float threshold, bool absolute) {
     return (absolute ? std::fabs(x) : x) >= threshold ? 1u : 0u;
 }

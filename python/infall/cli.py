@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 _SCORES_OF_ANGLE_CHAIN = 2**23
 # Columns of output into a file or pipe, where there is no terminal to ask for its width.
 _WIDTH_WITHOUT_TERMINAL = 120
+# Entries of the test outputs of all layers together that are in memory at a time.
 _MEASURED_AT_A_TIME = 2**24
 _FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 _INTERRUPTED = 130  # the exit code of a shell for a process that Ctrl-C ended
@@ -114,6 +115,9 @@ class _OneLineErrors(TyperGroup):
             )
         except (KeyboardInterrupt, typer.Abort):
             result = _INTERRUPTED
+        except (OSError, MemoryError) as error:
+            _print_error(f"error: {error}")
+            result = 1
         except Exception as error:
             # Usage errors have a base class, but typer has no public name for it.
             format_message = getattr(error, "format_message", None)
@@ -450,7 +454,7 @@ def draw_collapse(measurement: Measurement, *, title: str, max_rows: int = 11) -
 
 _SIDE_COLORS = ("#2a6fbb", "#d9722e")  # near 0, near 1: apart also for colour-blind readers
 _ROW_HEIGHT = 0.86
-_ROUNDING = 2.0**-53  # half an ulp of 1: angle scores nearer to 0 or 1 are rounding alone
+_ROUNDING = 1e-15  # the accuracy of the measured angle scores
 
 
 def _draw_scores(axes: Axes, measurement: Measurement, shown: NDArray[np.int_]) -> None:
@@ -478,7 +482,7 @@ def _draw_scores(axes: Axes, measurement: Measurement, shown: NDArray[np.int_]) 
 def _draw_distances(axes: Axes, measurement: Measurement, shown: NDArray[np.int_]) -> None:
     predicted = measurement.predicted_scores
     predicted_distances = np.minimum(predicted, 1.0 - predicted)
-    lowest = max(_ROUNDING / 4, float(np.quantile(predicted_distances[-1], 0.001)))
+    lowest = max(_ROUNDING / 10, float(np.quantile(predicted_distances[-1], 0.001)))
     edges = np.linspace(math.floor(math.log10(lowest)) - 0.2, math.log10(0.5), 121)
     # Split violins where both sides occur: near 0 above the line, near 1 below.
     near_0 = measurement.angle_scores[shown] < 0.5
@@ -487,11 +491,12 @@ def _draw_distances(axes: Axes, measurement: Measurement, shown: NDArray[np.int_
     for row, layer in enumerate(shown):
         axes.axhline(-row, color="0.88", linewidth=0.8, zorder=1)
         histograms = []
-        for scores, distances in (
-            (measurement.angle_scores[layer], measurement.pole_distances[layer]),
-            (predicted[layer], predicted_distances[layer]),
+        # What is measured as 0 is drawn at the end of the axis; the law goes on beyond it.
+        for scores, distances, end in (
+            (measurement.angle_scores[layer], measurement.pole_distances[layer], edges[0]),
+            (predicted[layer], predicted_distances[layer], edges[0] - 1.0),
         ):
-            decades = np.log10(np.clip(distances, 10.0 ** edges[0], None))
+            decades = np.log10(np.maximum(distances, 10.0**end))
             for near in (scores < 0.5, scores >= 0.5):
                 counts, _ = np.histogram(decades[near], edges)
                 histograms.append(counts / len(scores))
@@ -665,22 +670,23 @@ class _SpeedColumn(ProgressColumn):
 
 
 def _fit(model: MaxLikelihood, image: NDArray[np.float64], *, normals_per_row: int | None) -> float:
-    """Fit under a progress bar on stderr; return the seconds it took."""
+    """Fit, under a progress bar where stderr is a terminal; return the seconds it took."""
     console = Console(stderr=True)
-    columns: list[ProgressColumn] = [
-        TextColumn("layer {task.fields[layer]}/" + str(model.depth)),
-        BarColumn(),
-        TaskProgressColumn(),
-        _SpeedColumn(normals_per_row),
-        TimeRemainingColumn(),
-    ]
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
-        task = progress.add_task("fit", total=model.width * model.depth, layer=1)
-        start = time.perf_counter()
-        model.fit(image, progress=_layer_progress(progress, task, model.width))
-        return time.perf_counter() - start
+    start = time.perf_counter()
+    if console.is_terminal:
+        columns: list[ProgressColumn] = [
+            TextColumn("layer {task.fields[layer]}/" + str(model.depth)),
+            BarColumn(),
+            TaskProgressColumn(),
+            _SpeedColumn(normals_per_row),
+            TimeRemainingColumn(),
+        ]
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task("fit", total=model.width * model.depth, layer=1)
+            model.fit(image, progress=_layer_progress(progress, task, model.width))
+    else:
+        model.fit(image)
+    return time.perf_counter() - start
 
 
 def _layer_progress(

@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -365,20 +366,21 @@ class MaxLikelihood:
 
         Raises
         ------
-        FileNotFoundError
-            If there is no such file.
+        OSError
+            If it cannot be read.
         ValueError
             If it is truncated, damaged, foreign, or of a later format version.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                if not isinstance(file, np.lib.npyio.NpzFile):
+        with Path(path).open("rb") as handle:
+            try:
+                archive = np.load(handle, allow_pickle=False)
+                if not isinstance(archive, np.lib.npyio.NpzFile):
                     raise ValueError("it is not an .npz archive")
-                found = {name: file[name] for name in file.files}
-        except FileNotFoundError:
-            raise
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is not a saved model, or a damaged one: {error}") from None
+                found = {name: archive[name] for name in archive.files}
+            except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+                raise ValueError(
+                    f"{path} is not a saved model, or a damaged one: {error}"
+                ) from None
         if str(found.get("format")) != _FORMAT:
             raise ValueError(f"{path} is not a saved infall.MaxLikelihood model")
         version = int(found["version"]) if found.get("version", np.array("")).shape == () else 0

@@ -670,7 +670,8 @@ def _largest_folded_normals(spacings: NDArray[np.float64], width: int) -> NDArra
     # 1 - exp(-S_j) of the order statistics have independent exponential spacings.
     remaining = width - np.arange(len(spacings), dtype=np.float64)
     survival = -np.expm1(-np.cumsum(spacings / remaining))
-    return cast(NDArray[np.float64], math.sqrt(2.0) * special.erfcinv(survival))
+    largest: NDArray[np.float64] = math.sqrt(2.0) * special.erfcinv(survival)
+    return largest
 
 
 def _refuse_first_nonfinite(matrix: NDArray[Any]) -> None:

@@ -1,0 +1,293 @@
+"""MaxLikelihood networks against the literal algorithm and the exact law of their angles."""
+
+import math
+import pickle
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from scipy import stats
+
+import infall
+import reference
+from infall import MaxLikelihood, laws
+
+pytestmark = pytest.mark.sanitize
+ALPHA = 1e-6  # false-alarm rate of every statistical test here; seeds are fixed
+
+
+def vector(dim, seed=0, batch=None):
+    """Return a vector (dim,), or (batch, dim)."""
+    return np.random.default_rng(seed).normal(size=dim if batch is None else (batch, dim))
+
+
+@pytest.mark.parametrize("dim", [1, 3, 8, 17])
+def test_layers_are_those_of_the_literal_algorithm(dim):
+    width, depth, w = 2000, 5, vector(dim)
+    model = MaxLikelihood(width, depth, seed=4).fit(7.0 * w)
+    assert model.log_input_norm_ == pytest.approx(math.log(7.0 * np.linalg.norm(w)), rel=1e-14)
+    current = w / np.linalg.norm(w)
+    for number in range(depth):
+        matrix = infall.gaussian_rows(np.arange(width), dim, seed=4, layer=number)
+        indices, projections = reference.select_rows_literal(matrix, current, dim)
+        by_index = np.argsort(indices)
+        assert_array_equal(model.indices_[number], indices[by_index])
+        assert_array_equal(model.layers_[number], matrix[indices[by_index]])
+        np.testing.assert_allclose(model.scores_[number], projections[by_index], rtol=3e-6)
+        output = matrix[indices[by_index]].astype(np.float64) @ current
+        assert model.log_norms_[number] == pytest.approx(
+            math.log(np.linalg.norm(output)), rel=1e-13
+        )
+        current = output / np.linalg.norm(output)
+        np.testing.assert_allclose(model.outputs_[number], current, rtol=1e-13)
+
+
+def test_fit_is_the_same_for_any_number_of_threads():
+    for sampler in ("stream", "rotated", "order_statistics"):
+        one = MaxLikelihood(5000, 4, sampler=sampler, num_threads=1).fit(vector(20))
+        many = MaxLikelihood(5000, 4, sampler=sampler, num_threads=7).fit(vector(20))
+        assert one == many
+
+
+def test_transform_and_angles_of_every_layer():
+    model = MaxLikelihood(3000, 6).fit(vector(12))
+    x = vector(12, seed=1, batch=9)
+    everything = model.transform(x, layer=None)
+    assert everything.shape == (7, 9, 12)
+    expected = x / np.linalg.norm(x, axis=1, keepdims=True)
+    for number in range(7):
+        if number:
+            expected = expected @ model.layers_[number - 1].astype(np.float64).T
+            expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(everything[number], expected, rtol=1e-11, atol=1e-13)
+        assert_array_equal(model.transform(x, layer=number), everything[number])
+        fitted = model.outputs_[number - 1] if number else model.input_
+        np.testing.assert_allclose(
+            model.angles(x, layer=number),
+            reference.angle_over_pi(expected, fitted),
+            rtol=1e-9,
+            atol=1e-15,
+        )
+    assert_array_equal(model.transform(x), everything[6])
+    assert_array_equal(model.transform(x, layer=-7), everything[0])
+    assert model.angles(x, layer=None).shape == (7, 9)
+    assert model.angles(x[0]).shape == ()
+    assert model.transform(x[0]).shape == (12,)
+    assert_array_equal(model.transform(x[3]).shape, (12,))
+    np.testing.assert_allclose(model.transform(model.input_, layer=None)[1:], model.outputs_)
+
+
+def test_angles_hold_to_1e_12_after_collapse():
+    # Two vectors a known small angle apart: the network multiplies its tangent, so that a binary32
+    # transform would long have floored it. Compared with the same network in extended precision.
+    model = MaxLikelihood(2**16, 10, sampler="order_statistics").fit(vector(32))
+    x = np.stack([model.input_ + 1e-4 * vector(32, 1), vector(32, 2), -vector(32, 3)])
+    found = model.angles(x, layer=None)
+    fitted = model.input_.astype(np.longdouble)
+    current = x.astype(np.longdouble)
+    for number in range(11):
+        if number:
+            layer = model.layers_[number - 1].astype(np.longdouble)
+            current, fitted = current @ layer.T, layer @ fitted
+        a = current / np.sqrt((current**2).sum(axis=1, keepdims=True))
+        b = fitted / np.sqrt((fitted**2).sum())
+        current, fitted = a, b
+        difference = np.sqrt(((a - b) ** 2).sum(axis=1))
+        total = np.sqrt(((a + b) ** 2).sum(axis=1))
+        exact = 2 * np.arctan2(difference, total) / np.longdouble(np.pi)
+        assert np.abs(found[number] - exact.astype(np.float64)).max() < 1e-12
+
+
+def test_losses_and_likelihoods():
+    model = MaxLikelihood(2**14, 8).fit(vector(16))
+    x = vector(16, 5, batch=400)
+    theta = model.angles(x)
+    to_zero, to_one = model.pole_distances(x)
+    assert_array_equal(to_zero, theta)
+    np.testing.assert_allclose(to_one, 1 - theta, atol=1e-15)
+    assert_array_equal(model.loss(x, correlated=True), theta)
+    assert_array_equal(model.loss(x), to_one)
+    np.testing.assert_allclose(model.nll(x), laws.binary_entropy(theta), rtol=1e-6)
+    # x and -x end on opposite poles, at the same distance.
+    flipped_zero, flipped_one = model.pole_distances(-x)
+    np.testing.assert_allclose(flipped_one, to_zero, rtol=1e-9, atol=1e-16)
+    np.testing.assert_allclose(flipped_zero, to_one, rtol=1e-9, atol=1e-16)
+    # Half of the samples go to each side, so the mean loss does not move; the likelihood does.
+    assert stats.binomtest(int((theta < 0.5).sum()), 400).pvalue > ALPHA
+    nll = model.nll(x, layer=None).mean(axis=1)
+    assert (np.diff(nll) < 0).all()
+
+
+@pytest.mark.parametrize("sampler", ["stream", "rotated", "order_statistics"])
+def test_angles_follow_the_angle_chain(sampler):
+    # One test vector at 60 degrees, a network per seed, against the exact law, layer by layer.
+    dim, depth, width, samples = 6, 4, 300, 1200
+    w = np.eye(dim)[0]
+    x = 0.5 * np.eye(dim)[0] + math.sqrt(0.75) * np.eye(dim)[1]
+    found = np.array(
+        [
+            MaxLikelihood(width, depth, seed=seed, sampler=sampler, num_threads=1)
+            .fit(w)
+            .angles(x, layer=None)
+            for seed in range(samples)
+        ]
+    )
+    exact = laws.angle_chain(
+        math.pi / 3, width, dim, depth, size=4000, rng=np.random.default_rng(0)
+    )
+    np.testing.assert_allclose(found[:, 0], 1 / 3, rtol=1e-12)
+    for number in range(1, depth + 1):
+        assert stats.ks_2samp(found[:, number] * math.pi, exact[number]).pvalue > ALPHA
+
+
+def test_layer_components_in_log_space():
+    model = MaxLikelihood(2**20, 6, sampler="order_statistics").fit(3.0 * vector(10))
+    norms = np.exp(model.log_input_norm_ + np.cumsum(model.log_norms_))
+    heights = 2.0 * np.arange(1, 7)
+    np.testing.assert_allclose(
+        model.layer_components(c=2.0), heights / np.hypot(heights, norms), rtol=1e-12
+    )
+    deep = MaxLikelihood(2**20, 400, sampler="order_statistics").fit(vector(10))
+    components = deep.layer_components()
+    assert np.isfinite(components).all()
+    assert (components[:100] > 0).all()
+    for bad in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="c is"):
+            model.layer_components(bad)
+
+
+def test_progress_and_failure_leave_the_model_as_it_was():
+    seen = []
+    model = MaxLikelihood(20000, 3).fit(vector(8), progress=lambda *at: seen.append(at))
+    assert {layer for layer, _, _ in seen} == {0, 1, 2}
+    assert all(done <= total == 20000 for _, done, total in seen)
+    before = pickle.dumps(model.__dict__)
+
+    def stop(layer, done, total):
+        if layer == 1:
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        model.fit(vector(8, seed=9), progress=stop)
+    with pytest.raises(ValueError, match="not finite"):
+        model.fit([1.0, np.nan])
+    assert pickle.dumps(model.__dict__) == before
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(
+    st.integers(30, 2**63 - 1),
+    st.integers(1, 3),
+    st.integers(1, 20),
+    st.integers(0, 2**64 - 1),
+)
+def test_save_and_load_round_trip(tmp_path_factory, width, depth, dim, seed):
+    model = MaxLikelihood(width, depth, seed=seed, sampler="order_statistics").fit(vector(dim))
+    path = tmp_path_factory.mktemp("model") / "model"
+    model.save(path)
+    loaded = MaxLikelihood.load(path)
+    assert loaded == model
+    assert_array_equal(loaded.layers_, model.layers_)
+    assert loaded.layers_.dtype == np.float32
+    assert pickle.loads(pickle.dumps(model)) == model
+    assert repr(loaded) == repr(model)
+
+
+def test_equality_and_repr():
+    model = MaxLikelihood(500, 2).fit(vector(4))
+    assert model == MaxLikelihood(500, 2).fit(vector(4))
+    assert model != MaxLikelihood(500, 2).fit(vector(4, seed=1))
+    assert model != MaxLikelihood(500, 2)
+    assert MaxLikelihood(500, 2) == MaxLikelihood(500, 2)
+    assert MaxLikelihood(500, 2) != MaxLikelihood(500, 2, seed=1)
+    assert model != "model"
+    assert repr(model) == (
+        "MaxLikelihood(width=500, depth=2, seed=0, sampler='stream', fitted to k=4)"
+    )
+    assert "not fitted" in repr(MaxLikelihood(500, 2))
+
+
+def test_damaged_and_foreign_files_are_refused_by_name(tmp_path):
+    path = tmp_path / "model.npz"
+    MaxLikelihood(500, 2).fit(vector(4)).save(path)
+    whole = path.read_bytes()
+    damaged = tmp_path / "damaged.npz"
+    for length in (0, 1, 10, len(whole) // 2, len(whole) - 1):
+        damaged.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=re.escape(str(damaged))):
+            MaxLikelihood.load(damaged)
+    foreign = tmp_path / "foreign.npz"
+    np.savez(foreign, a=np.ones(3))
+    with pytest.raises(ValueError, match=re.escape(f"{foreign} is not a saved infall.MaxLikel")):
+        MaxLikelihood.load(foreign)
+    array = tmp_path / "array.npy"
+    np.save(array, np.ones(3))
+    with pytest.raises(ValueError, match=re.escape(str(array))):
+        MaxLikelihood.load(array)
+    with np.load(path) as file:
+        content = dict(file)
+    np.savez(foreign, **{**content, "version": np.array(99)})
+    with pytest.raises(ValueError, match="format version 99"):
+        MaxLikelihood.load(foreign)
+    np.savez(foreign, **{**content, "layers_": np.ones((2, 4, 3), np.float32)})
+    with pytest.raises(ValueError, match=r"damaged model file: layers_ has shape \(2, 4, 3\)"):
+        MaxLikelihood.load(foreign)
+    del content["scores_"]
+    np.savez(foreign, **content)
+    with pytest.raises(ValueError, match="damaged model file"):
+        MaxLikelihood.load(foreign)
+    with pytest.raises(FileNotFoundError):
+        MaxLikelihood.load(tmp_path / "none.npz")
+
+
+def test_unwritable_path_keeps_nothing_half_done(tmp_path):
+    model = MaxLikelihood(500, 2).fit(vector(4))
+    with pytest.raises(OSError, match="nowhere"):
+        model.save(tmp_path / "nowhere" / "model.npz")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        model.save(tmp_path / "folder")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "text"),
+    [
+        ((0, 2), ValueError, "width is 0"),
+        ((2**63, 2), OverflowError, "width is 9223372036854775808"),
+        ((10, 0), ValueError, "depth is 0"),
+        ((10, 1.5), TypeError, "depth is 1.5"),
+    ],
+)
+def test_bad_parameters(arguments, kind, text):
+    with pytest.raises(kind, match=re.escape(text)):
+        MaxLikelihood(*arguments)
+
+
+def test_bad_calls():
+    model = MaxLikelihood(10, 2)
+    with pytest.raises(ValueError, match="sampler is 'x'"):
+        MaxLikelihood(10, 2, sampler="x")
+    with pytest.raises(ValueError, match="seed is -1"):
+        MaxLikelihood(10, 2, seed=-1)
+    for call in (model.transform, model.angles, model.loss, model.nll):
+        with pytest.raises(RuntimeError, match="not fitted"):
+            call(np.ones(3))
+    with pytest.raises(RuntimeError, match="not fitted"):
+        model.save("nothing")
+    with pytest.raises(ValueError, match="w has length 11; expected at most width = 10"):
+        model.fit(np.ones(11))
+    with pytest.raises(ValueError, match="w has 2 axes"):
+        model.fit(np.ones((2, 3)))
+    model.fit(np.ones(3))
+    with pytest.raises(ValueError, match="X has 4 columns; expected 3"):
+        model.transform(np.ones(4))
+    with pytest.raises(ValueError, match=r"X\[1\] is zero"):
+        model.transform([[1.0, 2, 3], [0, 0, 0]])
+    with pytest.raises(ValueError, match="layer is 3; expected -3 <= layer < 3"):
+        model.transform(np.ones(3), layer=3)
+    with pytest.raises(TypeError, match="layer is 'last'"):
+        model.angles(np.ones(3), layer="last")
