@@ -304,62 +304,117 @@ void project_layer(const GaussianLayer& layer, int64_t first_row, int64_t groups
     }
 }
 
+// Sums of `vectors * lanes` rows of a matrix in Fortran order: columns are read contiguously.
+template <int vectors>
+void project_columns(const float* from, int64_t column_stride, int64_t dim, const float* w,
+                     float* sums) {
+    Float sum[vectors];
+    INFALL_UNROLL
+    for (int v = 0; v < vectors; ++v) sum[v] = Float(0.0f);
+    for (int64_t j = 0; j < dim; ++j, from += column_stride) {
+        const Float weight(w[j]);
+        INFALL_UNROLL
+        for (int v = 0; v < vectors; ++v) sum[v] = fused(load(from + v * lanes), weight, sum[v]);
+    }
+    INFALL_UNROLL
+    for (int v = 0; v < vectors; ++v) store(sums + v * lanes, sum[v]);
+}
+
+// Short rows in C order are copied together first: memory is then read line after line, which the
+// reads across rows are not (on one core of a Zen 4 server 20 against 9 GB/s).
+constexpr int64_t short_row = 256;
+
+template <class T, int rows>
+struct RowBlock {
+    alignas(64) T copy[rows * short_row];
+    const T* from;
+    int64_t stride;
+
+    INFALL_HD RowBlock(const T* first, int64_t row_stride, int64_t dim)
+        : from(first), stride(row_stride) {
+        if (dim > short_row) return;
+        for (int r = 0; r < rows; ++r)
+            memcpy(copy + r * dim, first + r * row_stride, static_cast<size_t>(dim) * sizeof(T));
+        from = copy;
+        stride = dim;
+    }
+};
+
+// Sums of `lanes` rows in C order: blocks of lanes x lanes are transposed in registers.
+void project_rows(const float* first, int64_t row_stride, int64_t dim, const float* w,
+                  float* sums) {
+    const RowBlock<float, lanes> rows(first, row_stride, dim);
+    alignas(64) float column[lanes];
+    Float columns[lanes];
+    Float sum(0.0f);
+    int64_t j = 0;
+    for (; j + lanes <= dim; j += lanes) {
+        load_transposed(rows.from + j, rows.stride, columns);
+        INFALL_UNROLL
+        for (int c = 0; c < lanes; ++c) sum = fused(columns[c], Float(w[j + c]), sum);
+    }
+    for (; j < dim; ++j) {
+        for (int r = 0; r < lanes; ++r) column[r] = rows.from[r * rows.stride + j];
+        sum = fused(load(column), Float(w[j]), sum);
+    }
+    store(sums, sum);
+}
+
 void project_float32(const MatrixRows& rows, int64_t count, const float* w, int64_t batch,
                      int64_t score_stride, float* scores) {
+    constexpr int groups_at_once = 8;
     const float* data = static_cast<const float*>(rows.data);
-    Float columns[lanes];
-    for (int64_t row = 0; row < count; row += lanes) {
-        const int64_t valid = count - row < lanes ? count - row : lanes;
-        for (int64_t d = 0; d < batch; ++d) {
-            const float* from = data + row * rows.row_stride;
-            const float* direction = w + d * rows.dim;
-            float* target = scores + d * score_stride + row;
-            Float sum(0.0f);
-            int64_t j = 0;
-            if (valid == lanes && rows.row_stride == 1) {  // Fortran order
-                for (; j < rows.dim; ++j)
-                    sum = fused(load(from + j * rows.column_stride), Float(direction[j]), sum);
-            } else if (valid == lanes && rows.column_stride == 1) {  // C order
-                for (; j + lanes <= rows.dim; j += lanes) {
-                    load_transposed(from + j, rows.row_stride, columns);
-                    INFALL_UNROLL
-                    for (int c = 0; c < lanes; ++c)
-                        sum = fused(columns[c], Float(direction[j + c]), sum);
-                }
-            }
-            alignas(64) float column[lanes] = {};
-            for (; j < rows.dim; ++j) {  // any strides, and what is left over
-                for (int64_t r = 0; r < valid; ++r)
-                    column[r] = from[r * rows.row_stride + j * rows.column_stride];
-                sum = fused(load(column), Float(direction[j]), sum);
-            }
-            store(column, sum);
-            for (int64_t r = 0; r < valid; ++r) target[r] = column[r];
+    for (int64_t d = 0; d < batch; ++d, w += rows.dim, scores += score_stride) {
+        int64_t row = 0;
+        if (rows.row_stride == 1) {
+            for (; row + groups_at_once * lanes <= count; row += groups_at_once * lanes)
+                project_columns<groups_at_once>(data + row, rows.column_stride, rows.dim, w,
+                                                scores + row);
+        } else if (rows.column_stride == 1) {
+            for (; row + lanes <= count; row += lanes)
+                project_rows(data + row * rows.row_stride, rows.row_stride, rows.dim, w,
+                             scores + row);
+        }
+        for (; row < count; ++row) {  // any strides, and what is left over
+            const float* entry = data + row * rows.row_stride;
+            float sum = 0.0f;
+            for (int64_t j = 0; j < rows.dim; ++j, entry += rows.column_stride)
+                sum = infall::fused(*entry, w[j], sum);
+            scores[row] = sum;
         }
     }
 }
 
 void project_float64(const MatrixRows& rows, int64_t count, const double* w, int64_t batch,
                      int64_t score_stride, double* scores) {
-    constexpr int64_t width = 8;  // rows side by side, left to the compiler to vectorise
+    constexpr int width = 8;  // rows side by side, left to the compiler to vectorise
     const double* data = static_cast<const double*>(rows.data);
-    for (int64_t row = 0; row < count; row += width) {
-        const int64_t valid = count - row < width ? count - row : width;
-        for (int64_t d = 0; d < batch; ++d) {
+    for (int64_t d = 0; d < batch; ++d, w += rows.dim, scores += score_stride) {
+        int64_t row = 0;
+        for (; row + width <= count; row += width) {
             const double* from = data + row * rows.row_stride;
             double sums[width] = {};
-            if (valid == width) {
+            if (rows.row_stride == 1) {
                 for (int64_t j = 0; j < rows.dim; ++j, from += rows.column_stride)
-                    for (int64_t r = 0; r < width; ++r)
-                        sums[r] =
-                            infall::fused(from[r * rows.row_stride], w[d * rows.dim + j], sums[r]);
+                    for (int r = 0; r < width; ++r) sums[r] = infall::fused(from[r], w[j], sums[r]);
+            } else if (rows.column_stride == 1) {
+                const RowBlock<double, width> block(from, rows.row_stride, rows.dim);
+                for (int64_t j = 0; j < rows.dim; ++j)
+                    for (int r = 0; r < width; ++r)
+                        sums[r] = infall::fused(block.from[r * block.stride + j], w[j], sums[r]);
             } else {
                 for (int64_t j = 0; j < rows.dim; ++j, from += rows.column_stride)
-                    for (int64_t r = 0; r < valid; ++r)
-                        sums[r] =
-                            infall::fused(from[r * rows.row_stride], w[d * rows.dim + j], sums[r]);
+                    for (int r = 0; r < width; ++r)
+                        sums[r] = infall::fused(from[r * rows.row_stride], w[j], sums[r]);
             }
-            for (int64_t r = 0; r < valid; ++r) scores[d * score_stride + row + r] = sums[r];
+            for (int r = 0; r < width; ++r) scores[row + r] = sums[r];
+        }
+        for (; row < count; ++row) {
+            const double* entry = data + row * rows.row_stride;
+            double sum = 0.0;
+            for (int64_t j = 0; j < rows.dim; ++j, entry += rows.column_stride)
+                sum = infall::fused(*entry, w[j], sum);
+            scores[row] = sum;
         }
     }
 }
