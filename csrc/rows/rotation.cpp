@@ -1,0 +1,201 @@
+// The samplers in which a rotation lets a few columns decide: rotated and order_statistics.
+#include "rows/selection.h"
+
+#include <algorithm>
+#include <cmath>
+#include <unordered_set>
+
+#include "random/normal.h"
+#include "random/philox.h"
+#include "rows/blocks.h"
+#include "rows/top_rows.h"
+#include "runtime/isa.h"
+
+namespace infall {
+
+std::vector<Selection> select_rotated(const GaussianLayer& layer, const SelectionTask& task,
+                                      const double* factors, int64_t span, int64_t batch,
+                                      double threshold) {
+    const RowKernels& kernels = *current_isa().rows;
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    const bool filtered = threshold > 0.0;
+    const bool by_radius = filtered && span == 1;
+    // Blocks of row pairs; `kernels` sift them, and what is left is projected exactly.
+    const int64_t last_pair = (task.end_row - 1) / 2;
+    const AlignedBlocks blocks(
+        task.first_row / 2, last_pair + 1,
+        by_radius ? int64_t{1} << 15 : block_rows_for(4 * span * (1 + batch / 8)));
+    const auto threads = static_cast<size_t>(std::max(task.num_threads, 1));
+    const auto pairs = static_cast<size_t>(blocks.rows);
+    Collectors collectors(task, batch, threshold);
+    std::vector<std::vector<int32_t>> positions(threads, std::vector<int32_t>(pairs));
+    // |D| >= t needs a radius of at least t, so a radius uniform of at most exp(-t^2 / 2).
+    const double bound = std::exp(-0.5 * threshold * threshold) * 4294967296.0 + 1.0;
+    // What the estimates may be off by, and the squared radius above which they say nothing.
+    const float estimate_threshold =
+        static_cast<float>(threshold - 1e-3 * std::sqrt(static_cast<double>(span)));
+    constexpr float far_square_radius = 22.0f;
+    std::vector<float> factors32(static_cast<size_t>(by_radius ? 0 : batch * span));
+    for (size_t i = 0; i < factors32.size(); ++i) {
+        const auto d = static_cast<int64_t>(i) / span, c = static_cast<int64_t>(i) % span;
+        factors32[i] = static_cast<float>(factors[c * batch + d]);
+    }
+    std::vector<std::vector<float>> estimates(threads);
+
+    // Adds the projections of one row on directions [from, to); factors above the diagonal only.
+    const auto add_exactly = [&](int64_t row, int64_t from, int64_t to, int thread) {
+        if (row < task.first_row || row >= task.end_row) return;
+        std::vector<double> entries(static_cast<size_t>(std::min(to, span)));
+        for (size_t c = 0; c < entries.size(); ++c) {
+            double even, odd;
+            deciding_pair(static_cast<uint64_t>(row / 2), static_cast<uint32_t>(c), layer.layer,
+                          key, even, odd);
+            entries[c] = row % 2 ? odd : even;
+        }
+        for (int64_t d = from; d < to; ++d) {
+            double sum = 0.0;
+            for (int64_t c = 0; c < std::min(d + 1, span); ++c)
+                sum = fused(entries[static_cast<size_t>(c)], factors[c * batch + d], sum);
+            collectors.at(thread, d).add(sum, row);
+        }
+    };
+
+    run_blocks(
+        blocks.count(), task.num_threads,
+        [&](int64_t block, int thread) {
+            const int64_t start = blocks.start(block), groups = blocks.rows / kernels.lanes;
+            int32_t* found = positions[static_cast<size_t>(thread)].data();
+            if (by_radius) {
+                const int64_t hits = kernels.deciding_candidates(
+                    layer, 0, start, groups, static_cast<uint32_t>(std::min(bound, 4294967295.0)),
+                    found);
+                for (int64_t i = 0; i < hits; ++i)
+                    for (int64_t parity = 0; parity < 2; ++parity)
+                        if (start + found[i] <= last_pair)
+                            add_exactly(2 * (start + found[i]) + parity, 0, batch, thread);
+            } else if (filtered) {
+                std::vector<float>& scores = estimates[static_cast<size_t>(thread)];
+                scores.resize((2 * static_cast<size_t>(batch) + 1) * pairs);
+                float* by_parity[2] = {scores.data(), scores.data() + batch * blocks.rows};
+                float* square_radii = scores.data() + 2 * batch * blocks.rows;
+                kernels.estimate_deciding(layer, start, groups, span, factors32.data(), batch,
+                                          by_parity[0], by_parity[1], square_radii);
+                const int64_t count = blocks.valid_to(block) - start;
+                for (int64_t parity = 0; parity < 2; ++parity)
+                    for (int64_t d = 0; d < batch; ++d) {
+                        const float* estimate = by_parity[parity] + d * blocks.rows;
+                        const int64_t hits = kernels.at_least(estimate, count, estimate_threshold,
+                                                              task.absolute, found);
+                        for (int64_t i = 0; i < hits; ++i)
+                            if (square_radii[found[i]] < far_square_radius)
+                                add_exactly(2 * (start + found[i]) + parity, d, d + 1, thread);
+                    }
+                const int64_t far =
+                    kernels.at_least(square_radii, count, far_square_radius, false, found);
+                for (int64_t i = 0; i < far; ++i)
+                    for (int64_t parity = 0; parity < 2; ++parity)
+                        add_exactly(2 * (start + found[i]) + parity, 0, batch, thread);
+            } else {
+                for (int64_t pair = blocks.valid_from(block); pair < blocks.valid_to(block); ++pair)
+                    for (int64_t parity = 0; parity < 2; ++parity)
+                        add_exactly(2 * pair + parity, 0, batch, thread);
+            }
+            const int64_t to = blocks.valid_to(block);
+            return (to > last_pair ? task.end_row : 2 * to) -
+                   std::max(2 * blocks.valid_from(block), task.first_row);
+        },
+        task.watch);
+    return collectors.merged();
+}
+
+void draw_order_statistics(const GaussianLayer& layer, int64_t first_row, int64_t end_row,
+                           int64_t num_rows, double* exponentials, uint8_t* signs, int64_t* rows) {
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    for (int64_t j = 0; j < num_rows; ++j) {
+        const PhiloxBlock b =
+            philox4x32_10(static_cast<uint64_t>(j), order_statistics_stream, layer.layer, key);
+        exponentials[j] = exponential64((static_cast<uint64_t>(b.w[0]) << 32) | b.w[1]);
+        signs[j] = b.w[2] & 1u;
+    }
+    // Uniform rows without replacement: repeats are drawn again.
+    const auto width = static_cast<uint64_t>(end_row - first_row);
+    std::unordered_set<uint64_t> seen;
+    seen.reserve(static_cast<size_t>(num_rows) * 2);
+    uint64_t draw = 0;
+    for (int64_t j = 0; j < num_rows; ++draw) {
+        const PhiloxBlock b = philox4x32_10(draw, index_stream, layer.layer, key);
+        // floor(width * word / 2^128): the bias is below 2^-64.
+        const uint64_t high = (static_cast<uint64_t>(b.w[0]) << 32) | b.w[1];
+        const uint64_t low = (static_cast<uint64_t>(b.w[2]) << 32) | b.w[3];
+        using Wide = unsigned __int128;
+        const Wide carry = (static_cast<Wide>(width) * low) >> 64;
+        const auto row = static_cast<uint64_t>((static_cast<Wide>(width) * high + carry) >> 64);
+        if (seen.insert(row).second) rows[j++] = first_row + static_cast<int64_t>(row);
+    }
+}
+
+void householder(const double* w, int64_t batch, int64_t dim, double* v, double* scale,
+                 double* factors) {
+    const int64_t span = std::min(batch, dim);
+    std::vector<double> work(w, w + batch * dim);  // (batch, dim): columns of w^T
+    std::fill(v, v + span * dim, 0.0);
+    std::fill(factors, factors + span * batch, 0.0);
+    for (int64_t h = 0; h < span; ++h) {
+        const double* x = work.data() + h * dim;
+        double tail = 0.0;
+        for (int64_t j = h + 1; j < dim; ++j) tail = fused(x[j], x[j], tail);
+        const double norm = std::sqrt(fused(x[h], x[h], tail));
+        double* direction = v + h * dim;
+        scale[h] = 0.0;
+        if (tail > 0.0 || x[h] < 0.0) {
+            // H x = +norm e_h; the first component in the form that does not cancel.
+            direction[h] = x[h] > 0.0 ? -tail / (x[h] + norm) : x[h] - norm;
+            for (int64_t j = h + 1; j < dim; ++j) direction[j] = x[j];
+            scale[h] = 2.0 / fused(direction[h], direction[h], tail);
+        }
+        for (int64_t b = h; b < batch; ++b) {
+            double* column = work.data() + b * dim;
+            double dot = 0.0;
+            for (int64_t j = h; j < dim; ++j) dot = fused(direction[j], column[j], dot);
+            const double step = -scale[h] * dot;
+            if (b == h) {  // known exactly
+                std::fill(column + h, column + dim, 0.0);
+                column[h] = norm;
+                continue;
+            }
+            for (int64_t j = h; j < dim; ++j) column[j] = fused(step, direction[j], column[j]);
+        }
+    }
+    for (int64_t b = 0; b < batch; ++b)
+        for (int64_t h = 0; h < span; ++h)
+            factors[h * batch + b] = h <= b ? work[static_cast<size_t>(b * dim + h)] : 0.0;
+}
+
+void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,
+                 const double* scale, int64_t span, int num_threads, Watch* watch) {
+    const RowKernels& kernels = *current_isa().rows;
+    const int64_t rows = std::max<int64_t>(1, block_work / 4 / (dim * span));
+    run_blocks((count + rows - 1) / rows, num_threads,
+               [&](int64_t block, int) {
+                   const int64_t first = block * rows, here = std::min(rows, count - first);
+                   std::vector<double> scratch(static_cast<size_t>(dim));
+                   kernels.reflect_rows(z + first * dim, here, dim, deciding + first * span, v,
+                                        scale, span, scratch.data());
+                   return here;
+               },
+               watch);
+}
+
+void deciding_entries(const GaussianLayer& layer, const int64_t* rows, int64_t count, int64_t span,
+                      double* out) {
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    for (int64_t i = 0; i < count; ++i)
+        for (int64_t c = 0; c < span; ++c) {
+            double even, odd;
+            deciding_pair(static_cast<uint64_t>(rows[i]) / 2, static_cast<uint32_t>(c), layer.layer,
+                          key, even, odd);
+            out[i * span + c] = rows[i] % 2 ? odd : even;
+        }
+}
+
+}  // namespace infall
