@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import infall
 from infall import MaxLikelihood, cli, laws
 from infall.datasets import load_digits
+from infall.experiments import run
 
 runner = CliRunner()
 WIDTH, DEPTH = 4096, 3
@@ -160,8 +161,8 @@ def test_no_figure():
 
 def test_figure(fitted):
     model, test_images, _ = fitted
-    measurement = cli.measure_collapse(model, test_images)
-    figure = cli.draw_collapse(measurement, title="one network")
+    measurement = run.measure_collapse(model, test_images)
+    figure = run.draw_collapse(measurement, title="one network")
     assert figure.get_suptitle() == "one network"
     score_axes, distance_axes, nll_axes = figure.axes
     names = [label.get_text() for label in score_axes.get_yticklabels()]
@@ -180,10 +181,10 @@ def test_figure(fitted):
 def test_figure_of_a_deep_network_down_to_rounding(fitted, tmp_path):
     images = np.random.default_rng(1).standard_normal((50, 16))  # both sides of 1/2
     model = MaxLikelihood(2**20, 40, sampler="order_statistics").fit(images[0])
-    measurement = cli.measure_collapse(model, images[1:])
+    measurement = run.measure_collapse(model, images[1:])
     assert all(0 < report.count_near_1 < 49 for report in measurement.layers)
     assert measurement.layers[-1].distance_to_1 < 1e-15
-    figure = cli.draw_collapse(measurement, title="deep", max_rows=5)
+    figure = run.draw_collapse(measurement, title="deep", max_rows=5)
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert names == ["input", "layer 10", "layer 20", "layer 30", "layer 40"]
     figure.savefig(tmp_path / "deep.png")
@@ -191,12 +192,12 @@ def test_figure_of_a_deep_network_down_to_rounding(fitted, tmp_path):
 
 def test_laws_hold_for_many_networks(monkeypatch):
     """The mean over networks meets the law: 40 networks, fixed seeds, within 5 standard errors."""
-    monkeypatch.setattr(cli, "_SCORES_OF_ANGLE_CHAIN", 2**18)
+    monkeypatch.setattr(run, "_SCORES_OF_ANGLE_CHAIN", 2**18)
     images = np.random.default_rng(2).standard_normal((200, 16))
     measured, predicted = [], []
     for seed in range(40):
         model = MaxLikelihood(2000, 2, seed=seed, sampler="order_statistics").fit(images[0])
-        layers = cli.measure_collapse(model, images[1:]).layers
+        layers = run.measure_collapse(model, images[1:]).layers
         measured.append([layer.nll_measured for layer in layers])
         predicted.append([layer.nll_predicted for layer in layers])
     difference = np.mean(measured, axis=0) - np.mean(predicted, axis=0)

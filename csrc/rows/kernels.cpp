@@ -14,6 +14,8 @@
 #include "runtime/simd_avx512.h"
 #elif defined(__AVX2__)
 #include "runtime/simd_avx2.h"
+#elif defined(__SSE4_2__)
+#include "runtime/simd_sse4.h"
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 #include "runtime/simd_neon.h"
 #else

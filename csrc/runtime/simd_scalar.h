@@ -1,5 +1,4 @@
-// One lane, for processors without a vector header of their own and for x86-64-v2, whose lack of
-// fused multiply-add makes vectors pointless.
+// One lane, for processors without a vector header of their own.
 #pragma once
 
 #include <cmath>

@@ -1,0 +1,119 @@
+// Vectors of 4 lanes for arm64: NEON.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstdint>
+
+#include "runtime/host_device.h"
+
+namespace infall {
+namespace INFALL_ISA {
+
+constexpr int lanes = 4;
+
+struct Float {
+    float32x4_t v;
+    Float() = default;
+    INFALL_HD Float(float32x4_t x) : v(x) {}
+    INFALL_HD explicit Float(float x) : v(vdupq_n_f32(x)) {}
+};
+struct Word {
+    uint32x4_t v;
+    Word() = default;
+    INFALL_HD Word(uint32x4_t x) : v(x) {}
+    INFALL_HD explicit Word(uint32_t x) : v(vdupq_n_u32(x)) {}
+};
+// The low and the high halves of 64-bit lanes, kept apart: all that happens between two products
+// is then 32-bit, and high halves cost nothing.
+struct Wide {
+    uint32x4_t low, high;
+};
+
+INFALL_HD Float operator*(Float a, Float b) { return vmulq_f32(a.v, b.v); }
+INFALL_HD Float operator-(Float a, Float b) { return vsubq_f32(a.v, b.v); }
+INFALL_HD Float fused(Float a, Float b, Float c) { return vfmaq_f32(c.v, a.v, b.v); }
+INFALL_HD Float fused_minus(Float a, Float b, Float c) {
+    return vfmaq_f32(vnegq_f32(c.v), a.v, b.v);
+}
+INFALL_HD Float minus_fused(Float c, Float a, Float b) { return vfmsq_f32(c.v, a.v, b.v); }
+INFALL_HD Float square_root(Float a) { return vsqrtq_f32(a.v); }
+INFALL_HD Float load(const float* p) { return vld1q_f32(p); }
+INFALL_HD void store(float* p, Float a) { vst1q_f32(p, a.v); }
+
+// Not vmaxq_f32, which differs from the other instruction sets in NaN.
+INFALL_HD Float larger(Float a, Float b) { return vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v); }
+
+// out[j] = column j of the 4 x 4 block whose rows start `stride` elements apart.
+INFALL_HD void load_transposed(const float* p, int64_t stride, Float* out) {
+    const float32x4_t a0 = vld1q_f32(p), a1 = vld1q_f32(p + stride);
+    const float32x4_t a2 = vld1q_f32(p + 2 * stride), a3 = vld1q_f32(p + 3 * stride);
+    // Columns 0 and 2, then 1 and 3, of two rows each.
+    const float64x2_t even_low = vreinterpretq_f64_f32(vtrn1q_f32(a0, a1));
+    const float64x2_t odd_low = vreinterpretq_f64_f32(vtrn2q_f32(a0, a1));
+    const float64x2_t even_high = vreinterpretq_f64_f32(vtrn1q_f32(a2, a3));
+    const float64x2_t odd_high = vreinterpretq_f64_f32(vtrn2q_f32(a2, a3));
+    out[0].v = vreinterpretq_f32_f64(vtrn1q_f64(even_low, even_high));
+    out[1].v = vreinterpretq_f32_f64(vtrn1q_f64(odd_low, odd_high));
+    out[2].v = vreinterpretq_f32_f64(vtrn2q_f64(even_low, even_high));
+    out[3].v = vreinterpretq_f32_f64(vtrn2q_f64(odd_low, odd_high));
+}
+
+INFALL_HD Float to_float(Word w) { return vcvtq_f32_u32(w.v); }
+INFALL_HD Float to_signed_float(Word w) { return vcvtq_f32_s32(vreinterpretq_s32_u32(w.v)); }
+INFALL_HD Word shift_left_2(Word w) { return vshlq_n_u32(w.v, 2); }
+INFALL_HD Float exponent(Float x) {
+    const int32x4_t biased = vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_f32(x.v), 23));
+    return vcvtq_f32_s32(vsubq_s32(biased, vdupq_n_s32(127)));
+}
+INFALL_HD Float significand(Float x) {
+    const uint32x4_t digits = vandq_u32(vreinterpretq_u32_f32(x.v), vdupq_n_u32(0x007FFFFF));
+    return vreinterpretq_f32_u32(vorrq_u32(digits, vdupq_n_u32(0x3F800000)));
+}
+INFALL_HD Float flip_sign_by_bit31(Float x, Word w) {
+    const uint32x4_t sign = vandq_u32(w.v, vdupq_n_u32(0x80000000u));
+    return vreinterpretq_f32_u32(veorq_u32(vreinterpretq_u32_f32(x.v), sign));
+}
+INFALL_HD void swap_by_bit30(Float& a, Float& b, Word w) {
+    const uint32x4_t swap = vtstq_u32(w.v, vdupq_n_u32(0x40000000));
+    const float32x4_t first = vbslq_f32(swap, b.v, a.v);
+    b.v = vbslq_f32(swap, a.v, b.v);
+    a.v = first;
+}
+
+// Bit i: lane i of the mask is set.
+INFALL_HD uint32_t lane_bits(uint32x4_t mask) {
+    static const uint32_t bits[4] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(mask, vld1q_u32(bits)));
+}
+// Bit i: lane i of |x| (or of x) is at least the threshold. False for NaN.
+INFALL_HD uint32_t at_least(Float x, Float threshold, bool absolute) {
+    return lane_bits(vcgeq_f32(absolute ? vabsq_f32(x.v) : x.v, threshold.v));
+}
+INFALL_HD uint32_t at_most(Word x, Word bound) { return lane_bits(vcleq_u32(x.v, bound.v)); }
+
+INFALL_HD Word lane_numbers() {
+    static const uint32_t numbers[4] = {0, 1, 2, 3};
+    return vld1q_u32(numbers);
+}
+INFALL_HD Word operator+(Word a, Word b) { return vaddq_u32(a.v, b.v); }
+INFALL_HD Wide widen(Word w) { return {w.v, w.v}; }
+
+INFALL_HD Wide multiply_wide(Wide a, uint32_t multiplier) {
+    const uint32x4_t m = vdupq_n_u32(multiplier);
+    const uint32x4_t first = vreinterpretq_u32_u64(vmull_u32(vget_low_u32(a.low), vget_low_u32(m)));
+    const uint32x4_t last = vreinterpretq_u32_u64(vmull_high_u32(a.low, m));
+    return {vuzp1q_u32(first, last), vuzp2q_u32(first, last)};
+}
+INFALL_HD Wide high_half(Wide a) { return {a.high, a.high}; }
+INFALL_HD Wide xor2(Wide a, Wide b) { return {veorq_u32(a.low, b.low), a.high}; }
+INFALL_HD Wide xor2(Wide a, uint32_t b) { return {veorq_u32(a.low, vdupq_n_u32(b)), a.high}; }
+INFALL_HD Wide xor3(Wide a, Wide b, Word c) {
+    return {veorq_u32(veorq_u32(b.low, c.v), a.low), a.high};
+}
+INFALL_HD Word pack_high(Wide a) { return a.high; }
+INFALL_HD Word pack_low(Wide a) { return a.low; }
+INFALL_HD Word xor3(Word a, Word b, Word c) { return veorq_u32(veorq_u32(a.v, b.v), c.v); }
+
+}  // namespace INFALL_ISA
+}  // namespace infall

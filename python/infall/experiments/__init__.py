@@ -1,0 +1,1 @@
+"""Experiments on MaxLikelihood networks: measurements and figures, one file each."""
