@@ -90,7 +90,8 @@ INFALL_HD Words block_words(const PhiloxRows<Wide>& rows, const PhiloxColumn& co
             xor3(pack_high(s.p0), pack_low(s.c3), b->k1[9]), pack_low(s.p0)};
 }
 
-INFALL_HD PhiloxRows<Wide> row_constants(int64_t first_row, const GaussianLayer& layer,
+// Unsigned: the group that is looked ahead at may lie past the last row there can be.
+INFALL_HD PhiloxRows<Wide> row_constants(uint64_t first_row, const GaussianLayer& layer,
                                          PhiloxKey key) {
     const Word low = Word(static_cast<uint32_t>(first_row)) + lane_numbers();
     return PhiloxRows<Wide>(widen(low), layer.layer, key);
@@ -104,22 +105,24 @@ void column_constants(int64_t first_row, int64_t first_block, int64_t blocks, Ph
 }
 
 // Normals of `groups` row groups from first_row on, in the column blocks of `columns`:
-// sink(block, z0, z1, z2, z3) per block in order, sink.end_group(group) after the last of a group.
+// sink(block, z0, z1, z2, z3) per block in order, sink.end_group() after the last of a group.
 // The words of a block are drawn while the block before it is turned into normals.
 template <class Sink>
 INFALL_HD void generate(const GaussianLayer& layer, int64_t first_row, int64_t groups,
                         const PhiloxColumn* columns, int64_t blocks, const Broadcast* b,
                         Sink& sink) {
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
-    PhiloxRows<Wide> rows = row_constants(first_row, layer, key);
+    uint64_t row = static_cast<uint64_t>(first_row);
+    PhiloxRows<Wide> rows = row_constants(row, layer, key);
     Words words = block_words(rows, columns[0], b, Nothing{});
     const NormalCoefficients<Float>& k = b->normal;
-    int64_t block = 0, group = 0;
+    int64_t block = 0;
     for (int64_t left = groups * blocks; left > 0; --left) {
         int64_t next = block + 1;
         if (next == blocks) {
             next = 0;
-            rows = row_constants(first_row + (group + 1) * lanes, layer, key);
+            row += lanes;
+            rows = row_constants(row, layer, key);
         }
         BoxMuller<Float, Word> even, odd;
         Float z0, z1, z2, z3;
@@ -138,7 +141,7 @@ INFALL_HD void generate(const GaussianLayer& layer, int64_t first_row, int64_t g
         };
         words = block_words(rows, columns[next], b, stage);
         sink(block, z0, z1, z2, z3);
-        if (next == 0) sink.end_group(group++);
+        if (next == 0) sink.end_group();
         block = next;
     }
 }
@@ -183,10 +186,14 @@ void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t c
 
 struct ProjectOne {
     const float* w;
-    float* scores;
-    bool continues;  // an earlier column tile has left its sums in `scores`
+    float *scores, *end;
+    bool continues;  // an earlier tile of columns has left its sums in `scores`
     Float sum;
 
+    INFALL_HD ProjectOne(const float* w_, float* scores_, int64_t rows, bool continues_)
+        : w(w_), scores(scores_), end(scores_ + rows), continues(continues_) {
+        begin_group();
+    }
     INFALL_HD void operator()(int64_t block, Float z0, Float z1, Float z2, Float z3) {
         const float* column = w + 4 * block;
         sum = fused(z0, Float(column[0]), sum);
@@ -194,13 +201,12 @@ struct ProjectOne {
         sum = fused(z2, Float(column[2]), sum);
         sum = fused(z3, Float(column[3]), sum);
     }
-    INFALL_HD void end_group(int64_t group) {
-        store(scores + group * lanes, sum);
-        begin_group(group + 1);
+    INFALL_HD void end_group() {
+        store(scores, sum);
+        scores += lanes;
+        begin_group();
     }
-    INFALL_HD void begin_group(int64_t group) {
-        sum = continues ? load(scores + group * lanes) : Float(0.0f);
-    }
+    INFALL_HD void begin_group() { sum = continues && scores < end ? load(scores) : Float(0.0f); }
 };
 
 struct KeepTile {
@@ -214,7 +220,7 @@ struct KeepTile {
         store(column + 2 * group_tile * lanes, z2);
         store(column + 3 * group_tile * lanes, z3);
     }
-    INFALL_HD void end_group(int64_t) { ++group; }
+    INFALL_HD void end_group() { ++group; }
 };
 
 // scores[d, rows of the tile] += tile . w[d], columns in order, for `directions` rows of w and
@@ -284,8 +290,7 @@ void project_layer(const GaussianLayer& layer, int64_t first_row, int64_t groups
         const int64_t here = blocks - first < block_tile ? blocks - first : block_tile;
         column_constants(first_row, first, here, key, columns);
         if (batch == 1) {
-            ProjectOne sink{w + 4 * first, scores, first > 0, Float(0.0f)};
-            sink.begin_group(0);
+            ProjectOne sink(w + 4 * first, scores, rows, first > 0);
             generate(layer, first_row, groups, columns, here, b, sink);
             continue;
         }
@@ -443,7 +448,8 @@ int64_t deciding_candidates(const GaussianLayer& layer, uint32_t column, int64_t
     column_constants(first_pair, deciding_stream + column, 1, key, &constants);
     int64_t found = 0;
     for (int64_t i = 0; i < groups * lanes; i += lanes) {
-        const PhiloxRows<Wide> rows = row_constants(first_pair + i, layer, key);
+        const PhiloxRows<Wide> rows =
+            row_constants(static_cast<uint64_t>(first_pair + i), layer, key);
         const Words words = block_words(rows, constants, b, Nothing{});
         for (uint32_t hits = at_most(words.w0, Word(bound)); hits; hits &= hits - 1)
             offsets[found++] = static_cast<int32_t>(i) + __builtin_ctz(hits);
@@ -463,7 +469,7 @@ struct KeepDeciding {
         store(odd + (block * group_tile + group) * lanes, z1);
         largest = larger(largest, fused(z0, z0, z1 * z1));
     }
-    INFALL_HD void end_group(int64_t) {
+    INFALL_HD void end_group() {
         float* target = square_radii + group * lanes;
         store(target, continues ? larger(load(target), largest) : largest);
         largest = Float(0.0f);

@@ -35,7 +35,9 @@ INFALL_HD __m128d round_to_odd(__m128d product, __m128d addend, __m128d sum) {
     const __m128d back = _mm_sub_pd(sum, product);
     const __m128d error =
         _mm_add_pd(_mm_sub_pd(product, _mm_sub_pd(sum, back)), _mm_sub_pd(addend, back));
-    const __m128i inexact = _mm_castpd_si128(_mm_cmpneq_pd(error, _mm_setzero_pd()));
+    // Not cmpneq, which holds for NaN, the error of infinite sums.
+    const __m128i inexact =
+        _mm_castpd_si128(_mm_cmplt_pd(_mm_setzero_pd(), _mm_andnot_pd(_mm_set1_pd(-0.0), error)));
     const __m128i opposed = _mm_castpd_si128(_mm_xor_pd(error, sum));
     const __m128i away = _mm_srli_epi64(_mm_and_si128(opposed, inexact), 63);
     const __m128i truncated = _mm_sub_epi64(_mm_castpd_si128(sum), away);
