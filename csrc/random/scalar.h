@@ -33,7 +33,7 @@ INFALL_HD float fused(float a, float b, float c) {
     const double error = (product - (sum - back)) + (addend - back);
     uint64_t bits;
     memcpy(&bits, &sum, sizeof bits);
-    if (error != 0.0 && (bits & 1u) == 0) {
+    if ((error < 0.0 || error > 0.0) && (bits & 1u) == 0) {  // not for the NaN of an infinite sum
         bits += ((error > 0.0) == (sum > 0.0)) ? 1u : ~uint64_t{0};
         memcpy(&sum, &bits, sizeof sum);
     }

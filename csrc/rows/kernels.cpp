@@ -268,7 +268,7 @@ void accumulate_batch(const float* tile, int64_t columns, const float* w, int64_
 void accumulate_tile(const float* tile, int64_t valid, int64_t columns, const float* w,
                      int64_t w_stride, int64_t batch, float* scores, int64_t score_stride,
                      bool continues) {
-    constexpr int64_t vectors = lanes == 16 ? group_tile : group_tile / 2;
+    constexpr int64_t vectors = registers == 32 ? group_tile : group_tile / 2;  // 6 x vectors sums
     int64_t v = 0;
     for (; v + vectors <= valid; v += vectors)
         accumulate_batch<vectors>(tile + v * lanes, columns, w, w_stride, batch, scores + v * lanes,

@@ -11,6 +11,7 @@ namespace infall {
 namespace INFALL_ISA {
 
 constexpr int lanes = 8;
+constexpr int registers = 16;
 
 struct Float {
     __m256 v;

@@ -11,6 +11,7 @@ namespace infall {
 namespace INFALL_ISA {
 
 constexpr int lanes = 16;
+constexpr int registers = 32;
 
 struct Float {
     __m512 v;

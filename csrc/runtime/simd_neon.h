@@ -11,6 +11,7 @@ namespace infall {
 namespace INFALL_ISA {
 
 constexpr int lanes = 4;
+constexpr int registers = 32;
 
 struct Float {
     float32x4_t v;

@@ -11,6 +11,7 @@ namespace infall {
 namespace INFALL_ISA {
 
 constexpr int lanes = 1;
+constexpr int registers = 16;
 
 using Float = float;
 using Word = uint32_t;

@@ -11,6 +11,7 @@ namespace infall {
 namespace INFALL_ISA {
 
 constexpr int lanes = 4;
+constexpr int registers = 16;
 
 struct Float {
     __m128 v;
