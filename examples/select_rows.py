@@ -1,4 +1,4 @@
-"""Select the rows of a layer of 2^25 rows, in parts, and merge them."""
+"""Select the rows of a wide layer, at once and in parts that are merged."""
 
 import numpy as np
 

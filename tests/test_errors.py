@@ -28,6 +28,7 @@ def raises(kind, text):
         (["a", "b"], TypeError, "w has dtype <U1"),
         ([object()], TypeError, "w has dtype object"),
         ([[1.0], [1.0, 2.0]], TypeError, "w is not an array"),
+        (np.ma.array([1.0, 2.0], mask=[0, 1]), TypeError, "w is a masked array"),
         (3.0, ValueError, "w has 0 axes"),
         (np.ones((2, 2, 2)), ValueError, "w has 3 axes"),
         ([], ValueError, "w is empty"),
@@ -153,11 +154,32 @@ def test_overflow_of_a_projection_is_named():
         (([1], 3), {"out": np.ones((1, 3))}, TypeError, "out is of dtype float64"),
         (([1], 3), {"out": np.ones((2, 3), np.float32)}, ValueError, "out has shape (2, 3)"),
         (([1, 2], 2), {"out": np.ones((2, 2), np.float32).T[::-1]}, ValueError, "C-contiguous"),
+        (
+            ([1], 3),
+            {"out": np.zeros(13, np.uint8)[1:].view(np.float32).reshape(1, 3)},
+            ValueError,
+            "out is not C-contiguous, aligned",
+        ),
     ],
 )
 def test_row_requests(arguments, options, kind, text):
     with raises(kind, text):
         infall.gaussian_rows(*arguments, **options)
+
+
+def test_out_may_not_overlap_the_indices():
+    indices = np.arange(8)
+    with raises(ValueError, "out shares memory with indices"):
+        infall.gaussian_rows(indices[:4], 4, out=indices.view(np.float32).reshape(4, 4))
+
+
+def test_results_that_fit_no_memory():
+    with raises(ValueError, "num_rows is 4611686018427387904"):
+        infall.select_rows(GOOD, 2**63 - 1, num_rows=2**62, sampler="order_statistics")
+    with raises(ValueError, "num_bits is 9223372036854775807"):
+        infall.hyperplane_codes(GOOD, 2**63 - 1)
+    with raises(OverflowError, "too many rows times vectors"):
+        infall.select_rows(np.ones((17000, 512)), 2**63 - 1, num_rows=1)
 
 
 def test_codes():
@@ -184,8 +206,8 @@ def test_merging():
         infall.merge_selections([part(), 3])
     with raises(ValueError, "parts[1] has seed 1, parts[0] has 0"):
         infall.merge_selections([rest, part(seed=1)])
-    with raises(ValueError, "parts[1] has rows of shape (4, 3)"):
-        infall.merge_selections([rest, part(num_rows=4)])
+    with raises(ValueError, "parts[1] has rows of shape (2, 2)"):
+        infall.merge_selections([rest, infall.select_rows([1.0, 2.0], 100, row_range=(0, 50))])
     with raises(ValueError, "overlap or leave a gap"):
         infall.merge_selections([rest, part(row_range=(0, 49))])
     with raises(ValueError, "overlap or leave a gap"):

@@ -112,9 +112,15 @@ void bind_rows(py::module_& module) {
             Array<double> exponentials(num_rows);
             Array<uint8_t> signs(num_rows);
             Array<int64_t> rows(num_rows);
-            draw_order_statistics({seed, layer, 0}, first_row, end_row, num_rows,
-                                  exponentials.mutable_data(), signs.mutable_data(),
-                                  rows.mutable_data());
+            double* exponential = exponentials.mutable_data();
+            uint8_t* sign = signs.mutable_data();
+            int64_t* row = rows.mutable_data();
+            PythonWatch watch(py::none{});
+            {
+                const py::gil_scoped_release release;
+                draw_order_statistics({seed, layer, 0}, first_row, end_row, num_rows, exponential,
+                                      sign, row, &watch);
+            }
             return py::make_tuple(exponentials, signs, rows);
         },
         py::arg("num_rows"), py::arg("first_row"), py::arg("end_row"), py::arg("seed"),
@@ -125,21 +131,34 @@ void bind_rows(py::module_& module) {
         [](const Array<double>& w) {
             const py::ssize_t batch = w.shape(0), dim = w.shape(1), span = std::min(batch, dim);
             Array<double> v({span, dim}), scale(span), factors({span, batch});
-            householder(w.data(), batch, dim, v.mutable_data(), scale.mutable_data(),
-                        factors.mutable_data());
+            double *v_data = v.mutable_data(), *scale_data = scale.mutable_data();
+            double* factors_data = factors.mutable_data();
+            PythonWatch watch(py::none{});
+            {
+                const py::gil_scoped_release release;
+                householder(w.data(), batch, dim, v_data, scale_data, factors_data, &watch);
+            }
             return py::make_tuple(v, scale, factors);
         },
         py::arg("w").noconvert());
 
     module.def(
         "deciding_entries",
-        [](const Array<int64_t>& rows, int64_t span, uint64_t seed, uint32_t layer) {
+        [](const Array<int64_t>& rows, int64_t span, uint64_t seed, uint32_t layer,
+           int num_threads) {
             Array<double> out(
                 {static_cast<py::ssize_t>(rows.size()), static_cast<py::ssize_t>(span)});
-            deciding_entries({seed, layer, 0}, rows.data(), rows.size(), span, out.mutable_data());
+            double* entries = out.mutable_data();
+            PythonWatch watch(py::none{});
+            {
+                const py::gil_scoped_release release;
+                deciding_entries({seed, layer, 0}, rows.data(), rows.size(), span, num_threads,
+                                 &watch, entries);
+            }
             return out;
         },
-        py::arg("rows").noconvert(), py::arg("span"), py::arg("seed"), py::arg("layer"));
+        py::arg("rows").noconvert(), py::arg("span"), py::arg("seed"), py::arg("layer"),
+        py::arg("num_threads"));
 
     module.def(
         "rotate_rows",
@@ -158,7 +177,8 @@ void bind_rows(py::module_& module) {
         "hyperplane_codes",
         [](const Array<float>& x, int64_t dim, int64_t num_bits, uint64_t seed, uint32_t layer,
            int num_threads, py::object progress) {
-            Array<uint8_t> out({x.shape(0), static_cast<py::ssize_t>((num_bits + 7) / 8)});
+            Array<uint8_t> out(
+                {x.shape(0), static_cast<py::ssize_t>(num_bits / 8 + (num_bits % 8 != 0))});
             PythonWatch watch(std::move(progress));
             uint8_t* codes = out.mutable_data();
             {

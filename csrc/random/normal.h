@@ -153,7 +153,11 @@ INFALL_HD double uniform64(uint64_t word) {
     return fused(static_cast<double>(word), 0x1p-64, 0x1p-65);
 }
 
-INFALL_HD double exponential64(uint64_t word) { return -natural_log(uniform64(word)); }
+// Never zero, where the uniform rounds to 1.
+INFALL_HD double exponential64(uint64_t word) {
+    const double e = -natural_log(uniform64(word));
+    return e > 0x1p-65 ? e : 0x1p-65;
+}
 
 INFALL_HD void box_muller64(uint64_t radius_word, uint32_t angle_word, double& z_even,
                             double& z_odd) {

@@ -3,13 +3,14 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <stdexcept>
 
 namespace infall {
 
 constexpr int64_t max_batch = 256;  // directions that share one pass over the layer
 constexpr int64_t block_work = int64_t{1}
                                << 20;  // multiply-adds of a block, about half a millisecond
-constexpr int64_t min_block_rows = 64, max_block_rows = 4096;
+constexpr int64_t min_block_rows = 16, max_block_rows = 4096;
 
 // Blocks of [first, end) that start at multiples of `rows`, a power of two: none crosses a multiple
 // of 2^32, and every block but the outer ones is whole.
@@ -26,6 +27,14 @@ struct AlignedBlocks {
         return end - start(block) < rows ? end : start(block) + rows;
     }
 };
+
+// Blocks times passes over them; more than an int64 counts is work for no machine.
+inline int64_t total_blocks(int64_t blocks, int64_t passes) {
+    int64_t total;
+    if (__builtin_mul_overflow(blocks, passes, &total))
+        throw std::overflow_error("too many rows times vectors for one call; split them");
+    return total;
+}
 
 inline int64_t block_rows_for(int64_t work_per_row) {
     int64_t rows = max_block_rows;

@@ -11,13 +11,13 @@ namespace infall {
 void hyperplane_codes(const GaussianLayer& layer, const float* x, int64_t num_inputs,
                       int64_t num_bits, int num_threads, Watch* watch, uint8_t* out) {
     const RowKernels& kernels = *current_isa().rows;
-    const int64_t width = padded_dim(layer.dim), bytes = (num_bits + 7) / 8;
+    const int64_t width = padded_dim(layer.dim), bytes = num_bits / 8 + (num_bits % 8 != 0);
     const AlignedBlocks blocks(0, num_bits,
                                block_rows_for(width * (1 + std::min(num_inputs, max_batch) / 8)));
     const int64_t passes = (num_inputs + max_batch - 1) / max_batch;
     std::vector<std::vector<float>> scores(static_cast<size_t>(std::max(num_threads, 1)));
     run_blocks(
-        blocks.count() * passes, num_threads,
+        total_blocks(blocks.count(), passes), num_threads,
         [&](int64_t number, int thread) {
             const int64_t block = number / passes, first = number % passes * max_batch;
             const int64_t inputs = std::min(max_batch, num_inputs - first);

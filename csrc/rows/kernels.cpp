@@ -148,20 +148,21 @@ INFALL_HD void generate(const GaussianLayer& layer, int64_t first_row, int64_t g
 
 // ---------------------------------------------------------------------------------------------
 
-void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count, float* out) {
+void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count,
+                   int64_t first_column, int64_t columns, float* out) {
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     const Broadcast broadcast(key);
     const Broadcast* b = opaque(broadcast);
-    const int64_t dim = layer.dim, blocks = padded_dim(dim) / 4;
+    const int64_t first_block = first_column / 4, blocks = padded_dim(columns) / 4;
     alignas(64) float z[4][lanes];
     // Lane = column block here: one row at a time, from any place in the layer.
-    for (int64_t i = 0; i < count; ++i, out += dim) {
+    for (int64_t i = 0; i < count; ++i, out += layer.dim) {
         const uint64_t row = static_cast<uint64_t>(indices[i]);
         for (int64_t first = 0; first < blocks; first += lanes) {
             PhiloxState<Wide> s;
             s.c0 = widen(Word(static_cast<uint32_t>(row)));
             s.c1 = widen(Word(static_cast<uint32_t>(row >> 32)));
-            s.c2 = widen(Word(static_cast<uint32_t>(first)) + lane_numbers());
+            s.c2 = widen(Word(static_cast<uint32_t>(first_block + first)) + lane_numbers());
             s.c3 = widen(Word(layer.layer));
             for (int round = 0; round < philox_rounds - 1; ++round) {
                 s.multiply();
@@ -177,9 +178,9 @@ void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t c
             store(z[1], z1);
             store(z[2], z2);
             store(z[3], z3);
-            const int64_t left = dim - 4 * first;
-            const int64_t columns = left < 4 * lanes ? left : 4 * lanes;
-            for (int64_t j = 0; j < columns; ++j) out[4 * first + j] = z[j % 4][j / 4];
+            const int64_t left = columns - 4 * first;
+            const int64_t here = left < 4 * lanes ? left : 4 * lanes;
+            for (int64_t j = 0; j < here; ++j) out[4 * first + j] = z[j % 4][j / 4];
         }
     }
 }

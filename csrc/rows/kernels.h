@@ -26,9 +26,10 @@ struct RowKernels {
     // Row ranges start at a multiple of `lanes` and are `groups * lanes` long.
     int lanes;
 
-    // out is (count, dim): out[i] = row indices[i] of the layer.
+    // out[i * dim + j] = entry (indices[i], first_column + j) of the layer, j < columns;
+    // first_column is a multiple of 4.
     void (*gaussian_rows)(const GaussianLayer& layer, const int64_t* indices, int64_t count,
-                          float* out);
+                          int64_t first_column, int64_t columns, float* out);
 
     // scores is (batch, groups * lanes): the projections of the rows first_row, ... on each of the
     // directions w, (batch, padded_dim) with zeros behind dim; every sum runs over the columns in

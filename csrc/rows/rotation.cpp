@@ -109,13 +109,16 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
 }
 
 void draw_order_statistics(const GaussianLayer& layer, int64_t first_row, int64_t end_row,
-                           int64_t num_rows, double* exponentials, uint8_t* signs, int64_t* rows) {
+                           int64_t num_rows, double* exponentials, uint8_t* signs, int64_t* rows,
+                           Watch* watch) {
+    constexpr int64_t polled_every = 1 << 16;
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     for (int64_t j = 0; j < num_rows; ++j) {
         const PhiloxBlock b =
             philox4x32_10(static_cast<uint64_t>(j), order_statistics_stream, layer.layer, key);
         exponentials[j] = exponential64((static_cast<uint64_t>(b.w[0]) << 32) | b.w[1]);
         signs[j] = b.w[2] & 1u;
+        if (watch && j % polled_every == 0) watch->poll(0);
     }
     // Uniform rows without replacement: repeats are drawn again.
     const auto width = static_cast<uint64_t>(end_row - first_row);
@@ -131,40 +134,45 @@ void draw_order_statistics(const GaussianLayer& layer, int64_t first_row, int64_
         const Wide carry = (static_cast<Wide>(width) * low) >> 64;
         const auto row = static_cast<uint64_t>((static_cast<Wide>(width) * high + carry) >> 64);
         if (seen.insert(row).second) rows[j++] = first_row + static_cast<int64_t>(row);
+        if (watch && draw % polled_every == 0) watch->poll(0);
     }
 }
 
 void householder(const double* w, int64_t batch, int64_t dim, double* v, double* scale,
-                 double* factors) {
+                 double* factors, Watch* watch) {
+    // Below this a squared length has lost its digits; a part that short is none.
+    constexpr double smallest_square = 1e-290;
     const int64_t span = std::min(batch, dim);
     std::vector<double> work(w, w + batch * dim);  // (batch, dim): columns of w^T
     std::fill(v, v + span * dim, 0.0);
-    std::fill(factors, factors + span * batch, 0.0);
     for (int64_t h = 0; h < span; ++h) {
-        const double* x = work.data() + h * dim;
+        double* x = work.data() + h * dim;
         double tail = 0.0;
         for (int64_t j = h + 1; j < dim; ++j) tail = fused(x[j], x[j], tail);
+        if (tail < smallest_square) {
+            tail = 0.0;
+            std::fill(x + h + 1, x + dim, 0.0);
+        }
         const double norm = std::sqrt(fused(x[h], x[h], tail));
         double* direction = v + h * dim;
         scale[h] = 0.0;
-        if (tail > 0.0 || x[h] < 0.0) {
+        if (tail > 0.0 || x[h] * x[h] >= smallest_square) {
             // H x = +norm e_h; the first component in the form that does not cancel.
             direction[h] = x[h] > 0.0 ? -tail / (x[h] + norm) : x[h] - norm;
-            for (int64_t j = h + 1; j < dim; ++j) direction[j] = x[j];
-            scale[h] = 2.0 / fused(direction[h], direction[h], tail);
+            std::copy(x + h + 1, x + dim, direction + h + 1);
+            const double square = fused(direction[h], direction[h], tail);
+            if (square > 0.0) scale[h] = 2.0 / square;
         }
-        for (int64_t b = h; b < batch; ++b) {
+        for (int64_t b = h + 1; b < batch; ++b) {
             double* column = work.data() + b * dim;
             double dot = 0.0;
             for (int64_t j = h; j < dim; ++j) dot = fused(direction[j], column[j], dot);
             const double step = -scale[h] * dot;
-            if (b == h) {  // known exactly
-                std::fill(column + h, column + dim, 0.0);
-                column[h] = norm;
-                continue;
-            }
             for (int64_t j = h; j < dim; ++j) column[j] = fused(step, direction[j], column[j]);
         }
+        std::fill(x + h, x + dim, 0.0);  // H x, known exactly
+        x[h] = norm;
+        if (watch) watch->poll(0);
     }
     for (int64_t b = 0; b < batch; ++b)
         for (int64_t h = 0; h < span; ++h)
@@ -187,15 +195,22 @@ void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, c
 }
 
 void deciding_entries(const GaussianLayer& layer, const int64_t* rows, int64_t count, int64_t span,
-                      double* out) {
+                      int num_threads, Watch* watch, double* out) {
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
-    for (int64_t i = 0; i < count; ++i)
-        for (int64_t c = 0; c < span; ++c) {
-            double even, odd;
-            deciding_pair(static_cast<uint64_t>(rows[i]) / 2, static_cast<uint32_t>(c), layer.layer,
-                          key, even, odd);
-            out[i * span + c] = rows[i] % 2 ? odd : even;
-        }
+    const int64_t block = std::max<int64_t>(1, (1 << 14) / span);
+    run_blocks((count + block - 1) / block, num_threads,
+               [&](int64_t number, int) {
+                   const int64_t first = number * block, last = std::min(first + block, count);
+                   for (int64_t i = first; i < last; ++i)
+                       for (int64_t c = 0; c < span; ++c) {
+                           double even, odd;
+                           deciding_pair(static_cast<uint64_t>(rows[i]) / 2,
+                                         static_cast<uint32_t>(c), layer.layer, key, even, odd);
+                           out[i * span + c] = rows[i] % 2 ? odd : even;
+                       }
+                   return last - first;
+               },
+               watch);
 }
 
 }  // namespace infall

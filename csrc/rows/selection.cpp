@@ -23,7 +23,7 @@ std::vector<Selection> select_stream(const GaussianLayer& layer, const Selection
     std::vector<std::vector<int32_t>> positions(threads, std::vector<int32_t>(blocks.rows));
 
     run_blocks(
-        blocks.count() * passes, task.num_threads,
+        total_blocks(blocks.count(), passes), task.num_threads,
         [&](int64_t number, int thread) {
             const int64_t block = number / passes, first_direction = number % passes * max_batch;
             const int64_t directions = std::min(max_batch, batch - first_direction);
@@ -53,6 +53,7 @@ std::vector<Selection> select_matrix(const MatrixRows& rows, bool is_float64,
     const RowKernels& kernels = *current_isa().rows;
     const AlignedBlocks blocks(task.first_row, task.end_row,
                                block_rows_for(rows.dim * (1 + std::min(batch, max_batch) / 8)));
+    const int64_t passes = (batch + max_batch - 1) / max_batch;
     Collectors collectors(task, batch, -std::numeric_limits<double>::infinity());
     const auto threads = static_cast<size_t>(std::max(task.num_threads, 1));
     const auto size = static_cast<size_t>(blocks.rows);
@@ -60,15 +61,17 @@ std::vector<Selection> select_matrix(const MatrixRows& rows, bool is_float64,
     std::vector<std::vector<double>> scores64(threads, std::vector<double>(size));
 
     run_blocks(
-        blocks.count(), task.num_threads,
-        [&](int64_t block, int thread) {
+        total_blocks(blocks.count(), passes), task.num_threads,
+        [&](int64_t number, int thread) {
+            const int64_t block = number / passes, first_direction = number % passes * max_batch;
+            const int64_t last_direction = std::min(first_direction + max_batch, batch);
             const int64_t from = blocks.valid_from(block), count = blocks.valid_to(block) - from;
             MatrixRows here = rows;
             const int64_t bytes = is_float64 ? sizeof(double) : sizeof(float);
             here.data = static_cast<const char*>(rows.data) + from * rows.row_stride * bytes;
             double* projections = scores64[static_cast<size_t>(thread)].data();
             float* single = scores32[static_cast<size_t>(thread)].data();
-            for (int64_t d = 0; d < batch; ++d) {
+            for (int64_t d = first_direction; d < last_direction; ++d) {
                 if (is_float64) {
                     kernels.project_float64(here, count,
                                             static_cast<const double*>(w) + d * rows.dim, 1, count,
@@ -85,7 +88,7 @@ std::vector<Selection> select_matrix(const MatrixRows& rows, bool is_float64,
                     if (score >= top.threshold()) top.add(projections[i], from + i);
                 }
             }
-            return count;
+            return last_direction == batch ? count : 0;
         },
         task.watch);
     return collectors.merged();
@@ -94,14 +97,21 @@ std::vector<Selection> select_matrix(const MatrixRows& rows, bool is_float64,
 void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count,
                    int num_threads, Watch* watch, float* out) {
     const RowKernels& kernels = *current_isa().rows;
+    // Some short rows, or a part of a long one.
     const int64_t rows = std::max<int64_t>(1, block_work / 4 / std::max<int64_t>(layer.dim, 1));
-    run_blocks((count + rows - 1) / rows, num_threads,
-               [&](int64_t block, int) {
-                   const int64_t first = block * rows, here = std::min(rows, count - first);
-                   kernels.gaussian_rows(layer, indices + first, here, out + first * layer.dim);
-                   return here;
-               },
-               watch);
+    const int64_t columns = std::min(layer.dim, block_work);
+    const int64_t parts = (layer.dim + columns - 1) / columns;
+    run_blocks(
+        total_blocks((count + rows - 1) / rows, parts), num_threads,
+        [&](int64_t number, int) {
+            const int64_t first = number / parts * rows, here = std::min(rows, count - first);
+            const int64_t column = number % parts * columns;
+            kernels.gaussian_rows(layer, indices + first, here, column,
+                                  std::min(columns, layer.dim - column),
+                                  out + first * layer.dim + column);
+            return column + columns >= layer.dim ? here : 0;
+        },
+        watch);
 }
 
 }  // namespace infall

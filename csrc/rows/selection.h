@@ -47,13 +47,14 @@ std::vector<Selection> select_matrix(const MatrixRows& rows, bool is_float64,
 // The order_statistics sampler's draws: E_j ~ Exp(1), signs (0 or 1 = negative), and num_rows
 // distinct rows of [first_row, end_row).
 void draw_order_statistics(const GaussianLayer& layer, int64_t first_row, int64_t end_row,
-                           int64_t num_rows, double* exponentials, uint8_t* signs, int64_t* rows);
+                           int64_t num_rows, double* exponentials, uint8_t* signs, int64_t* rows,
+                           Watch* watch);
 
 // Householder reflections H_0 ... H_{span-1} with w^T = H_0 ... H_{span-1} [R; 0] and R's diagonal
 // not negative. w is (batch, dim); v (span, dim), scale (span,), factors = R (span, batch) are
 // results; span = min(batch, dim).
 void householder(const double* w, int64_t batch, int64_t dim, double* v, double* scale,
-                 double* factors);
+                 double* factors, Watch* watch);
 
 // out (num_inputs, ceil(num_bits / 8)), bit i of a code: row i of the layer projects x to >= 0.
 // x is (num_inputs, padded_dim).
@@ -70,7 +71,7 @@ void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, c
 
 // out (count, span): deciding columns of some rows.
 void deciding_entries(const GaussianLayer& layer, const int64_t* rows, int64_t count, int64_t span,
-                      double* out);
+                      int num_threads, Watch* watch, double* out);
 
 void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,
                        int64_t bytes, int num_threads, Watch* watch, int32_t* out);

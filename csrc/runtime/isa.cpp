@@ -11,13 +11,15 @@ std::vector<Isa> find_isas() {
     std::vector<Isa> found;
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    const bool has_v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                        __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+                        __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("movbe") &&
+                        __builtin_cpu_supports("f16c");
+    if (has_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
         found.push_back({"x86-64-v4", &v4::row_kernels});
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("bmi2"))
-        found.push_back({"x86-64-v3", &v3::row_kernels});
+    if (has_v3) found.push_back({"x86-64-v3", &v3::row_kernels});
     if (!__builtin_cpu_supports("sse4.2") || !__builtin_cpu_supports("popcnt"))
         throw std::runtime_error("infall needs an x86-64-v2 processor (SSE4.2 and POPCNT)");
     found.push_back({"x86-64-v2", &v2::row_kernels});

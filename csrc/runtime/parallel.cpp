@@ -39,6 +39,7 @@ void run_blocks(int64_t blocks, int num_threads,
 
     std::vector<std::thread> helpers;
     const int wanted = static_cast<int>(std::min<int64_t>(num_threads, blocks));
+    helpers.reserve(static_cast<size_t>(std::max(wanted, 1)));
     try {
         for (int thread = 1; thread < wanted; ++thread) helpers.emplace_back(work, thread);
     } catch (const std::system_error&) {

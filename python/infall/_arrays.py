@@ -6,7 +6,8 @@ import math
 import operator
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,10 @@ MAX_SEED = 2**64
 MAX_LAYER = 2**32
 MAX_DIM = 2**32
 
-_DLPACK_CPU = 1
+_BLOCK_ENTRIES = 2**20  # numbers of a block of vectors: 8 MiB as float64
+
+# DLPack device types in host memory: the CPU's, and page-locked for CUDA.
+_DLPACK_HOST = (1, 3)
 
 
 def to_numpy(array: Any, name: str) -> NDArray[Any]:
@@ -28,20 +32,14 @@ def to_numpy(array: Any, name: str) -> NDArray[Any]:
     Raises
     ------
     TypeError
-        For device memory, ragged sequences and dtypes that are not real numbers.
+        For device memory, masked arrays, ragged sequences and dtypes that are not real numbers.
     """
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name} is a masked array; fill it first, for masks are not looked at")
     if isinstance(array, np.ndarray):
         result = array
     elif hasattr(array, "__dlpack__") and not isinstance(array, np.generic):
-        device, _ = array.__dlpack_device__()
-        if int(device) != _DLPACK_CPU:
-            raise TypeError(
-                f"{name} is a {type(array).__module__}.{type(array).__name__} in device memory, "
-                "but this build of infall has no CUDA kernels; copy it to the host first"
-            )
-        if getattr(array, "requires_grad", False):
-            array = array.detach()
-        result = np.from_dlpack(array)
+        result = _from_dlpack(array, name)
     else:
         try:
             result = np.asarray(array)
@@ -54,20 +52,43 @@ def to_numpy(array: Any, name: str) -> NDArray[Any]:
     return result
 
 
-def like(result: NDArray[Any], original: Any) -> Any:
+def _from_dlpack(array: Any, name: str) -> NDArray[Any]:
+    kind = f"{type(array).__module__}.{type(array).__name__}"
+    try:
+        if _is_torch(array) and array.device.type == "cpu":
+            # Also page-locked memory and tensors of a graph, which torch does not export.
+            return cast(NDArray[Any], array.detach().numpy())
+        device, _ = array.__dlpack_device__()
+        if int(device) in _DLPACK_HOST:
+            return np.from_dlpack(array)
+    except (RuntimeError, BufferError, TypeError, ValueError) as error:
+        raise TypeError(f"{name} is a {kind} that cannot be read: {error}") from None
+    raise TypeError(
+        f"{name} is a {kind} in device memory, but this build of infall has no CUDA kernels; "
+        "copy it to the host first"
+    )
+
+
+def _is_torch(array: Any) -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(array, torch.Tensor)
+
+
+def like(result: Any, original: Any) -> Any:
     """Return `result` as an array of the library that `original` came from."""
     if isinstance(original, (np.ndarray, np.generic)) or not hasattr(original, "__dlpack__"):
         return result
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(original, torch.Tensor):
-        return torch.from_numpy(result)
+    if _is_torch(original):
+        return sys.modules["torch"].from_numpy(np.asarray(result))
     if hasattr(original, "__array_namespace__"):
-        return original.__array_namespace__().from_dlpack(result)
+        return original.__array_namespace__().from_dlpack(np.asarray(result))
     return result
 
 
 def vectors(array: Any, name: str, *, dim: int | None = None) -> tuple[NDArray[np.float64], bool]:
     """Return finite float64 vectors of shape (B, k), and whether there was a batch axis.
+
+    They are a copy; large sets of vectors go through `vector_blocks`.
 
     Raises
     ------
@@ -77,6 +98,39 @@ def vectors(array: Any, name: str, *, dim: int | None = None) -> tuple[NDArray[n
         For another number of axes than 1 or 2, an empty axis, another length than `dim`, and NaN
         or infinity, with the first position.
     """
+    found, batched = _two_axes(array, name, dim)
+    return _finite_block(found, 0, len(found), name, batched), batched
+
+
+def vector_blocks(
+    array: Any, name: str, *, dim: int | None = None
+) -> tuple[Iterator[tuple[int, NDArray[np.float64]]], int, int, bool]:
+    """Return finite float64 vectors block by block, so that no large array is copied whole.
+
+    Returns
+    -------
+    blocks : iterator of (int, float64 array)
+        First row of each block, and the block (b, k).
+    num_vectors, dim : int
+        Of all of them.
+    batched : bool
+        Whether there was a batch axis.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `vectors`; for NaN and infinity while iterating.
+    """
+    found, batched = _two_axes(array, name, dim)
+    step = max(1, _BLOCK_ENTRIES // found.shape[1])
+    blocks = (
+        (first, _finite_block(found, first, first + step, name, batched))
+        for first in range(0, len(found), step)
+    )
+    return blocks, *found.shape, batched
+
+
+def _two_axes(array: Any, name: str, dim: int | None) -> tuple[NDArray[Any], bool]:
     found = to_numpy(array, name)
     if found.ndim not in (1, 2):
         raise ValueError(f"{name} has {found.ndim} axes; expected shape (k,) or (B, k)")
@@ -86,17 +140,27 @@ def vectors(array: Any, name: str, *, dim: int | None = None) -> tuple[NDArray[n
         raise ValueError(f"{name} has {found.shape[-1]} columns; the limit is 2**32 - 1")
     if dim is not None and found.shape[-1] != dim:
         raise ValueError(f"{name} has {found.shape[-1]} columns; expected {dim}")
-    values = np.array(np.atleast_2d(found), dtype=np.float64, order="C")
-    check_finite(values.reshape(found.shape), name)
-    return values, found.ndim == 2
+    return np.atleast_2d(found), found.ndim == 2
 
 
-def check_finite(values: NDArray[Any], name: str) -> None:
+def _finite_block(
+    found: NDArray[Any], first: int, last: int, name: str, batched: bool
+) -> NDArray[np.float64]:
+    values = np.array(found[first:last], dtype=np.float64, order="C")
+    if batched:
+        check_finite(values, name, first_row=first)
+    else:
+        check_finite(values[0], name)
+    return values
+
+
+def check_finite(values: NDArray[Any], name: str, *, first_row: int = 0) -> None:
     """Raise ValueError that names the first position of NaN or infinity, if there is one."""
     finite = np.isfinite(values)
     if not finite.all():
         position = tuple(int(i) for i in np.unravel_index(np.argmin(finite), values.shape))
-        where = position[0] if len(position) == 1 else position
+        shifted = (position[0] + first_row, *position[1:])
+        where = shifted[0] if len(shifted) == 1 else shifted
         raise ValueError(f"{name} is not finite: {values[position]} at position {where}")
 
 
@@ -121,6 +185,39 @@ def unit_vectors(
             which = name if len(norms) == 1 else f"{name}[{i}]"
             raise ValueError(f"{which} is zero: it has no direction")
     return scaled / norms[:, None], norms, exponents
+
+
+def largest_magnitudes(
+    values: NDArray[np.float64], name: str, first_row: int, batched: bool
+) -> NDArray[np.float64]:
+    """Return the largest magnitude of each of (N, k) vectors, a block from `first_row` on.
+
+    Raises
+    ------
+    ValueError
+        For a zero vector.
+    """
+    largest: NDArray[np.float64] = np.abs(values).max(axis=1)
+    if not largest.all():
+        which = f"{name}[{first_row + int(np.argmin(largest))}]" if batched else name
+        raise ValueError(f"{which} is zero: it has no direction")
+    return largest
+
+
+def normalised(
+    values: NDArray[np.float64], name: str, first_row: int, batched: bool
+) -> NDArray[np.float64]:
+    """Return (N, k) vectors with length one, to rounding; `unit_vectors` is exact, and slower.
+
+    Raises
+    ------
+    ValueError
+        For a zero vector.
+    """
+    largest = largest_magnitudes(values, name, first_row, batched)
+    scaled: NDArray[np.float64] = np.ldexp(values, -np.frexp(largest)[1][:, None])
+    scaled /= np.linalg.norm(scaled, axis=1, keepdims=True)
+    return scaled
 
 
 def padded_float32(values: NDArray[np.float64]) -> NDArray[np.float32]:

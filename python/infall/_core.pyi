@@ -58,7 +58,7 @@ def householder(
     w: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
 def deciding_entries(
-    rows: NDArray[np.int64], span: int, seed: int, layer: int
+    rows: NDArray[np.int64], span: int, seed: int, layer: int, num_threads: int
 ) -> NDArray[np.float64]: ...
 def rotate_rows(
     z: NDArray[np.float32],

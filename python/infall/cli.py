@@ -301,7 +301,7 @@ def _parse_width(text: str) -> int:
     try:
         if not power:
             width = int(text)
-        elif not 0 <= int(base).bit_length() * int(exponent) <= 4096:
+        elif int(base) < 0 or not 0 <= int(base).bit_length() * int(exponent) <= 4096:
             raise ValueError  # no layer is that wide, and the power may take forever
         else:
             width = int(base) ** int(exponent)

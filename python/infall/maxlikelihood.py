@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,13 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall._arrays import (
+    check_finite,
     integer,
     like,
+    normalised,
     one_of,
     row_count,
     seed_and_layer,
     thread_count,
     unit_vectors,
+    vector_blocks,
     vectors,
 )
 from infall.laws import binary_entropy
@@ -193,10 +194,13 @@ class MaxLikelihood:
         TypeError, ValueError
             For X as `infall.select_rows`; for a layer there is not.
         """
-        outputs, batched = self._outputs(X, layer)
-        if not batched:
-            outputs = outputs[..., 0, :]
-        return like(outputs if layer is None else outputs[0], X)
+        blocks, num_samples, batched = self._outputs(X, layer)
+        dim = self.outputs_.shape[1]
+        result = np.empty((len(self._layer_numbers(layer)), num_samples, dim))
+        for first, outputs in blocks:
+            result[:, first : first + outputs.shape[1]] = outputs
+        shaped = result if batched else result[..., 0, :]
+        return like(shaped if layer is None else shaped[0], X)
 
     def angles(self, X: Any, layer: int | None = -1) -> Any:
         """Return the angle scores of vectors: their angle to the fitted vector over pi.
@@ -305,9 +309,11 @@ class MaxLikelihood:
         selection; collapse comes from the selection.
         """
         self._require_fit()
+        if isinstance(c, bool) or not isinstance(c, (int, float, np.integer, np.floating)):
+            raise TypeError(f"c is {c!r}; expected a number")
         if not (math.isfinite(c) and c > 0):
             raise ValueError(f"c is {c!r}; expected a positive finite number")
-        log_height = np.log(np.arange(1, self.depth + 1) * float(c))
+        log_height = np.log(np.arange(1, self.depth + 1)) + math.log(c)
         log_norm = self.log_input_norm_ + np.cumsum(self.log_norms_)
         components: NDArray[np.float64] = np.exp(
             log_height - 0.5 * np.logaddexp(2.0 * log_height, 2.0 * log_norm)
@@ -331,9 +337,9 @@ class MaxLikelihood:
         """
         self._require_fit()
         target = Path(path)
-        handle, temporary = tempfile.mkstemp(prefix=target.name, dir=target.parent)
+        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 np.savez(
                     file,
                     format=np.array(_FORMAT),
@@ -344,10 +350,10 @@ class MaxLikelihood:
                     log_input_norm=np.array(self.log_input_norm_),
                     **{name: getattr(self, name) for name in _FITTED},
                 )
-            Path(temporary).replace(target)
+            temporary.replace(target)
         except BaseException:
             with contextlib.suppress(OSError):
-                Path(temporary).unlink()
+                temporary.unlink()
             raise
 
     @classmethod
@@ -377,41 +383,53 @@ class MaxLikelihood:
                 if not isinstance(archive, np.lib.npyio.NpzFile):
                     raise ValueError("it is not an .npz archive")
                 found = {name: archive[name] for name in archive.files}
-            except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            except Exception as error:  # a damaged archive raises many kinds
                 raise ValueError(
                     f"{path} is not a saved model, or a damaged one: {error}"
                 ) from None
         if str(found.get("format")) != _FORMAT:
             raise ValueError(f"{path} is not a saved infall.MaxLikelihood model")
-        version = int(found["version"]) if found.get("version", np.array("")).shape == () else 0
-        if version != _FORMAT_VERSION:
-            raise ValueError(
-                f"{path} has format version {version}; this infall reads version {_FORMAT_VERSION}"
-            )
         try:
-            depth, dim = found["outputs_"].shape
-            shapes: dict[str, tuple[int, ...]] = {
-                "layers_": (depth, dim, dim),
-                "outputs_": (depth, dim),
-                "log_norms_": (depth,),
-                "indices_": (depth, dim),
-                "scores_": (depth, dim),
-                "input_": (dim,),
-            }
-            for name, shape in shapes.items():
-                if found[name].shape != shape:
-                    raise ValueError(f"{name} has shape {found[name].shape}; expected {shape}")
-            model = cls(
-                int(found["width"]),
-                depth,
-                seed=int(found["seed"]),
-                sampler=cast(Sampler, str(found["sampler"])),
-            )
-            for name in _FITTED:
-                setattr(model, name, found[name])
-            model.log_input_norm_ = float(found["log_input_norm"])
-        except (KeyError, ValueError) as error:
+            version = _saved_integer(found, "version")
+            if version != _FORMAT_VERSION:
+                raise ValueError(
+                    f"it has format version {version}; this infall reads version {_FORMAT_VERSION}"
+                )
+            return cls._from_saved(found)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path} is a damaged model file: {error}") from None
+
+    @classmethod
+    def _from_saved(cls, found: dict[str, NDArray[Any]]) -> MaxLikelihood:
+        depth, dim = found["outputs_"].shape
+        expected: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+            "layers_": ((depth, dim, dim), np.float32),
+            "outputs_": ((depth, dim), np.float64),
+            "log_norms_": ((depth,), np.float64),
+            "indices_": ((depth, dim), np.int64),
+            "scores_": ((depth, dim), np.float64),
+            "input_": ((dim,), np.float64),
+            "log_input_norm": ((), np.float64),
+        }
+        for name, (shape, dtype) in expected.items():
+            array = found[name]
+            if array.shape != shape or array.dtype != dtype:
+                raise ValueError(
+                    f"{name} is {array.dtype} of shape {array.shape}; expected "
+                    f"{np.dtype(dtype)} of shape {shape}"
+                )
+            check_finite(np.atleast_1d(array), name)
+        model = cls(
+            _saved_integer(found, "width"),
+            depth,
+            seed=_saved_integer(found, "seed"),
+            sampler=cast(Sampler, str(found["sampler"])),
+        )
+        if dim > model.width:
+            raise ValueError(f"width is {model.width}, less than the {dim} rows of a layer")
+        for name in _FITTED:
+            setattr(model, name, found[name])
+        model.log_input_norm_ = float(found["log_input_norm"])
         return model
 
     def __repr__(self) -> str:
@@ -449,19 +467,27 @@ class MaxLikelihood:
         number = integer(layer, "layer", -self.depth - 1, self.depth + 1)
         return [number % (self.depth + 1)]
 
-    def _outputs(self, X: Any, layer: int | None) -> tuple[NDArray[np.float64], bool]:
+    def _outputs(
+        self, X: Any, layer: int | None
+    ) -> tuple[Iterator[tuple[int, NDArray[np.float64]]], int, bool]:
+        """Return blocks (first sample, outputs (layers wanted, b, k)), their number, batched."""
         self._require_fit()
         wanted = self._layer_numbers(layer)
-        values, batched = vectors(X, "X", dim=self.outputs_.shape[1])
-        current, _, _ = unit_vectors(values, "X")
-        kept = np.empty((len(wanted), *current.shape))
-        for number in range(wanted[-1] + 1):
-            if number > 0:
-                current = current @ self.layers_[number - 1].astype(np.float64).T
-                current /= np.linalg.norm(current, axis=1, keepdims=True)
-            if number in wanted:
-                kept[wanted.index(number)] = current
-        return kept, batched
+        blocks, num_samples, _, batched = vector_blocks(X, "X", dim=self.outputs_.shape[1])
+
+        def outputs() -> Iterator[tuple[int, NDArray[np.float64]]]:
+            for first, block in blocks:
+                current = normalised(block, "X", first, batched)
+                kept = np.empty((len(wanted), *current.shape))
+                for number in range(wanted[-1] + 1):
+                    if number > 0:
+                        current = current @ self.layers_[number - 1].astype(np.float64).T
+                        current /= np.linalg.norm(current, axis=1, keepdims=True)
+                    if number in wanted:
+                        kept[wanted.index(number)] = current
+                yield first, kept
+
+        return outputs(), num_samples, batched
 
     def _per_sample(
         self,
@@ -469,16 +495,24 @@ class MaxLikelihood:
         layer: int | None,
         measure: Callable[[NDArray[np.float64], NDArray[np.float64]], Any],
     ) -> Any:
-        outputs, batched = self._outputs(X, layer)
+        blocks, num_samples, batched = self._outputs(X, layer)
         references = np.concatenate([self.input_[None], self.outputs_])[self._layer_numbers(layer)]
-        difference = np.linalg.norm(outputs - references[:, None], axis=-1)
-        total = np.linalg.norm(outputs + references[:, None], axis=-1)
-        to_zero = 2.0 / math.pi * np.arctan2(difference, total)
-        to_one = 2.0 / math.pi * np.arctan2(total, difference)
-        result = np.asarray(measure(to_zero, to_one))
-        if not batched:
-            result = result[..., 0]
-        return like(result if layer is None else result[0], X)
+        result = np.empty((len(references), num_samples))
+        for first, outputs in blocks:
+            difference = np.linalg.norm(outputs - references[:, None], axis=-1)
+            total = np.linalg.norm(outputs + references[:, None], axis=-1)
+            to_zero = 2.0 / math.pi * np.arctan2(difference, total)
+            to_one = 2.0 / math.pi * np.arctan2(total, difference)
+            result[:, first : first + outputs.shape[1]] = measure(to_zero, to_one)
+        shaped: Any = result if batched else result[..., 0]
+        return like(shaped if layer is None else shaped[0], X)
+
+
+def _saved_integer(found: dict[str, NDArray[Any]], name: str) -> int:
+    array = found[name]
+    if array.shape != () or array.dtype.kind not in "iu":
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}; expected an integer")
+    return int(array)
 
 
 def _layer_progress(

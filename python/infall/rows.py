@@ -22,6 +22,7 @@ from infall._arrays import (
     MAX_ROWS,
     check_finite,
     integer,
+    largest_magnitudes,
     like,
     one_of,
     padded_float32,
@@ -30,6 +31,7 @@ from infall._arrays import (
     thread_count,
     to_numpy,
     unit_vectors,
+    vector_blocks,
     vectors,
 )
 
@@ -53,10 +55,12 @@ class RowSelection:
     indices : int64 array, shape (m,) or (B, m)
         Row numbers.
     projections : float64 array, shape (m,) or (B, m)
-        Signed projections of the rows on w. The stream sampler ranks by the binary32 sum of the
-        row times w/||w||, column by column; the value is that sum times ||w||.
+        Signed projections of the rows on w: the unit projections times ||w||.
     rows : float32 array, shape (m, k) or (B, m, k)
         The rows themselves.
+    unit_projections : float64 array, shape (m,) or (B, m)
+        Signed projections on w/||w||: what the rows are ranked by. The stream sampler's are
+        binary32 sums of row times w/||w||, column by column.
     width : int
         Rows of the layer or matrix selected from.
     seed, layer : int or None
@@ -72,6 +76,7 @@ class RowSelection:
     indices: Any
     projections: Any
     rows: Any
+    unit_projections: Any
     width: int
     seed: int | None
     layer: int | None
@@ -216,31 +221,16 @@ def select_rows(
     threads = thread_count(num_threads)
     watch = _watch(progress, last - first)
     absolute = score == "absolute"
+    if num_rows * dim * batch >= 2**60:
+        raise ValueError(f"num_rows is {num_rows}; {batch} x {num_rows} rows of {dim} do not fit")
     directions, norms, exponents = unit_vectors(values, "w")
 
-    if sampler == "order_statistics":
-        if batch > 1:
-            raise ValueError(
-                f"w has {batch} rows, but sampler='order_statistics' draws the rows of one w; use "
-                "'rotated' or 'stream' for a shared layer, or a layer number for each w"
-            )
-        if not absolute or (first, last) != (0, width):
-            raise ValueError(
-                "sampler='order_statistics' draws the largest absolute projections of the whole "
-                "layer; use 'rotated' or 'stream' for score='signed' or a row_range"
-            )
-        reflections, scale, _ = _core.householder(directions)
-        spacings, signs, rows = _core.draw_order_statistics(num_rows, 0, width, seed, layer)
-        indices = rows[None]
-        magnitudes = _largest_folded_normals(spacings, width)
-        unit_projections = np.where(signs, -magnitudes, magnitudes)[None]
-        deciding = unit_projections.reshape(num_rows, 1)
-    elif sampler == "stream":
-        weights = padded_float32(directions)
+    if sampler == "stream":
+        padded = padded_float32(directions)
 
         def select(threshold: float) -> _Found:
             return _core.select_stream(
-                weights,
+                padded,
                 dim,
                 seed,
                 layer,
@@ -255,38 +245,53 @@ def select_rows(
 
         indices, unit_projections = _selected(select, num_rows, last - first, absolute)
     else:
+        if sampler == "order_statistics":
+            _require_whole_layer(batch, absolute, (first, last) == (0, width))
         reflections, scale, factors = _core.householder(directions)
-        if batch == 1:
-            factors = np.ones((1, 1))  # the direction's norm, exactly
+        if sampler == "order_statistics":
+            spacings, signs, drawn = _core.draw_order_statistics(num_rows, 0, width, seed, layer)
+            magnitudes = _largest_folded_normals(spacings, width)
+            indices = drawn[None]
+            unit_projections = np.where(signs, -magnitudes, magnitudes)[None]
+            if watch is not None:
+                watch(width)
+        else:
+            if batch == 1:
+                factors = np.ones((1, 1))  # the direction's norm, exactly
 
-        def select(threshold: float) -> _Found:
-            return _core.select_rotated(
-                factors, seed, layer, first, last, num_rows, absolute, threshold, threads, watch
-            )
+            def select(threshold: float) -> _Found:
+                return _core.select_rotated(
+                    factors, seed, layer, first, last, num_rows, absolute, threshold, threads, watch
+                )
 
-        indices, unit_projections = _selected(select, num_rows, last - first, absolute)
-        deciding = _core.deciding_entries(indices.ravel(), len(reflections), seed, layer)
+            indices, unit_projections = _selected(select, num_rows, last - first, absolute)
 
     if order == "index":
-        by_index = np.argsort(indices, axis=1)
-        indices = np.take_along_axis(indices, by_index, axis=1)
-        unit_projections = np.take_along_axis(unit_projections, by_index, axis=1)
-        if sampler != "stream":
-            spread = deciding.reshape(batch, num_rows, -1)
-            deciding = np.take_along_axis(spread, by_index[:, :, None], axis=1)
-            deciding = np.ascontiguousarray(deciding.reshape(batch * num_rows, -1))
-    flat_rows = np.empty((batch * num_rows, dim), dtype=np.float32)
-    _core.gaussian_rows(indices.ravel(), flat_rows, seed, layer, threads, None)
+        indices, unit_projections = _by_index(indices, unit_projections)
+    rows = np.empty((batch * num_rows, dim), dtype=np.float32)
+    numbers = indices.ravel()
+    _core.gaussian_rows(numbers, rows, seed, layer, threads, None)
     if sampler != "stream":
-        _core.rotate_rows(flat_rows, deciding, reflections, scale, threads, None)
+        # In blocks: the deciding entries of a large batch outweigh its rows.
+        step = max(1, 2**18 // len(reflections))
+        for start in range(0, len(rows), step):
+            block = slice(start, start + step)
+            if sampler == "order_statistics":
+                deciding = unit_projections.reshape(-1, 1)[block]
+            else:
+                deciding = _core.deciding_entries(
+                    numbers[block], len(reflections), seed, layer, threads
+                )
+            _core.rotate_rows(rows[block], deciding, reflections, scale, threads, None)
 
-    projections = np.ldexp(unit_projections * norms[:, None], exponents[:, None])
     return _selection(
         w,
         batched,
         indices,
-        projections,
-        flat_rows.reshape(batch, num_rows, dim),
+        unit_projections,
+        norms,
+        exponents,
+        rows.reshape(batch, num_rows, dim),
         width=width,
         seed=seed,
         layer=layer,
@@ -363,16 +368,16 @@ def select_rows_from(
         _refuse_first_nonfinite(matrix)
         raise ValueError(f"weights overflows: the projection of row {found} is not finite")
     indices = np.stack([rows for rows, _ in found])
-    projections = np.stack([values for _, values in found])
+    unit_projections = np.stack([values for _, values in found])
     if order == "index":
-        by_index = np.argsort(indices, axis=1)
-        indices = np.take_along_axis(indices, by_index, axis=1)
-        projections = np.take_along_axis(projections, by_index, axis=1)
+        indices, unit_projections = _by_index(indices, unit_projections)
     return _selection(
         w,
         batched,
         indices,
-        np.ldexp(projections * norms[:, None], exponents[:, None]),
+        unit_projections,
+        norms,
+        exponents,
         matrix[indices],
         width=total,
         seed=None,
@@ -384,14 +389,16 @@ def select_rows_from(
     )
 
 
-def merge_selections(parts: Iterable[RowSelection]) -> RowSelection:
+def merge_selections(parts: Iterable[RowSelection], num_rows: int | None = None) -> RowSelection:
     """Merge selections of disjoint row ranges of one layer into that of their union.
 
     Parameters
     ----------
     parts : iterable of RowSelection
         Selections for the same w with the same settings, in any order, whose row ranges join
-        without a gap.
+        without a gap. A part holds at least `num_rows` rows, or all rows of its range.
+    num_rows : int, optional
+        Rows to keep; those of the largest part by default.
 
     Returns
     -------
@@ -403,29 +410,39 @@ def merge_selections(parts: Iterable[RowSelection]) -> RowSelection:
     TypeError
         If a part is not a RowSelection.
     ValueError
-        If there are no parts, or they differ in a setting, overlap or leave a gap.
+        If there are no parts, they differ in a setting, overlap, leave a gap, or a part is too
+        short.
     """
-    parts = _checked_parts(list(parts))
-    ordered = sorted(parts, key=lambda part: part.row_range)
+    ordered = sorted(_checked_parts(list(parts)), key=lambda part: part.row_range)
     for before, after in itertools.pairwise(ordered):
         if before.row_range[1] != after.row_range[0]:
             raise ValueError(
                 f"row ranges {before.row_range} and {after.row_range} overlap or leave a gap"
             )
-    original = parts[0].rows
-    indices = np.concatenate([to_numpy(p.indices, "parts") for p in ordered], axis=-1)
-    projections = np.concatenate([to_numpy(p.projections, "parts") for p in ordered], axis=-1)
-    rows = np.concatenate([to_numpy(p.rows, "parts") for p in ordered], axis=-2)
-    scores = np.abs(projections) if parts[0].score == "absolute" else projections
-    best = np.lexsort((indices, -scores), axis=-1)[..., : parts[0].indices.shape[-1]]
-    if parts[0].order == "index":
+    held = [part.indices.shape[-1] for part in ordered]
+    kept = _num_rows(max(held) if num_rows is None else num_rows, 0, sum(held))
+    for part, rows_held in zip(ordered, held, strict=True):
+        if rows_held < min(kept, part.row_range[1] - part.row_range[0]):
+            raise ValueError(
+                f"the part with row_range {part.row_range} has {rows_held} rows; {kept} are needed"
+            )
+
+    def joined(name: str, axis: int) -> NDArray[Any]:
+        return np.concatenate([to_numpy(getattr(part, name), "parts") for part in ordered], axis)
+
+    indices, unit_projections = joined("indices", -1), joined("unit_projections", -1)
+    scores = np.abs(unit_projections) if ordered[0].score == "absolute" else unit_projections
+    best = np.lexsort((indices, -scores), axis=-1)[..., :kept]
+    if ordered[0].order == "index":
         by_index = np.argsort(np.take_along_axis(indices, best, axis=-1), axis=-1)
         best = np.take_along_axis(best, by_index, axis=-1)
+    original = ordered[0].rows
     return replace(
-        parts[0],
+        ordered[0],
         indices=like(np.take_along_axis(indices, best, axis=-1), original),
-        projections=like(np.take_along_axis(projections, best, axis=-1), original),
-        rows=like(np.take_along_axis(rows, best[..., None], axis=-2), original),
+        projections=like(np.take_along_axis(joined("projections", -1), best, axis=-1), original),
+        rows=like(np.take_along_axis(joined("rows", -2), best[..., None], axis=-2), original),
+        unit_projections=like(np.take_along_axis(unit_projections, best, axis=-1), original),
         row_range=(ordered[0].row_range[0], ordered[-1].row_range[1]),
     )
 
@@ -438,6 +455,7 @@ def gaussian_rows(
     layer: int = 0,
     out: Any = None,
     num_threads: int | None = None,
+    progress: Progress | None = None,
 ) -> Any:
     """Regenerate rows of a Gaussian layer.
 
@@ -449,10 +467,10 @@ def gaussian_rows(
         Columns k.
     seed, layer : int
         As in `select_rows`.
-    out : float32 array, shape (m, k), optional
-        C-contiguous array to write to.
-    num_threads : int, optional
-        Threads; does not change the result.
+    out : float32 NumPy array, shape (m, k), optional
+        C-contiguous array to write to; an interrupted call leaves it partly written.
+    num_threads, progress
+        As in `select_rows`.
 
     Returns
     -------
@@ -489,11 +507,14 @@ def gaussian_rows(
             raise TypeError(f"out is of {kind}; expected a float32 NumPy array")
         if out.shape != (len(numbers), dim):
             raise ValueError(f"out has shape {out.shape}; expected {(len(numbers), dim)}")
-        if not out.flags.c_contiguous or not out.flags.writeable:
-            raise ValueError("out must be C-contiguous and writeable")
+        if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
+            raise ValueError("out is not C-contiguous, aligned and writeable")
+        if np.may_share_memory(out, numbers):
+            raise ValueError("out shares memory with indices")
         target = out
-    rows = np.ascontiguousarray(numbers, dtype=np.int64)
-    _core.gaussian_rows(rows, target, seed, layer, thread_count(num_threads), None)
+    rows = np.require(numbers, dtype=np.int64, requirements=["C", "A"])
+    watch = _watch(progress, len(rows))
+    _core.gaussian_rows(rows, target, seed, layer, thread_count(num_threads), watch)
     return target if out is not None else like(target, indices)
 
 
@@ -535,31 +556,37 @@ def hyperplane_codes(
     The Hamming distance of the codes of two vectors at angle t is Binomial(num_bits, t / pi).
     Source: Charikar (2002); Wormhole Dynamics, Eq. 16-21.
     """
-    values, batched = vectors(x, "x")
+    blocks, num_vectors, dim, batched = vector_blocks(x, "x")
     num_bits = row_count(num_bits, "num_bits")
     seed, layer = seed_and_layer(seed, layer)
-    directions, _, _ = unit_vectors(values, "x")
-    codes = _core.hyperplane_codes(
-        padded_float32(directions),
-        values.shape[1],
-        num_bits,
-        seed,
-        layer,
-        thread_count(num_threads),
-        _watch(progress, num_bits * len(values)),
-    )
+    threads = thread_count(num_threads)
+    num_bytes = num_bits // 8 + (num_bits % 8 > 0)
+    if num_vectors * num_bytes >= 2**60:
+        raise ValueError(f"num_bits is {num_bits}; {num_vectors} codes of them do not fit")
+    codes = np.empty((num_vectors, num_bytes), dtype=np.uint8)
+    for first, block in blocks:
+        last = first + len(block)
+        largest = largest_magnitudes(block, "x", first, batched)
+        # Only signs matter: a power of two keeps the projection in range.
+        scaled = padded_float32(np.ldexp(block, -np.frexp(largest)[1][:, None]))
+        watch = _watch(progress, num_bits * num_vectors, done_before=num_bits * first)
+        codes[first:last] = _core.hyperplane_codes(
+            scaled, dim, num_bits, seed, layer, threads, watch
+        )
     return like(codes if batched else codes[0], x)
 
 
-def hamming_distances(a: Any, b: Any, *, num_threads: int | None = None) -> Any:
+def hamming_distances(
+    a: Any, b: Any, *, num_threads: int | None = None, progress: Progress | None = None
+) -> Any:
     """Count the differing bits of all pairs of packed codes.
 
     Parameters
     ----------
     a, b : uint8 arrays, shapes (N, bytes) and (M, bytes)
         Codes as `hyperplane_codes` gives them.
-    num_threads : int, optional
-        Threads.
+    num_threads, progress
+        As in `select_rows`; progress counts codes of `a`.
 
     Returns
     -------
@@ -585,7 +612,10 @@ def hamming_distances(a: Any, b: Any, *, num_threads: int | None = None) -> Any:
         raise ValueError(
             f"b has codes of {codes[1].shape[1]} bytes; expected {codes[0].shape[1]}, as in a"
         )
-    return like(_core.hamming_distances(codes[0], codes[1], thread_count(num_threads), None), a)
+    if codes[0].shape[1] >= 2**28:
+        raise ValueError(f"a has codes of {codes[0].shape[1]} bytes; the limit is 2**28 - 1")
+    watch = _watch(progress, len(codes[0]))
+    return like(_core.hamming_distances(codes[0], codes[1], thread_count(num_threads), watch), a)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -630,20 +660,35 @@ def _checked_parts(parts: list[Any]) -> list[RowSelection]:
             mine, first = getattr(part, name), getattr(parts[0], name)
             if mine != first:
                 raise ValueError(f"parts[{i}] has {name} {mine!r}, parts[0] has {first!r}")
-        if part.rows.shape != parts[0].rows.shape:
+        mine, first = part.rows.shape, parts[0].rows.shape
+        if (*mine[:-2], mine[-1]) != (*first[:-2], first[-1]):
             raise ValueError(
-                f"parts[{i}] has rows of shape {tuple(part.rows.shape)}, parts[0] of "
-                f"{tuple(parts[0].rows.shape)}"
+                f"parts[{i}] has rows of shape {tuple(mine)}, parts[0] of {tuple(first)}"
             )
     return parts
 
 
-def _watch(progress: Progress | None, total: int) -> Callable[[int], object] | None:
+def _watch(
+    progress: Progress | None, total: int, *, done_before: int = 0
+) -> Callable[[int], object] | None:
     if progress is None:
         return None
     if not callable(progress):
         raise TypeError(f"progress is {progress!r}; expected a callable")
-    return lambda done: progress(done, total)
+    return lambda done: progress(done_before + done, total)
+
+
+def _require_whole_layer(batch: int, absolute: bool, whole: bool) -> None:
+    if batch > 1:
+        raise ValueError(
+            f"w has {batch} rows, but sampler='order_statistics' draws the rows of one w; use "
+            "'rotated' or 'stream' for a shared layer, or a layer number for each w"
+        )
+    if not absolute or not whole:
+        raise ValueError(
+            "sampler='order_statistics' draws the largest absolute projections of the whole "
+            "layer; use 'rotated' or 'stream' for score='signed' or a row_range"
+        )
 
 
 def _selected(
@@ -662,6 +707,7 @@ def _selected(
     found = select(threshold)
     if any(len(rows) < num_rows for rows, _ in found):
         found = select(-math.inf)
+    assert all(len(rows) == num_rows for rows, _ in found)
     return np.stack([rows for rows, _ in found]), np.stack([values for _, values in found])
 
 
@@ -688,14 +734,26 @@ def _refuse_first_nonfinite(matrix: NDArray[Any]) -> None:
             ) from None
 
 
+def _by_index(
+    indices: NDArray[np.int64], unit_projections: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    order = np.argsort(indices, axis=1)
+    return np.take_along_axis(indices, order, 1), np.take_along_axis(unit_projections, order, 1)
+
+
 def _selection(
     w: Any,
     batched: bool,
     indices: NDArray[np.int64],
-    projections: NDArray[np.float64],
+    unit_projections: NDArray[np.float64],
+    norms: NDArray[np.float64],
+    exponents: NDArray[np.int64],
     rows: NDArray[Any],
     **settings: Any,
 ) -> RowSelection:
-    if not batched:
-        indices, projections, rows = indices[0], projections[0], rows[0]
-    return RowSelection(like(indices, w), like(projections, w), like(rows, w), **settings)
+    with np.errstate(over="ignore"):
+        projections = np.ldexp(unit_projections * norms[:, None], exponents[:, None])
+    if not np.isfinite(projections).all():
+        raise ValueError("w is too long: its projections overflow float64; scale it down")
+    arrays = (indices, projections, rows, unit_projections)
+    return RowSelection(*(like(a if batched else a[0], w) for a in arrays), **settings)
