@@ -84,7 +84,7 @@ INFALL_HD PhiloxBlock philox4x32_10(uint64_t row, uint32_t block, uint32_t layer
 struct PhiloxColumn {
     uint32_t x0, x2, x3;
 
-    INFALL_HD PhiloxColumn() = default;
+    PhiloxColumn() = default;
     INFALL_HD PhiloxColumn(uint32_t row_high, uint32_t block, PhiloxKey key) {
         const uint64_t p1 = multiply_wide(block, philox_m1);
         const uint32_t c0 = static_cast<uint32_t>(high_half(p1)) ^ row_high ^ key.first(0);
@@ -99,7 +99,7 @@ template <class Wide>
 struct PhiloxRows {
     Wide r0, r1, r2;
 
-    INFALL_HD PhiloxRows() = default;
+    PhiloxRows() = default;
     INFALL_HD PhiloxRows(Wide row_low, uint32_t layer, PhiloxKey key) {
         const Wide p0 = multiply_wide(row_low, philox_m0);
         const Wide c2 = xor2(high_half(p0), layer ^ key.second(0));

@@ -4,6 +4,7 @@
 
 #include "random/normal.h"
 #include "random/philox.h"
+#include "rows/reflect.h"
 
 #define INFALL_LAMBDA_INLINE __attribute__((always_inline))
 #define INFALL_UNROLL _Pragma("GCC unroll 16")
@@ -509,19 +510,8 @@ void estimate_deciding(const GaussianLayer& layer, int64_t first_pair, int64_t g
 
 void reflect_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,
                   const double* scale, int64_t reflections, double* scratch) {
-    for (int64_t i = 0; i < count; ++i, z += dim, deciding += reflections) {
-        for (int64_t j = 0; j < dim; ++j)
-            scratch[j] = j < reflections ? deciding[j] : static_cast<double>(z[j]);
-        for (int64_t h = reflections - 1; h >= 0; --h) {
-            const double* direction = v + h * dim;
-            double dot = 0.0;
-            for (int64_t j = h; j < dim; ++j) dot = infall::fused(direction[j], scratch[j], dot);
-            const double step = -scale[h] * dot;
-            for (int64_t j = h; j < dim; ++j)
-                scratch[j] = infall::fused(step, direction[j], scratch[j]);
-        }
-        for (int64_t j = 0; j < dim; ++j) z[j] = static_cast<float>(scratch[j]);
-    }
+    for (int64_t i = 0; i < count; ++i)
+        reflect_row(z + i * dim, dim, deciding + i * reflections, v, scale, reflections, scratch, 1);
 }
 
 INFALL_HD int64_t differing_bits(const uint8_t* a, const uint8_t* b, int64_t bytes) {

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "runtime/host_device.h"
+
 namespace infall {
 
 // One layer G* of independent standard normals: a pure function of (seed, layer, row, column).
@@ -74,7 +76,7 @@ struct RowKernels {
 };
 
 // Columns padded to whole Philox blocks.
-constexpr int64_t padded_dim(int64_t dim) { return (dim + 3) / 4 * 4; }
+INFALL_HD constexpr int64_t padded_dim(int64_t dim) { return (dim + 3) / 4 * 4; }
 
 // clang-format off
 namespace v4 { extern const RowKernels row_kernels; }

@@ -4,15 +4,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "rows/candidate.h"
 #include "rows/kernels.h"
 #include "runtime/parallel.h"
 
 namespace infall {
-
-struct Candidate {
-    double projection;
-    int64_t row;
-};
 
 struct SelectionTask {
     int64_t first_row, end_row;

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -11,19 +10,6 @@
 #include "rows/selection.h"
 
 namespace infall {
-
-inline double score_of(const Candidate& c, bool absolute) {
-    return absolute ? std::fabs(c.projection) : c.projection;
-}
-
-// Total order of a selection.
-struct RanksBefore {
-    bool absolute;
-    bool operator()(const Candidate& a, const Candidate& b) const {
-        const double left = score_of(a, absolute), right = score_of(b, absolute);
-        return left != right ? left > right : a.row < b.row;
-    }
-};
 
 // Keeps the best `num_rows` of the candidates it is shown, in any order, in O(num_rows) memory.
 class TopRows {

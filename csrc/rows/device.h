@@ -1,0 +1,71 @@
+// The CUDA twins of the row kernels. Every call is asynchronous on `stream` of the current device,
+// allocates nothing and reads no result; pointers are device memory. A failed launch throws.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "rows/kernels.h"
+
+namespace infall {
+namespace device {
+
+using Stream = void*;  // a cudaStream_t
+
+// Throws with CUDA's text where there is no driver or no device.
+int device_count();
+
+// Makes a device current for the calling thread, and the one before again in the end.
+class OnDevice {
+  public:
+    explicit OnDevice(int device);
+    ~OnDevice();
+    OnDevice(const OnDevice&) = delete;
+    OnDevice& operator=(const OnDevice&) = delete;
+
+  private:
+    int before_ = 0;
+};
+
+void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count, float* out,
+                   Stream stream);
+
+// The selections run twice: once with the first threshold, and once more, on the device's own
+// decision, with the second where the first let too few or too many candidates pass.
+struct DeviceSelection {
+    int64_t first_row, end_row;
+    int64_t num_rows, batch;
+    bool absolute, by_index;
+    double thresholds[2];
+    void* workspace;      // selection_workspace() bytes, aligned to 16
+    int64_t* indices;     // (batch, num_rows)
+    double* projections;  // (batch, num_rows)
+};
+
+size_t selection_workspace(int64_t num_rows, int64_t available_rows, int64_t batch);
+
+// w (batch, padded_dim) with zeros behind dim.
+void select_stream(const GaussianLayer& layer, const DeviceSelection& task, const float* w,
+                   Stream stream);
+
+// factors (span, batch): projections are sum_c D[row, c] factors[c, b].
+void select_rotated(const GaussianLayer& layer, const DeviceSelection& task, const double* factors,
+                    int64_t span, Stream stream);
+
+// out (count, span).
+void deciding_entries(const GaussianLayer& layer, const int64_t* rows, int64_t count, int64_t span,
+                      double* out, Stream stream);
+
+// z (count, dim) in place; scratch (dim, count).
+void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,
+                 const double* scale, int64_t span, double* scratch, Stream stream);
+
+// x (num_inputs, padded_dim), out (num_inputs, ceil(num_bits / 8)).
+void hyperplane_codes(const GaussianLayer& layer, const float* x, int64_t num_inputs,
+                      int64_t num_bits, uint8_t* out, Stream stream);
+
+void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,
+                       int64_t bytes, int32_t* out, Stream stream);
+
+}  // namespace device
+}  // namespace infall

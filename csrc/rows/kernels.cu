@@ -1,0 +1,472 @@
+// One thread is one row of the layer, its columns in order: what a CPU lane does, bit for bit.
+#include <cmath>
+
+#include "random/normal.h"
+#include "random/philox.h"
+#include "rows/candidate.h"
+#include "rows/device.h"
+#include "rows/reflect.h"
+#include "runtime/cuda_launch.h"
+
+namespace infall {
+namespace device {
+namespace {
+
+constexpr int block_threads = 256;
+constexpr int tile_blocks = 64;      // Philox blocks (4 columns each) whose constants are at hand
+constexpr int tile_directions = 8;   // directions that share the normals of a thread
+constexpr int max_grid = 132 * 16;   // grid-stride kernels: enough blocks for any card of today
+
+unsigned grid_for(int64_t blocks) {
+    return static_cast<unsigned>(blocks < 1 ? 1 : blocks < max_grid ? blocks : max_grid);
+}
+
+int64_t blocks_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
+
+unsigned exact_grid(int64_t count, int64_t size) {
+    return static_cast<unsigned>(blocks_of(count, size));
+}
+
+// ---------------------------------------------------------------------------------------------
+// Rows
+
+__global__ void gaussian_rows_kernel(GaussianLayer layer, const int64_t* indices, int64_t count,
+                                     float* out) {
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    const NormalCoefficients<float> k;
+    const int64_t blocks = padded_dim(layer.dim) / 4, step = int64_t{gridDim.x} * blockDim.x;
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * blocks; i += step) {
+        const int64_t row = i / blocks, block = i % blocks;
+        const PhiloxBlock b = philox4x32_10(static_cast<uint64_t>(indices[row]),
+                                            static_cast<uint32_t>(block), layer.layer, key);
+        float z[4];
+        box_muller(b.w[0], b.w[1], k, z[0], z[1]);
+        box_muller(b.w[2], b.w[3], k, z[2], z[3]);
+        float* target = out + row * layer.dim + 4 * block;
+        for (int c = 0; c < 4; ++c)
+            if (4 * block + c < layer.dim) target[c] = z[c];
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Projections
+
+// Constants and weights of a tile of columns, shared by the threads of a block.
+template <int directions>
+struct ColumnTile {
+    PhiloxColumn columns[tile_blocks];
+    float weights[4 * tile_blocks][directions];
+};
+
+// Projections of row start + threadIdx.x on `directions` vectors of w, from the one at `direction`
+// on, zeros past `batch`. All threads of a block call it together; start is a multiple of the
+// block's threads, so that no tile of rows crosses a multiple of 2^32. `loaded` remembers what the
+// tile holds from one call to the next.
+template <int directions>
+__device__ void project_rows(const GaussianLayer& layer, PhiloxKey key, int64_t start,
+                             const float* w, int64_t direction, int64_t batch,
+                             ColumnTile<directions>& tile, int64_t& loaded, float* sums) {
+    const NormalCoefficients<float> k;
+    const int64_t width = padded_dim(layer.dim), blocks = width / 4;
+    const uint64_t row = static_cast<uint64_t>(start) + threadIdx.x;
+    const uint32_t row_high = static_cast<uint32_t>(row >> 32);
+    const PhiloxRows<uint64_t> rows(static_cast<uint32_t>(row), layer.layer, key);
+    for (int d = 0; d < directions; ++d) sums[d] = 0.0f;
+    for (int64_t first = 0; first < blocks; first += tile_blocks) {
+        const int here = static_cast<int>(blocks - first < tile_blocks ? blocks - first : tile_blocks);
+        const int64_t wanted = blocks <= tile_blocks ? static_cast<int64_t>(row_high) : -1;
+        if (wanted < 0 || wanted != loaded) {
+            __syncthreads();
+            for (int i = threadIdx.x; i < here; i += blockDim.x)
+                tile.columns[i] = PhiloxColumn(row_high, static_cast<uint32_t>(first + i), key);
+            for (int i = threadIdx.x; i < 4 * here * directions; i += blockDim.x) {
+                const int d = i / (4 * here), column = i % (4 * here);
+                tile.weights[column][d] =
+                    direction + d < batch ? w[(direction + d) * width + 4 * first + column] : 0.0f;
+            }
+            __syncthreads();
+            loaded = wanted;
+        }
+        for (int block = 0; block < here; ++block) {
+            PhiloxState<uint64_t> s;
+            rows.start_third(s, tile.columns[block]);
+            rows.mix_third(s, tile.columns[block]);
+#pragma unroll
+            for (int round = 3; round < philox_rounds; ++round) {
+                s.multiply();
+                s.mix(key.first(round), key.second(round));
+            }
+            float z[4];
+            box_muller(static_cast<uint32_t>(s.c0), static_cast<uint32_t>(s.c1), k, z[0], z[1]);
+            box_muller(static_cast<uint32_t>(s.c2), static_cast<uint32_t>(s.c3), k, z[2], z[3]);
+#pragma unroll
+            for (int c = 0; c < 4; ++c)
+#pragma unroll
+                for (int d = 0; d < directions; ++d)
+                    sums[d] = fused(z[c], tile.weights[4 * block + c][d], sums[d]);
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Selection
+
+// Candidates one direction has seen in each of the two passes.
+struct Found {
+    unsigned long long count[2];
+};
+
+struct Workspace {
+    Found* found;           // (batch,)
+    Candidate* candidates;  // (batch, capacity)
+    Candidate* best;        // (batch, num_rows)
+    int64_t capacity;
+};
+
+// Room for what passes either threshold; for small layers all rows fit and all may pass.
+int64_t capacity_for(int64_t num_rows, int64_t available) {
+    const double root = std::sqrt(static_cast<double>(num_rows));
+    const int64_t room = num_rows + static_cast<int64_t>(24.0 * root) + 160;
+    return available <= 4 * room ? available : room;
+}
+
+size_t found_bytes(int64_t batch) { return static_cast<size_t>(batch) * sizeof(Found); }
+
+Workspace workspace_of(const DeviceSelection& task) {
+    Workspace space;
+    space.capacity = capacity_for(task.num_rows, task.end_row - task.first_row);
+    char* at = static_cast<char*>(task.workspace);
+    space.found = reinterpret_cast<Found*>(at);
+    space.candidates = reinterpret_cast<Candidate*>(at + found_bytes(task.batch));
+    space.best = space.candidates + task.batch * space.capacity;
+    return space;
+}
+
+__device__ bool settled(const Found& found, int64_t num_rows, int64_t capacity) {
+    return found.count[0] >= static_cast<unsigned long long>(num_rows) &&
+           found.count[0] <= static_cast<unsigned long long>(capacity);
+}
+
+// Whether any direction still needs the second pass; the same for all threads of a block.
+__device__ bool needed(const DeviceSelection& task, const Workspace& space, int pass,
+                       int64_t direction, int count) {
+    if (pass == 0) return true;
+    for (int64_t d = direction; d < direction + count && d < task.batch; ++d)
+        if (!settled(space.found[d], task.num_rows, space.capacity)) return true;
+    return false;
+}
+
+// The order of candidates is left to chance; the total order of the cut makes up for it.
+__device__ void offer(const DeviceSelection& task, const Workspace& space, int pass,
+                      int64_t direction, double projection, int64_t row) {
+    if (row < task.first_row || row >= task.end_row) return;
+    const Candidate candidate{projection, row};
+    if (!(score_of(candidate, task.absolute) >= task.thresholds[pass])) return;
+    if (pass == 1 && settled(space.found[direction], task.num_rows, space.capacity)) return;
+    const unsigned long long at = atomicAdd(&space.found[direction].count[pass], 1ull);
+    if (at < static_cast<unsigned long long>(space.capacity))
+        space.candidates[direction * space.capacity + static_cast<int64_t>(at)] = candidate;
+}
+
+template <int directions>
+__global__ void __launch_bounds__(block_threads)
+    select_stream_kernel(GaussianLayer layer, DeviceSelection task, Workspace space, int pass,
+                         const float* w) {
+    __shared__ ColumnTile<directions> tile;
+    const int64_t direction = int64_t{blockIdx.y} * directions;
+    if (!needed(task, space, pass, direction, directions)) return;
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    const int64_t origin = task.first_row - task.first_row % block_threads;
+    const int64_t tiles = (task.end_row - 1 - origin) / block_threads + 1;
+    int64_t loaded = -1;
+    for (int64_t i = blockIdx.x; i < tiles; i += gridDim.x) {
+        const int64_t start = origin + i * block_threads;
+        float sums[directions];
+        project_rows<directions>(layer, key, start, w, direction, task.batch, tile, loaded, sums);
+        for (int d = 0; d < directions; ++d)
+            if (direction + d < task.batch)
+                offer(task, space, pass, direction + d, static_cast<double>(sums[d]),
+                      start + threadIdx.x);
+    }
+}
+
+// One thread is one pair of rows; `bound` is the largest radius word that can pass.
+__global__ void __launch_bounds__(block_threads)
+    select_deciding_kernel(GaussianLayer layer, DeviceSelection task, Workspace space, int pass,
+                           uint32_t bound) {
+    if (!needed(task, space, pass, 0, 1)) return;
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    const int64_t first = task.first_row / 2, last = (task.end_row - 1) / 2;
+    const int64_t step = int64_t{gridDim.x} * blockDim.x;
+    for (int64_t pair = first + int64_t{blockIdx.x} * blockDim.x + threadIdx.x; pair <= last;
+         pair += step) {
+        const PhiloxBlock b =
+            philox4x32_10(static_cast<uint64_t>(pair), deciding_stream, layer.layer, key);
+        if (b.w[0] > bound) continue;
+        double even, odd;
+        deciding_pair(static_cast<uint64_t>(pair), 0, layer.layer, key, even, odd);
+        offer(task, space, pass, 0, even, 2 * pair);
+        offer(task, space, pass, 0, odd, 2 * pair + 1);
+    }
+}
+
+// Several directions: every row is projected exactly; factors vanish below the diagonal.
+__global__ void __launch_bounds__(block_threads)
+    select_span_kernel(GaussianLayer layer, DeviceSelection task, Workspace space, int pass,
+                       const double* factors, int64_t span) {
+    const int64_t direction = int64_t{blockIdx.y} * tile_directions;
+    if (!needed(task, space, pass, direction, tile_directions)) return;
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    const int64_t first = task.first_row / 2, last = (task.end_row - 1) / 2;
+    const int64_t step = int64_t{gridDim.x} * blockDim.x;
+    const int64_t end = direction + tile_directions < task.batch ? direction + tile_directions
+                                                                 : task.batch;
+    for (int64_t pair = first + int64_t{blockIdx.x} * blockDim.x + threadIdx.x; pair <= last;
+         pair += step) {
+        double sums[2][tile_directions] = {};
+        for (int64_t c = 0; c < span && c < end; ++c) {
+            double entries[2];
+            deciding_pair(static_cast<uint64_t>(pair), static_cast<uint32_t>(c), layer.layer, key,
+                          entries[0], entries[1]);
+            for (int64_t d = direction; d < end; ++d)
+                if (c <= d)
+                    for (int parity = 0; parity < 2; ++parity) {
+                        double& sum = sums[parity][d - direction];
+                        sum = fused(entries[parity], factors[c * task.batch + d], sum);
+                    }
+        }
+        for (int64_t d = direction; d < end; ++d)
+            for (int parity = 0; parity < 2; ++parity)
+                offer(task, space, pass, d, sums[parity][d - direction], 2 * pair + parity);
+    }
+}
+
+// The place of a candidate is the number of those before it: no two are equal, so that the cut
+// needs neither a sort nor a buffer.
+__global__ void __launch_bounds__(block_threads) rank_kernel(DeviceSelection task, Workspace space) {
+    __shared__ Candidate others[block_threads];
+    const int64_t direction = blockIdx.y;
+    const Found& found = space.found[direction];
+    const auto capacity = static_cast<unsigned long long>(space.capacity);
+    const unsigned long long seen =
+        found.count[settled(found, task.num_rows, space.capacity) ? 0 : 1];
+    const int64_t count = static_cast<int64_t>(seen < capacity ? seen : capacity);
+    const Candidate* candidates = space.candidates + direction * space.capacity;
+    const RanksBefore before{task.absolute};
+    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const Candidate mine = i < count ? candidates[i] : Candidate{0.0, -1};
+    int64_t rank = 0;
+    for (int64_t first = 0; first < count; first += block_threads) {
+        __syncthreads();
+        if (first + threadIdx.x < count) others[threadIdx.x] = candidates[first + threadIdx.x];
+        __syncthreads();
+        const int64_t here = count - first < block_threads ? count - first : block_threads;
+        for (int64_t j = 0; j < here; ++j) rank += before(others[j], mine);
+    }
+    if (i < count && rank < task.num_rows) space.best[direction * task.num_rows + rank] = mine;
+}
+
+__global__ void __launch_bounds__(block_threads)
+    write_selection_kernel(DeviceSelection task, Workspace space) {
+    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    if (i >= task.num_rows) return;
+    const Candidate* best = space.best + direction * task.num_rows;
+    int64_t place = i;
+    if (task.by_index) {
+        place = 0;
+        for (int64_t j = 0; j < task.num_rows; ++j) place += best[j].row < best[i].row;
+    }
+    task.indices[direction * task.num_rows + place] = best[i].row;
+    task.projections[direction * task.num_rows + place] = best[i].projection;
+}
+
+template <class Pass>
+void select(const DeviceSelection& task, Stream stream, Pass pass) {
+    const Workspace space = workspace_of(task);
+    check(cudaMemsetAsync(space.found, 0, found_bytes(task.batch),
+                          static_cast<cudaStream_t>(stream)),
+          "clearing counters");
+    pass(space, 0);
+    pass(space, 1);
+    const auto batch = static_cast<unsigned>(task.batch);
+    launch("ranking", rank_kernel, dim3(exact_grid(space.capacity, block_threads), batch),
+           block_threads, stream, task, space);
+    launch("writing", write_selection_kernel, dim3(exact_grid(task.num_rows, block_threads), batch),
+           block_threads, stream, task, space);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Rotation, codes, distances
+
+__global__ void deciding_entries_kernel(GaussianLayer layer, const int64_t* rows, int64_t count,
+                                        int64_t span, double* out) {
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    const int64_t step = int64_t{gridDim.x} * blockDim.x;
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * span; i += step) {
+        const int64_t row = rows[i / span];
+        double even, odd;
+        deciding_pair(static_cast<uint64_t>(row) / 2, static_cast<uint32_t>(i % span), layer.layer,
+                      key, even, odd);
+        out[i] = row % 2 ? odd : even;
+    }
+}
+
+__global__ void rotate_rows_kernel(float* z, int64_t count, int64_t dim, const double* deciding,
+                                   const double* v, const double* scale, int64_t span,
+                                   double* scratch) {
+    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    if (i < count)
+        reflect_row(z + i * dim, dim, deciding + i * span, v, scale, span, scratch + i, count);
+}
+
+__global__ void __launch_bounds__(block_threads)
+    hyperplane_codes_kernel(GaussianLayer layer, const float* x, int64_t num_inputs,
+                            int64_t num_bits, uint8_t* out) {
+    __shared__ ColumnTile<tile_directions> tile;
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    const int64_t input = int64_t{blockIdx.y} * tile_directions;
+    const int64_t bytes = num_bits / 8 + (num_bits % 8 != 0);
+    const int64_t tiles = (num_bits + block_threads - 1) / block_threads;
+    int64_t loaded = -1;
+    for (int64_t i = blockIdx.x; i < tiles; i += gridDim.x) {
+        const int64_t start = i * block_threads, bit = start + threadIdx.x;
+        float sums[tile_directions];
+        project_rows<tile_directions>(layer, key, start, x, input, num_inputs, tile, loaded, sums);
+        for (int d = 0; d < tile_directions; ++d) {
+            // Bit l of the ballot is the row of lane l of the warp.
+            const unsigned bits = __ballot_sync(0xFFFFFFFFu, bit < num_bits && sums[d] >= 0.0f);
+            const int64_t byte = bit / 8;
+            if (bit % 8 == 0 && byte < bytes && input + d < num_inputs)
+                out[(input + d) * bytes + byte] =
+                    static_cast<uint8_t>(bits >> (threadIdx.x % 32 / 8 * 8));
+        }
+    }
+}
+
+constexpr int distance_tile = 16;
+constexpr int distance_bytes = 64;
+
+__global__ void hamming_distances_kernel(const uint8_t* a, int64_t a_count, const uint8_t* b,
+                                         int64_t b_count, int64_t bytes, int32_t* out) {
+    // One word more per row keeps the rows of a warp in different banks.
+    __shared__ uint32_t codes[2][distance_tile][distance_bytes / 4 + 1];
+    const int64_t first_a = int64_t{blockIdx.y} * distance_tile;
+    const int64_t first_b = int64_t{blockIdx.x} * distance_tile;
+    const int thread = static_cast<int>(threadIdx.y * distance_tile + threadIdx.x);
+    int32_t distance = 0;
+    for (int64_t first = 0; first < bytes; first += distance_bytes) {
+        __syncthreads();
+        for (int i = thread; i < 2 * distance_tile * distance_bytes;
+             i += distance_tile * distance_tile) {
+            const int side = i / (distance_tile * distance_bytes);
+            const int code = i / distance_bytes % distance_tile, byte = i % distance_bytes;
+            const int64_t row = (side ? first_b : first_a) + code;
+            const bool inside = row < (side ? b_count : a_count) && first + byte < bytes;
+            reinterpret_cast<uint8_t*>(codes[side][code])[byte] =
+                inside ? (side ? b : a)[row * bytes + first + byte] : uint8_t{0};
+        }
+        __syncthreads();
+        for (int i = 0; i < distance_bytes / 4; ++i)
+            distance += __popc(codes[0][threadIdx.y][i] ^ codes[1][threadIdx.x][i]);
+    }
+    const int64_t i = first_a + threadIdx.y, j = first_b + threadIdx.x;
+    if (i < a_count && j < b_count) out[i * b_count + j] = distance;
+}
+
+}  // namespace
+
+// ---------------------------------------------------------------------------------------------
+
+int device_count() {
+    int count = 0;
+    check(cudaGetDeviceCount(&count), "counting devices");
+    return count;
+}
+
+OnDevice::OnDevice(int device) {
+    check(cudaGetDevice(&before_), "current device");
+    check(cudaSetDevice(device), "choosing the device");
+}
+
+OnDevice::~OnDevice() { cudaSetDevice(before_); }
+
+void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count, float* out,
+                   Stream stream) {
+    if (count == 0) return;
+    const int64_t threads = count * (padded_dim(layer.dim) / 4);
+    launch("gaussian_rows", gaussian_rows_kernel, grid_for(blocks_of(threads, block_threads)),
+           block_threads, stream, layer, indices, count, out);
+}
+
+size_t selection_workspace(int64_t num_rows, int64_t available_rows, int64_t batch) {
+    const int64_t candidates = capacity_for(num_rows, available_rows) + num_rows;
+    return found_bytes(batch) + static_cast<size_t>(batch * candidates) * sizeof(Candidate);
+}
+
+void select_stream(const GaussianLayer& layer, const DeviceSelection& task, const float* w,
+                   Stream stream) {
+    const unsigned tiles = grid_for(blocks_of(task.end_row - task.first_row, block_threads) + 1);
+    select(task, stream, [&](const Workspace& space, int pass) {
+        if (task.batch == 1)
+            launch("select_stream", select_stream_kernel<1>, tiles, block_threads, stream, layer,
+                   task, space, pass, w);
+        else
+            launch("select_stream", select_stream_kernel<tile_directions>,
+                   dim3(tiles, exact_grid(task.batch, tile_directions)), block_threads, stream,
+                   layer, task, space, pass, w);
+    });
+}
+
+void select_rotated(const GaussianLayer& layer, const DeviceSelection& task, const double* factors,
+                    int64_t span, Stream stream) {
+    const int64_t pairs = (task.end_row - 1) / 2 - task.first_row / 2 + 1;
+    const unsigned tiles = grid_for(blocks_of(pairs, block_threads));
+    select(task, stream, [&](const Workspace& space, int pass) {
+        if (task.batch == 1) {
+            // |D| >= t needs a radius of at least t, so a radius uniform of at most exp(-t^2 / 2).
+            const double t = task.thresholds[pass];
+            double bound = 4294967295.0;
+            if (t > 0.0) bound = std::fmin(bound, std::exp(-0.5 * t * t) * 4294967296.0 + 1.0);
+            launch("select_rotated", select_deciding_kernel, tiles, block_threads, stream, layer,
+                   task, space, pass, static_cast<uint32_t>(bound));
+        } else {
+            launch("select_rotated", select_span_kernel,
+                   dim3(tiles, exact_grid(task.batch, tile_directions)), block_threads, stream,
+                   layer, task, space, pass, factors, span);
+        }
+    });
+}
+
+void deciding_entries(const GaussianLayer& layer, const int64_t* rows, int64_t count, int64_t span,
+                      double* out, Stream stream) {
+    launch("deciding_entries", deciding_entries_kernel,
+           grid_for(blocks_of(count * span, block_threads)), block_threads, stream, layer, rows,
+           count, span, out);
+}
+
+void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,
+                 const double* scale, int64_t span, double* scratch, Stream stream) {
+    // Few rows, each the work of one thread: small blocks spread them over the card.
+    constexpr int threads = 32;
+    launch("rotate_rows", rotate_rows_kernel, exact_grid(count, threads), threads, stream, z, count,
+           dim, deciding, v, scale, span, scratch);
+}
+
+void hyperplane_codes(const GaussianLayer& layer, const float* x, int64_t num_inputs,
+                      int64_t num_bits, uint8_t* out, Stream stream) {
+    launch("hyperplane_codes", hyperplane_codes_kernel,
+           dim3(grid_for(blocks_of(num_bits, block_threads)),
+                exact_grid(num_inputs, tile_directions)),
+           block_threads, stream, layer, x, num_inputs, num_bits, out);
+}
+
+void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,
+                       int64_t bytes, int32_t* out, Stream stream) {
+    if (a_count == 0 || b_count == 0) return;
+    launch("hamming_distances", hamming_distances_kernel,
+           dim3(exact_grid(b_count, distance_tile), exact_grid(a_count, distance_tile)),
+           dim3(distance_tile, distance_tile), stream, a, a_count, b, b_count, bytes, out);
+}
+
+}  // namespace device
+}  // namespace infall

@@ -1,0 +1,28 @@
+// The rotation of one row, for host and device.
+#pragma once
+
+#include <cstdint>
+
+#include "random/scalar.h"
+#include "runtime/host_device.h"
+
+namespace infall {
+
+// z <- H_0 H_1 ... z with H_h = I - scale_h v_h v_h^T; v is (reflections, dim), v_h starts at h.
+// The first entries of z come from `deciding`. x is scratch, element j at x[j * stride].
+INFALL_HD void reflect_row(float* z, int64_t dim, const double* deciding, const double* v,
+                           const double* scale, int64_t reflections, double* x, int64_t stride) {
+    for (int64_t j = 0; j < dim; ++j)
+        x[j * stride] = j < reflections ? deciding[j] : static_cast<double>(z[j]);
+    for (int64_t h = reflections - 1; h >= 0; --h) {
+        const double* direction = v + h * dim;
+        double dot = 0.0;
+        for (int64_t j = h; j < dim; ++j) dot = fused(direction[j], x[j * stride], dot);
+        const double step = -scale[h] * dot;
+        for (int64_t j = h; j < dim; ++j)
+            x[j * stride] = fused(step, direction[j], x[j * stride]);
+    }
+    for (int64_t j = 0; j < dim; ++j) z[j] = static_cast<float>(x[j * stride]);
+}
+
+}  // namespace infall
