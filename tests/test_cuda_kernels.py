@@ -54,18 +54,33 @@ def run_selection(
     return indices, projections
 
 
+def in_order(found, order):
+    """Stack what a CPU selection found, (rows, unit projections), in the order asked for."""
+    indices = np.stack([rows for rows, _ in found])
+    projections = np.stack([values for _, values in found])
+    if order == "index":
+        by_index = np.argsort(indices, axis=1)
+        indices = np.take_along_axis(indices, by_index, axis=1)
+        projections = np.take_along_axis(projections, by_index, axis=1)
+    return indices, projections
+
+
 def same_as_cpu(directions, sampler, first, last, num_rows, thresholds, **options):
-    """Assert that the emulated device selects what the CPU selects."""
+    """Assert that the emulated device selects what the CPU selects, bit for bit."""
     found = run_selection(
         directions, sampler, first, last, num_rows, thresholds=thresholds, **options
     )
-    expected = infall.select_rows(
-        directions, 2**63 - 1, num_rows=num_rows, row_range=(first, last), sampler=sampler, **options
-    )
-    assert_array_equal(found[0], expected.indices)
-    norms = unit_vectors(directions, "w")[1]  # 1, or next to it
-    ranked = expected.unit_projections
-    np.testing.assert_allclose(found[1], ranked, rtol=1e-6 if (norms != 1).any() else 0, atol=1e-6)
+    common = (options["seed"], options["layer"], first, last, num_rows)
+    rest = (options["score"] == "absolute", -np.inf, 1, None)
+    if sampler == "stream":
+        padded = padded_float32(directions)
+        expected = _core.select_stream(padded, directions.shape[1], *common, *rest)
+    else:
+        factors = np.ones((1, 1)) if len(directions) == 1 else _core.householder(directions)[2]
+        expected = _core.select_rotated(factors, *common, *rest)
+    expected = in_order(expected, options["order"])
+    assert_array_equal(found[0], expected[0])
+    assert_array_equal(found[1], expected[1])
 
 
 @few
@@ -193,6 +208,115 @@ def test_distances(n, m, num_bytes):
     out = np.empty((n, m), dtype=np.int32)
     cuda.hamming_distances(pointer(a), n, pointer(b), m, num_bytes, pointer(out), 0, 0)
     assert_array_equal(out, infall.hamming_distances(a, b))
+
+
+def half_precision(matrix, dtype):
+    """Return the matrix as it lies in device memory, and its exact values in float32."""
+    if dtype == "bfloat16":
+        bits = (matrix.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        return bits, (bits.astype(np.uint32) << 16).view(np.float32)
+    stored = matrix.astype(dtype)
+    return stored, stored if dtype == "float64" else stored.astype(np.float32)
+
+
+def select_matrix(stored, dtype, directions, num_rows, score, order):
+    """Select from a matrix on the emulated device."""
+    batch, dim = directions.shape
+    rows = len(stored)
+    indices = np.full((batch, num_rows), -7, dtype=np.int64)
+    projections = np.full((batch, num_rows), np.nan)
+    size = cuda.matrix_workspace(rows, num_rows, batch)
+    space = np.full(size + 64, 255, dtype=np.uint8)
+    w = directions.astype(np.float64 if dtype == "float64" else np.float32)
+    strides = [step // stored.itemsize for step in stored.strides]
+    cuda.select_matrix(
+        stored.ctypes.data,
+        dtype,
+        rows,
+        dim,
+        *strides,
+        pointer(w),
+        num_rows,
+        batch,
+        score == "absolute",
+        order == "index",
+        pointer(space),
+        pointer(indices),
+        pointer(projections),
+        0,
+        0,
+    )
+    assert (space[-64:] == 255).all()
+    return indices, projections
+
+
+def same_from_matrix(matrix, dtype, directions, num_rows, *, score="absolute", order="score"):
+    """Assert that the emulated device selects from a matrix what the CPU selects."""
+    stored, values = half_precision(matrix, dtype)
+    found = select_matrix(stored, dtype, directions, num_rows, score, order)
+    w = directions.astype(values.dtype)
+    cpu = _core.select_matrix(values, w, num_rows, score == "absolute", 1, None)
+    expected = in_order(cpu, order)
+    assert_array_equal(found[0], expected[0])
+    assert_array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
+@pytest.mark.parametrize("layout", ["C", "F", "strided"])
+@pytest.mark.parametrize("batch", [1, 5])
+def test_matrices_of_any_kind(dtype, layout, batch):
+    for rows, dim, num_rows in ((1, 1, 1), (300, 7, 20), (1000, 70, 33), (700, 33, 700)):
+        matrix = np.random.default_rng(rows).normal(size=(rows, dim))
+        if layout == "F":
+            matrix = np.asfortranarray(matrix)
+        elif layout == "strided":
+            matrix = np.repeat(np.repeat(matrix, 2, axis=0), 3, axis=1)[::2, ::3]
+        for score, order in (("absolute", "score"), ("signed", "index")):
+            same_from_matrix(matrix, dtype, vectors(dim, batch), num_rows, score=score, order=order)
+
+
+@pytest.mark.parametrize("score", ["absolute", "signed"])
+@pytest.mark.parametrize(
+    "kind", ["random", "ascending", "descending", "constant", "ties", "hidden", "nan"]
+)
+def test_matrices_that_a_sample_does_not_foresee(kind, score):
+    # More rows than are sampled, so that a threshold filters; and rows made to defeat it.
+    rows = 70001
+    rng = np.random.default_rng(0)
+    values = {
+        "random": rng.normal(size=rows),
+        "ascending": np.arange(rows) - rows / 2.0,
+        "descending": rows / 2.0 - np.arange(rows),
+        "constant": np.ones(rows),
+        "ties": rng.integers(-2, 3, rows).astype(float),
+        "hidden": np.where(np.arange(rows) % 4, 2.0 + np.arange(rows) % 7, 0.0),
+        "nan": np.where(np.arange(rows) % 3, rng.normal(size=rows), np.nan),
+    }[kind]
+    matrix = np.stack([values, np.zeros(rows)], axis=1).astype(np.float32)
+    w = np.array([[1.0, 0.0]])
+    for num_rows in (5, 300):
+        indices, projections = select_matrix(matrix, "float32", w, num_rows, score, "score")
+        ranked = np.abs(values) if score == "absolute" else values
+        ranked = np.where(np.isnan(ranked), -np.inf, ranked.astype(np.float32))
+        best = np.argsort(-ranked, kind="stable")[:num_rows]
+        assert_array_equal(indices[0], best)
+        assert_array_equal(projections[0], values[best].astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_every_16_bit_float(dtype):
+    bits = np.arange(2**16, dtype=np.uint16)
+    if dtype == "float16":
+        values = bits.view(np.float16).astype(np.float32)
+    else:
+        values = (bits.astype(np.uint32) << 16).view(np.float32)
+    finite = np.isfinite(values)
+    for part in np.array_split(np.flatnonzero(finite), 64):
+        indices, projections = select_matrix(
+            bits[part][:, None], dtype, np.ones((1, 1)), len(part), "signed", "index"
+        )
+        assert_array_equal(indices[0], np.arange(len(part)))
+        assert_array_equal(projections[0], values[part])
 
 
 def test_device_count_answers():

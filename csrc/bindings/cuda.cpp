@@ -36,6 +36,14 @@ device::DeviceSelection selection(int64_t first_row, int64_t end_row, int64_t nu
             as<double>(projections)};
 }
 
+device::Element element_of(const std::string& dtype) {
+    if (dtype == "float32") return device::Element::float32;
+    if (dtype == "float64") return device::Element::float64;
+    if (dtype == "float16") return device::Element::float16;
+    if (dtype == "bfloat16") return device::Element::bfloat16;
+    throw py::type_error("dtype is '" + dtype + "'");
+}
+
 }  // namespace
 }  // namespace infall
 
@@ -66,8 +74,8 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
            Pointer projections, int device_number, Pointer stream) {
             const device::OnDevice on(device_number);
             device::select_stream({seed, layer, dim},
-                                  selection(first_row, end_row, num_rows, batch, absolute,
-                                            by_index, thresholds, workspace, indices, projections),
+                                  selection(first_row, end_row, num_rows, batch, absolute, by_index,
+                                            thresholds, workspace, indices, projections),
                                   as<const float>(w), as<void>(stream));
         },
         py::arg("w"), py::arg("dim"), py::arg("seed"), py::arg("layer"), py::arg("first_row"),
@@ -84,13 +92,34 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
             const device::OnDevice on(device_number);
             device::select_rotated({seed, layer, 0},
                                    selection(first_row, end_row, num_rows, batch, absolute,
-                                             by_index, thresholds, workspace, indices,
-                                             projections),
+                                             by_index, thresholds, workspace, indices, projections),
                                    as<const double>(factors), span, as<void>(stream));
         },
         py::arg("factors"), py::arg("span"), py::arg("seed"), py::arg("layer"),
         py::arg("first_row"), py::arg("end_row"), py::arg("num_rows"), py::arg("batch"),
         py::arg("absolute"), py::arg("by_index"), py::arg("thresholds"), py::arg("workspace"),
+        py::arg("indices"), py::arg("projections"), py::arg("device"), py::arg("stream"));
+
+    module.def("matrix_workspace", &device::matrix_workspace, py::arg("rows"), py::arg("num_rows"),
+               py::arg("batch"));
+
+    module.def(
+        "select_matrix",
+        [](Pointer weights, const std::string& dtype, int64_t rows, int64_t dim, int64_t row_stride,
+           int64_t column_stride, Pointer w, int64_t num_rows, int64_t batch, bool absolute,
+           bool by_index, Pointer workspace, Pointer indices, Pointer projections,
+           int device_number, Pointer stream) {
+            const device::OnDevice on(device_number);
+            const device::DeviceMatrix matrix{
+                as<const void>(weights), element_of(dtype), rows, dim, row_stride, column_stride};
+            device::select_matrix(matrix,
+                                  selection(0, rows, num_rows, batch, absolute, by_index, {0, 0},
+                                            workspace, indices, projections),
+                                  as<const void>(w), as<void>(stream));
+        },
+        py::arg("weights"), py::arg("dtype"), py::arg("rows"), py::arg("dim"),
+        py::arg("row_stride"), py::arg("column_stride"), py::arg("w"), py::arg("num_rows"),
+        py::arg("batch"), py::arg("absolute"), py::arg("by_index"), py::arg("workspace"),
         py::arg("indices"), py::arg("projections"), py::arg("device"), py::arg("stream"));
 
     module.def(

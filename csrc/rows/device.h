@@ -52,6 +52,23 @@ void select_stream(const GaussianLayer& layer, const DeviceSelection& task, cons
 void select_rotated(const GaussianLayer& layer, const DeviceSelection& task, const double* factors,
                     int64_t span, Stream stream);
 
+enum class Element { float32, float64, float16, bfloat16 };
+
+// A matrix in device memory; strides in elements.
+struct DeviceMatrix {
+    const void* data;
+    Element element;
+    int64_t rows, dim, row_stride, column_stride;
+};
+
+size_t matrix_workspace(int64_t rows, int64_t num_rows, int64_t batch);
+
+// Reads the matrix once, or a second time where the threshold taken from a sample of its rows was
+// off. w is (batch, dim), float64 for a float64 matrix and float32 for the others; sums are in the
+// type of w. Rows whose projection is NaN are never selected; thresholds of the task are not used.
+void select_matrix(const DeviceMatrix& matrix, const DeviceSelection& task, const void* w,
+                   Stream stream);
+
 // out (count, span).
 void deciding_entries(const GaussianLayer& layer, const int64_t* rows, int64_t count, int64_t span,
                       double* out, Stream stream);

@@ -511,7 +511,8 @@ void estimate_deciding(const GaussianLayer& layer, int64_t first_pair, int64_t g
 void reflect_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,
                   const double* scale, int64_t reflections, double* scratch) {
     for (int64_t i = 0; i < count; ++i)
-        reflect_row(z + i * dim, dim, deciding + i * reflections, v, scale, reflections, scratch, 1);
+        reflect_row(z + i * dim, dim, deciding + i * reflections, v, scale, reflections, scratch,
+                    1);
 }
 
 INFALL_HD int64_t differing_bits(const uint8_t* a, const uint8_t* b, int64_t bytes) {

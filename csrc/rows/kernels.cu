@@ -5,6 +5,7 @@
 #include "random/philox.h"
 #include "rows/candidate.h"
 #include "rows/device.h"
+#include "rows/device_cut.h"
 #include "rows/reflect.h"
 #include "runtime/cuda_launch.h"
 
@@ -12,20 +13,8 @@ namespace infall {
 namespace device {
 namespace {
 
-constexpr int block_threads = 256;
-constexpr int tile_blocks = 64;      // Philox blocks (4 columns each) whose constants are at hand
-constexpr int tile_directions = 8;   // directions that share the normals of a thread
-constexpr int max_grid = 132 * 16;   // grid-stride kernels: enough blocks for any card of today
-
-unsigned grid_for(int64_t blocks) {
-    return static_cast<unsigned>(blocks < 1 ? 1 : blocks < max_grid ? blocks : max_grid);
-}
-
-int64_t blocks_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
-
-unsigned exact_grid(int64_t count, int64_t size) {
-    return static_cast<unsigned>(blocks_of(count, size));
-}
+constexpr int tile_blocks = 64;     // Philox blocks (4 columns each) whose constants are at hand
+constexpr int tile_directions = 8;  // directions that share the normals of a thread
 
 // ---------------------------------------------------------------------------------------------
 // Rows
@@ -35,7 +24,8 @@ __global__ void gaussian_rows_kernel(GaussianLayer layer, const int64_t* indices
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     const NormalCoefficients<float> k;
     const int64_t blocks = padded_dim(layer.dim) / 4, step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * blocks; i += step) {
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * blocks;
+         i += step) {
         const int64_t row = i / blocks, block = i % blocks;
         const PhiloxBlock b = philox4x32_10(static_cast<uint64_t>(indices[row]),
                                             static_cast<uint32_t>(block), layer.layer, key);
@@ -73,7 +63,8 @@ __device__ void project_rows(const GaussianLayer& layer, PhiloxKey key, int64_t 
     const PhiloxRows<uint64_t> rows(static_cast<uint32_t>(row), layer.layer, key);
     for (int d = 0; d < directions; ++d) sums[d] = 0.0f;
     for (int64_t first = 0; first < blocks; first += tile_blocks) {
-        const int here = static_cast<int>(blocks - first < tile_blocks ? blocks - first : tile_blocks);
+        const int here =
+            static_cast<int>(blocks - first < tile_blocks ? blocks - first : tile_blocks);
         const int64_t wanted = blocks <= tile_blocks ? static_cast<int64_t>(row_high) : -1;
         if (wanted < 0 || wanted != loaded) {
             __syncthreads();
@@ -111,17 +102,14 @@ __device__ void project_rows(const GaussianLayer& layer, PhiloxKey key, int64_t 
 // ---------------------------------------------------------------------------------------------
 // Selection
 
-// Candidates one direction has seen in each of the two passes.
-struct Found {
-    unsigned long long count[2];
-};
-
-struct Workspace {
-    Found* found;           // (batch,)
-    Candidate* candidates;  // (batch, capacity)
-    Candidate* best;        // (batch, num_rows)
-    int64_t capacity;
-};
+// Offers the rows of the task that reach the threshold of the pass.
+__device__ void offer_row(const DeviceSelection& task, const Workspace& space, int pass,
+                          int64_t direction, double projection, int64_t row) {
+    const Candidate candidate{projection, row};
+    if (row >= task.first_row && row < task.end_row &&
+        score_of(candidate, task.absolute) >= task.thresholds[pass])
+        offer(task, space, pass, direction, candidate);
+}
 
 // Room for what passes either threshold; for small layers all rows fit and all may pass.
 int64_t capacity_for(int64_t num_rows, int64_t available) {
@@ -129,8 +117,6 @@ int64_t capacity_for(int64_t num_rows, int64_t available) {
     const int64_t room = num_rows + static_cast<int64_t>(24.0 * root) + 160;
     return available <= 4 * room ? available : room;
 }
-
-size_t found_bytes(int64_t batch) { return static_cast<size_t>(batch) * sizeof(Found); }
 
 Workspace workspace_of(const DeviceSelection& task) {
     Workspace space;
@@ -140,32 +126,6 @@ Workspace workspace_of(const DeviceSelection& task) {
     space.candidates = reinterpret_cast<Candidate*>(at + found_bytes(task.batch));
     space.best = space.candidates + task.batch * space.capacity;
     return space;
-}
-
-__device__ bool settled(const Found& found, int64_t num_rows, int64_t capacity) {
-    return found.count[0] >= static_cast<unsigned long long>(num_rows) &&
-           found.count[0] <= static_cast<unsigned long long>(capacity);
-}
-
-// Whether any direction still needs the second pass; the same for all threads of a block.
-__device__ bool needed(const DeviceSelection& task, const Workspace& space, int pass,
-                       int64_t direction, int count) {
-    if (pass == 0) return true;
-    for (int64_t d = direction; d < direction + count && d < task.batch; ++d)
-        if (!settled(space.found[d], task.num_rows, space.capacity)) return true;
-    return false;
-}
-
-// The order of candidates is left to chance; the total order of the cut makes up for it.
-__device__ void offer(const DeviceSelection& task, const Workspace& space, int pass,
-                      int64_t direction, double projection, int64_t row) {
-    if (row < task.first_row || row >= task.end_row) return;
-    const Candidate candidate{projection, row};
-    if (!(score_of(candidate, task.absolute) >= task.thresholds[pass])) return;
-    if (pass == 1 && settled(space.found[direction], task.num_rows, space.capacity)) return;
-    const unsigned long long at = atomicAdd(&space.found[direction].count[pass], 1ull);
-    if (at < static_cast<unsigned long long>(space.capacity))
-        space.candidates[direction * space.capacity + static_cast<int64_t>(at)] = candidate;
 }
 
 template <int directions>
@@ -185,8 +145,8 @@ __global__ void __launch_bounds__(block_threads)
         project_rows<directions>(layer, key, start, w, direction, task.batch, tile, loaded, sums);
         for (int d = 0; d < directions; ++d)
             if (direction + d < task.batch)
-                offer(task, space, pass, direction + d, static_cast<double>(sums[d]),
-                      start + threadIdx.x);
+                offer_row(task, space, pass, direction + d, static_cast<double>(sums[d]),
+                          start + threadIdx.x);
     }
 }
 
@@ -205,8 +165,8 @@ __global__ void __launch_bounds__(block_threads)
         if (b.w[0] > bound) continue;
         double even, odd;
         deciding_pair(static_cast<uint64_t>(pair), 0, layer.layer, key, even, odd);
-        offer(task, space, pass, 0, even, 2 * pair);
-        offer(task, space, pass, 0, odd, 2 * pair + 1);
+        offer_row(task, space, pass, 0, even, 2 * pair);
+        offer_row(task, space, pass, 0, odd, 2 * pair + 1);
     }
 }
 
@@ -219,8 +179,8 @@ __global__ void __launch_bounds__(block_threads)
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     const int64_t first = task.first_row / 2, last = (task.end_row - 1) / 2;
     const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    const int64_t end = direction + tile_directions < task.batch ? direction + tile_directions
-                                                                 : task.batch;
+    const int64_t end =
+        direction + tile_directions < task.batch ? direction + tile_directions : task.batch;
     for (int64_t pair = first + int64_t{blockIdx.x} * blockDim.x + threadIdx.x; pair <= last;
          pair += step) {
         double sums[2][tile_directions] = {};
@@ -237,62 +197,17 @@ __global__ void __launch_bounds__(block_threads)
         }
         for (int64_t d = direction; d < end; ++d)
             for (int parity = 0; parity < 2; ++parity)
-                offer(task, space, pass, d, sums[parity][d - direction], 2 * pair + parity);
+                offer_row(task, space, pass, d, sums[parity][d - direction], 2 * pair + parity);
     }
-}
-
-// The place of a candidate is the number of those before it: no two are equal, so that the cut
-// needs neither a sort nor a buffer.
-__global__ void __launch_bounds__(block_threads) rank_kernel(DeviceSelection task, Workspace space) {
-    __shared__ Candidate others[block_threads];
-    const int64_t direction = blockIdx.y;
-    const Found& found = space.found[direction];
-    const auto capacity = static_cast<unsigned long long>(space.capacity);
-    const unsigned long long seen =
-        found.count[settled(found, task.num_rows, space.capacity) ? 0 : 1];
-    const int64_t count = static_cast<int64_t>(seen < capacity ? seen : capacity);
-    const Candidate* candidates = space.candidates + direction * space.capacity;
-    const RanksBefore before{task.absolute};
-    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-    const Candidate mine = i < count ? candidates[i] : Candidate{0.0, -1};
-    int64_t rank = 0;
-    for (int64_t first = 0; first < count; first += block_threads) {
-        __syncthreads();
-        if (first + threadIdx.x < count) others[threadIdx.x] = candidates[first + threadIdx.x];
-        __syncthreads();
-        const int64_t here = count - first < block_threads ? count - first : block_threads;
-        for (int64_t j = 0; j < here; ++j) rank += before(others[j], mine);
-    }
-    if (i < count && rank < task.num_rows) space.best[direction * task.num_rows + rank] = mine;
-}
-
-__global__ void __launch_bounds__(block_threads)
-    write_selection_kernel(DeviceSelection task, Workspace space) {
-    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-    if (i >= task.num_rows) return;
-    const Candidate* best = space.best + direction * task.num_rows;
-    int64_t place = i;
-    if (task.by_index) {
-        place = 0;
-        for (int64_t j = 0; j < task.num_rows; ++j) place += best[j].row < best[i].row;
-    }
-    task.indices[direction * task.num_rows + place] = best[i].row;
-    task.projections[direction * task.num_rows + place] = best[i].projection;
 }
 
 template <class Pass>
 void select(const DeviceSelection& task, Stream stream, Pass pass) {
     const Workspace space = workspace_of(task);
-    check(cudaMemsetAsync(space.found, 0, found_bytes(task.batch),
-                          static_cast<cudaStream_t>(stream)),
-          "clearing counters");
+    clear(space, task.batch, stream);
     pass(space, 0);
     pass(space, 1);
-    const auto batch = static_cast<unsigned>(task.batch);
-    launch("ranking", rank_kernel, dim3(exact_grid(space.capacity, block_threads), batch),
-           block_threads, stream, task, space);
-    launch("writing", write_selection_kernel, dim3(exact_grid(task.num_rows, block_threads), batch),
-           block_threads, stream, task, space);
+    cut(task, space, stream);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -454,10 +369,10 @@ void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, c
 
 void hyperplane_codes(const GaussianLayer& layer, const float* x, int64_t num_inputs,
                       int64_t num_bits, uint8_t* out, Stream stream) {
-    launch("hyperplane_codes", hyperplane_codes_kernel,
-           dim3(grid_for(blocks_of(num_bits, block_threads)),
-                exact_grid(num_inputs, tile_directions)),
-           block_threads, stream, layer, x, num_inputs, num_bits, out);
+    launch(
+        "hyperplane_codes", hyperplane_codes_kernel,
+        dim3(grid_for(blocks_of(num_bits, block_threads)), exact_grid(num_inputs, tile_directions)),
+        block_threads, stream, layer, x, num_inputs, num_bits, out);
 }
 
 void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,

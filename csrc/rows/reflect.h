@@ -19,8 +19,7 @@ INFALL_HD void reflect_row(float* z, int64_t dim, const double* deciding, const 
         double dot = 0.0;
         for (int64_t j = h; j < dim; ++j) dot = fused(direction[j], x[j * stride], dot);
         const double step = -scale[h] * dot;
-        for (int64_t j = h; j < dim; ++j)
-            x[j * stride] = fused(step, direction[j], x[j * stride]);
+        for (int64_t j = h; j < dim; ++j) x[j * stride] = fused(step, direction[j], x[j * stride]);
     }
     for (int64_t j = 0; j < dim; ++j) z[j] = static_cast<float>(x[j * stride]);
 }

@@ -70,8 +70,8 @@ class Block {
             for (current_ = 0; current_ < count; ++current_) {
                 if (fibers_[current_].done) continue;
                 const auto i = static_cast<unsigned>(current_);
-                threadIdx = dim3(i % threads.x, i / threads.x % threads.y,
-                                 i / (threads.x * threads.y));
+                threadIdx =
+                    dim3(i % threads.x, i / threads.x % threads.y, i / (threads.x * threads.y));
                 swapcontext(&scheduler_, &fibers_[current_].context);
                 alive = alive || !fibers_[current_].done;
             }

@@ -1,0 +1,292 @@
+// Selection from a matrix in device memory, in one pass: the law of its rows is not known, so a
+// sample of them sets the threshold that candidates have to pass.
+#include <cmath>
+
+#include "rows/candidate.h"
+#include "rows/device.h"
+#include "rows/device_cut.h"
+#include "rows/half.h"
+#include "runtime/cuda_launch.h"
+
+namespace infall {
+namespace device {
+namespace {
+
+constexpr int64_t sample_rows = 1 << 14;
+constexpr int tile_directions = 4;
+
+// What the passes over the matrix share: `limit` is the candidate a row has to rank before, or be.
+struct MatrixSpace {
+    Workspace cut;
+    Candidate* sample;  // (batch, samples)
+    Candidate* limit;   // (batch,)
+    int64_t samples, sample_rank;
+};
+
+// Rank in the sample below which, but once in a million, more than num_rows rows of the matrix lie.
+int64_t sample_rank_for(int64_t rows, int64_t num_rows, int64_t samples) {
+    const double expected =
+        static_cast<double>(num_rows) * static_cast<double>(samples) / static_cast<double>(rows);
+    return static_cast<int64_t>(expected + 6.0 * std::sqrt(expected)) + 5;
+}
+
+MatrixSpace layout(int64_t rows, int64_t num_rows, int64_t batch, void* workspace, size_t* bytes) {
+    MatrixSpace space{};
+    space.samples = rows < sample_rows ? rows : sample_rows;
+    space.sample_rank = sample_rank_for(rows, num_rows, space.samples);
+    const double per_sample = static_cast<double>(rows) / static_cast<double>(space.samples);
+    int64_t capacity =
+        2 * num_rows + 8 * block_threads +
+        static_cast<int64_t>(4.0 * static_cast<double>(space.sample_rank) * per_sample);
+    space.cut.capacity = capacity < rows ? capacity : rows;
+    // A block has to fit behind the rows kept so far: see select_slowly_kernel.
+    if (space.cut.capacity < num_rows + block_threads)
+        space.cut.capacity = num_rows + block_threads;
+    char* at = static_cast<char*>(workspace);
+    const auto take = [&](size_t size) {
+        char* here = at;
+        at += (size + 15) / 16 * 16;
+        return here;
+    };
+    const auto many = [&](int64_t count) { return static_cast<size_t>(count) * sizeof(Candidate); };
+    space.cut.found = reinterpret_cast<Found*>(take(found_bytes(batch)));
+    space.limit = reinterpret_cast<Candidate*>(take(many(batch)));
+    space.sample = reinterpret_cast<Candidate*>(take(many(batch * space.samples)));
+    space.cut.candidates = reinterpret_cast<Candidate*>(take(many(batch * space.cut.capacity)));
+    space.cut.best = reinterpret_cast<Candidate*>(take(many(batch * num_rows)));
+    if (bytes) *bytes = static_cast<size_t>(at - static_cast<char*>(workspace));
+    return space;
+}
+
+__device__ float value_of(const float* p) { return *p; }
+__device__ double value_of(const double* p) { return *p; }
+__device__ float value_of(const Float16* p) { return to_float(*p); }
+__device__ float value_of(const BFloat16* p) { return to_float(*p); }
+
+template <class T>
+struct Sum {
+    using type = float;
+};
+template <>
+struct Sum<double> {
+    using type = double;
+};
+
+// Projections of row `row` (none where it is past the end) on `directions` vectors from `direction`
+// on. All threads of a block call it together. Rows in C order go through shared memory, so that a
+// warp reads along a row while a thread sums it, column by column.
+template <class T, int directions>
+__device__ void project_row(const DeviceMatrix& matrix, int64_t row, const void* w,
+                            int64_t direction, int64_t batch, double* projections) {
+    using S = typename Sum<T>::type;
+    constexpr int tile_columns = 128 / sizeof(S);  // a line of memory
+    __shared__ S tile[block_threads][tile_columns + 1];
+    __shared__ int64_t tile_row[block_threads];
+    const T* data = static_cast<const T*>(matrix.data);
+    const S* weights = static_cast<const S*>(w);
+    const bool by_rows = matrix.column_stride == 1;
+    S sums[directions] = {};
+    const bool inside = row < matrix.rows;
+    __syncthreads();
+    tile_row[threadIdx.x] = inside ? row : -1;
+    for (int64_t first = 0; first < matrix.dim; first += tile_columns) {
+        const int here =
+            static_cast<int>(matrix.dim - first < tile_columns ? matrix.dim - first : tile_columns);
+        if (by_rows) {
+            __syncthreads();
+            const int column = static_cast<int>(threadIdx.x % tile_columns);
+            for (int r = static_cast<int>(threadIdx.x / tile_columns); r < block_threads;
+                 r += block_threads / tile_columns)
+                if (tile_row[r] >= 0 && column < here)
+                    tile[r][column] =
+                        value_of(data + tile_row[r] * matrix.row_stride + first + column);
+            __syncthreads();
+        }
+        if (!inside) continue;
+        for (int j = 0; j < here; ++j) {
+            const S entry =
+                by_rows
+                    ? tile[threadIdx.x][j]
+                    : value_of(data + row * matrix.row_stride + (first + j) * matrix.column_stride);
+            for (int d = 0; d < directions; ++d)
+                if (direction + d < batch)
+                    sums[d] =
+                        fused(entry, weights[(direction + d) * matrix.dim + first + j], sums[d]);
+        }
+    }
+    for (int d = 0; d < directions; ++d) projections[d] = static_cast<double>(sums[d]);
+}
+
+template <class T>
+__global__ void __launch_bounds__(block_threads)
+    sample_kernel(DeviceMatrix matrix, DeviceSelection task, MatrixSpace space, const void* w) {
+    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, direction = blockIdx.y;
+    const bool inside = i < space.samples;
+    // Spread over the whole matrix: its rows may be sorted.
+    const int64_t row = inside ? i * (matrix.rows / space.samples) : matrix.rows;
+    double projection;
+    project_row<T, 1>(matrix, row, w, direction, task.batch, &projection);
+    if (inside)
+        space.sample[direction * space.samples + i] =
+            Candidate{projection == projection ? projection : -INFINITY, row};
+}
+
+// limit = the candidate of rank `rank` among `count`; all rows pass where there are too few.
+__global__ void __launch_bounds__(block_threads)
+    sample_limit_kernel(DeviceSelection task, MatrixSpace space) {
+    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const Candidate* sample = space.sample + direction * space.samples;
+    const bool all_pass = space.sample_rank >= space.samples;
+    if (all_pass) {
+        if (i == 0) space.limit[direction] = no_limit(task.absolute);
+        return;
+    }
+    Candidate mine{0.0, 0};
+    if (i < space.samples) mine = sample[i];
+    const int64_t rank = rank_among(sample, space.samples, mine, RanksBefore{task.absolute});
+    // Ties pass: the row of the limit is not looked at in the first pass.
+    if (i < space.samples && rank == space.sample_rank)
+        space.limit[direction] = Candidate{mine.projection, INT64_MAX};
+}
+
+template <class T, int directions>
+__global__ void __launch_bounds__(block_threads)
+    select_matrix_kernel(DeviceMatrix matrix, DeviceSelection task, MatrixSpace space, int pass,
+                         const void* w) {
+    const int64_t direction = int64_t{blockIdx.y} * directions;
+    if (!needed(task, space.cut, pass, direction, directions)) return;
+    const int64_t tiles = (matrix.rows + block_threads - 1) / block_threads;
+    const RanksBefore before{task.absolute};
+    for (int64_t i = blockIdx.x; i < tiles; i += gridDim.x) {
+        const int64_t row = i * block_threads + threadIdx.x;
+        double projections[directions];
+        project_row<T, directions>(matrix, row, w, direction, task.batch, projections);
+        for (int d = 0; d < directions; ++d)
+            if (direction + d < task.batch && row < matrix.rows) {
+                const Candidate candidate{projections[d], row};
+                const Candidate limit = space.limit[direction + d];
+                if (projections[d] == projections[d] && !before(limit, candidate))
+                    offer(task, space.cut, pass, direction + d, candidate);
+            }
+    }
+}
+
+// For the second pass: the num_rows-th best of the candidates that found room, or no limit where
+// there were too few. Any row that ranks behind it is none of the best.
+__global__ void __launch_bounds__(block_threads)
+    refine_limit_kernel(DeviceSelection task, MatrixSpace space) {
+    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const Found& found = space.cut.found[direction];
+    if (settled(found, task.num_rows, space.cut.capacity)) return;
+    if (found.count[0] < static_cast<unsigned long long>(task.num_rows)) {
+        if (i == 0) space.limit[direction] = no_limit(task.absolute);
+        return;
+    }
+    const Candidate* candidates = space.cut.candidates + direction * space.cut.capacity;
+    Candidate mine{0.0, 0};
+    if (i < space.cut.capacity) mine = candidates[i];
+    const int64_t rank =
+        rank_among(candidates, space.cut.capacity, mine, RanksBefore{task.absolute});
+    if (i < space.cut.capacity && rank == task.num_rows - 1) space.limit[direction] = mine;
+}
+
+// What is left where both passes failed, as for rows made to defeat a sample: one block goes
+// through the matrix and keeps the best rows so far. Slow, and never wrong.
+template <class T>
+__global__ void __launch_bounds__(block_threads)
+    select_slowly_kernel(DeviceMatrix matrix, DeviceSelection task, MatrixSpace space,
+                         const void* w) {
+    __shared__ unsigned long long kept;
+    const int64_t direction = blockIdx.y;
+    Found& found = space.cut.found[direction];
+    const auto wanted = static_cast<unsigned long long>(task.num_rows);
+    const auto capacity = static_cast<unsigned long long>(space.cut.capacity);
+    const bool done = settled(found, task.num_rows, space.cut.capacity) ||
+                      (found.count[1] >= wanted && found.count[1] <= capacity);
+    if (done) return;
+    Candidate* candidates = space.cut.candidates + direction * space.cut.capacity;
+    Candidate* best = space.cut.best + direction * task.num_rows;
+    const RanksBefore before{task.absolute};
+    __syncthreads();
+    if (threadIdx.x == 0) kept = 0;
+    Candidate limit = no_limit(task.absolute);
+    for (int64_t start = 0; start < matrix.rows; start += block_threads) {
+        double projection;
+        project_row<T, 1>(matrix, start + threadIdx.x, w, direction, task.batch, &projection);
+        const Candidate mine{projection, start + threadIdx.x};
+        if (mine.row < matrix.rows && projection == projection && !before(limit, mine))
+            candidates[atomicAdd(&kept, 1ull)] = mine;
+        __syncthreads();
+        const auto count = static_cast<int64_t>(kept);
+        const bool last = start + block_threads >= matrix.rows;
+        if (count + block_threads <= space.cut.capacity && !last) continue;
+        // Cut to the best, which the others then have to rank before.
+        for (int64_t first = 0; first < count; first += block_threads) {
+            Candidate one{0.0, 0};
+            if (first + threadIdx.x < count) one = candidates[first + threadIdx.x];
+            const int64_t rank = rank_among(candidates, count, one, before);
+            if (first + threadIdx.x < count && rank < task.num_rows) best[rank] = one;
+        }
+        __syncthreads();
+        const int64_t left = count < task.num_rows ? count : task.num_rows;
+        for (int64_t i = threadIdx.x; i < left; i += block_threads) candidates[i] = best[i];
+        if (left == task.num_rows) limit = best[left - 1];
+        if (threadIdx.x == 0) kept = static_cast<unsigned long long>(left);
+        __syncthreads();
+    }
+    if (threadIdx.x == 0) found.count[1] = kept;
+}
+
+template <class T>
+void select_of(const DeviceMatrix& matrix, const DeviceSelection& task, const MatrixSpace& space,
+               const void* w, Stream stream) {
+    const auto batch = static_cast<unsigned>(task.batch);
+    clear(space.cut, task.batch, stream);
+    const dim3 sampling(exact_grid(space.samples, block_threads), batch);
+    launch("sampling", sample_kernel<T>, sampling, block_threads, stream, matrix, task, space, w);
+    launch("threshold", sample_limit_kernel, sampling, block_threads, stream, task, space);
+    const unsigned tiles = grid_for(blocks_of(matrix.rows, block_threads));
+    for (int pass = 0; pass < 2; ++pass) {
+        if (task.batch == 1)
+            launch("select_matrix", select_matrix_kernel<T, 1>, tiles, block_threads, stream,
+                   matrix, task, space, pass, w);
+        else
+            launch("select_matrix", select_matrix_kernel<T, tile_directions>,
+                   dim3(tiles, exact_grid(task.batch, tile_directions)), block_threads, stream,
+                   matrix, task, space, pass, w);
+        if (pass == 0)
+            launch("threshold", refine_limit_kernel,
+                   dim3(exact_grid(space.cut.capacity, block_threads), batch), block_threads,
+                   stream, task, space);
+    }
+    launch("select_matrix", select_slowly_kernel<T>, dim3(1, batch), block_threads, stream, matrix,
+           task, space, w);
+    cut(task, space.cut, stream);
+}
+
+}  // namespace
+
+size_t matrix_workspace(int64_t rows, int64_t num_rows, int64_t batch) {
+    size_t bytes;
+    layout(rows, num_rows, batch, nullptr, &bytes);
+    return bytes;
+}
+
+void select_matrix(const DeviceMatrix& matrix, const DeviceSelection& task, const void* w,
+                   Stream stream) {
+    const MatrixSpace space =
+        layout(matrix.rows, task.num_rows, task.batch, task.workspace, nullptr);
+    switch (matrix.element) {
+        case Element::float32:
+            return select_of<float>(matrix, task, space, w, stream);
+        case Element::float64:
+            return select_of<double>(matrix, task, space, w, stream);
+        case Element::float16:
+            return select_of<Float16>(matrix, task, space, w, stream);
+        case Element::bfloat16:
+            return select_of<BFloat16>(matrix, task, space, w, stream);
+    }
+}
+
+}  // namespace device
+}  // namespace infall
