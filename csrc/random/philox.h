@@ -1,9 +1,9 @@
 // Philox4x32-10, the counter-based generator of Salmon, Moraes, Dror and Shaw,
 // "Parallel random numbers: as easy as 1, 2, 3" (SC 2011).
 //
-// The rounds are written once, over a word type `Wide` that holds a 32-bit value in the low half
-// of a 64-bit lane and may carry anything in the high half: a uint64_t in scalar and device code,
-// a vector of such lanes in the SIMD kernels.
+// The rounds are written once, over a word type `Wide`: a 32-bit value beside which there is room
+// for the upper half of a product. It is a pair of words in scalar and device code, and vectors in
+// the SIMD kernels.
 #pragma once
 
 #include <cstdint>
@@ -24,13 +24,26 @@ constexpr uint32_t order_statistics_stream = 0xC0000000u;  // one block per orde
 constexpr uint32_t index_stream = 0xC0000001u;             // one block per drawn row index
 
 // The scalar lane.
-INFALL_HD uint64_t multiply_wide(uint64_t a, uint32_t multiplier) {
-    return static_cast<uint64_t>(static_cast<uint32_t>(a)) * multiplier;
+struct ScalarWide {
+    uint32_t low, high;
+};
+INFALL_HD ScalarWide multiply_wide(ScalarWide a, uint32_t multiplier) {
+#if defined(__CUDA_ARCH__)
+    // One wide product; left to itself, nvcc computes on in 64 bits.
+    ScalarWide product;
+    asm("{\n\t.reg .u64 p;\n\tmul.wide.u32 p, %2, %3;\n\tmov.b64 {%0, %1}, p;\n\t}"
+        : "=r"(product.low), "=r"(product.high)
+        : "r"(a.low), "r"(multiplier));
+    return product;
+#else
+    const uint64_t product = static_cast<uint64_t>(a.low) * multiplier;
+    return {static_cast<uint32_t>(product), static_cast<uint32_t>(product >> 32)};
+#endif
 }
-INFALL_HD uint64_t high_half(uint64_t a) { return a >> 32; }
-INFALL_HD uint64_t xor3(uint64_t a, uint64_t b, uint32_t c) { return a ^ b ^ c; }
-INFALL_HD uint64_t xor2(uint64_t a, uint32_t b) { return a ^ b; }
-INFALL_HD uint64_t xor2(uint64_t a, uint64_t b) { return a ^ b; }
+INFALL_HD ScalarWide high_half(ScalarWide a) { return {a.high, 0}; }
+INFALL_HD ScalarWide xor3(ScalarWide a, ScalarWide b, uint32_t c) { return {a.low ^ b.low ^ c, 0}; }
+INFALL_HD ScalarWide xor2(ScalarWide a, ScalarWide b) { return {a.low ^ b.low, 0}; }
+INFALL_HD ScalarWide xor2(ScalarWide a, uint32_t b) { return {a.low ^ b, 0}; }
 
 template <class Wide>
 struct PhiloxState {
@@ -69,13 +82,17 @@ struct PhiloxBlock {
 };
 
 INFALL_HD PhiloxBlock philox4x32_10(uint64_t row, uint32_t block, uint32_t layer, PhiloxKey key) {
-    PhiloxState<uint64_t> s{row & 0xFFFFFFFFu, row >> 32, block, layer, 0, 0};
+    PhiloxState<ScalarWide> s{{static_cast<uint32_t>(row), 0},
+                              {static_cast<uint32_t>(row >> 32), 0},
+                              {block, 0},
+                              {layer, 0},
+                              {},
+                              {}};
     for (int round = 0; round < philox_rounds; ++round) {
         s.multiply();
         s.mix(key.first(round), key.second(round));
     }
-    return {{static_cast<uint32_t>(s.c0), static_cast<uint32_t>(s.c1), static_cast<uint32_t>(s.c2),
-             static_cast<uint32_t>(s.c3)}};
+    return {{s.c0.low, s.c1.low, s.c2.low, s.c3.low}};
 }
 
 // In a block of rows only the low row word varies from row to row, and only the third word from
@@ -86,12 +103,12 @@ struct PhiloxColumn {
 
     PhiloxColumn() = default;
     INFALL_HD PhiloxColumn(uint32_t row_high, uint32_t block, PhiloxKey key) {
-        const uint64_t p1 = multiply_wide(block, philox_m1);
-        const uint32_t c0 = static_cast<uint32_t>(high_half(p1)) ^ row_high ^ key.first(0);
-        const uint64_t p0 = multiply_wide(c0, philox_m0);
-        x0 = static_cast<uint32_t>(p1) ^ key.first(1);
-        x2 = static_cast<uint32_t>(high_half(p0)) ^ key.second(1);
-        x3 = static_cast<uint32_t>(p0) ^ key.second(2);
+        const ScalarWide p1 = multiply_wide(ScalarWide{block, 0}, philox_m1);
+        const ScalarWide p0 =
+            multiply_wide(ScalarWide{p1.high ^ row_high ^ key.first(0), 0}, philox_m0);
+        x0 = p1.low ^ key.first(1);
+        x2 = p0.high ^ key.second(1);
+        x3 = p0.low ^ key.second(2);
     }
 };
 

@@ -60,7 +60,7 @@ __device__ void project_rows(const GaussianLayer& layer, PhiloxKey key, int64_t 
     const int64_t width = padded_dim(layer.dim), blocks = width / 4;
     const uint64_t row = static_cast<uint64_t>(start) + threadIdx.x;
     const uint32_t row_high = static_cast<uint32_t>(row >> 32);
-    const PhiloxRows<uint64_t> rows(static_cast<uint32_t>(row), layer.layer, key);
+    const PhiloxRows<ScalarWide> rows({static_cast<uint32_t>(row), 0}, layer.layer, key);
     for (int d = 0; d < directions; ++d) sums[d] = 0.0f;
     for (int64_t first = 0; first < blocks; first += tile_blocks) {
         const int here =
@@ -79,7 +79,7 @@ __device__ void project_rows(const GaussianLayer& layer, PhiloxKey key, int64_t 
             loaded = wanted;
         }
         for (int block = 0; block < here; ++block) {
-            PhiloxState<uint64_t> s;
+            PhiloxState<ScalarWide> s;
             rows.start_third(s, tile.columns[block]);
             rows.mix_third(s, tile.columns[block]);
 #pragma unroll
@@ -88,8 +88,8 @@ __device__ void project_rows(const GaussianLayer& layer, PhiloxKey key, int64_t 
                 s.mix(key.first(round), key.second(round));
             }
             float z[4];
-            box_muller(static_cast<uint32_t>(s.c0), static_cast<uint32_t>(s.c1), k, z[0], z[1]);
-            box_muller(static_cast<uint32_t>(s.c2), static_cast<uint32_t>(s.c3), k, z[2], z[3]);
+            box_muller(s.c0.low, s.c1.low, k, z[0], z[1]);
+            box_muller(s.c2.low, s.c3.low, k, z[2], z[3]);
 #pragma unroll
             for (int c = 0; c < 4; ++c)
 #pragma unroll

@@ -15,7 +15,7 @@ constexpr int registers = 16;
 
 using Float = float;
 using Word = uint32_t;
-using Wide = uint64_t;
+using Wide = ScalarWide;
 
 INFALL_HD Float load(const float* p) { return *p; }
 INFALL_HD void store(float* p, Float a) { *p = a; }
@@ -26,9 +26,9 @@ INFALL_HD uint32_t at_least(Float x, Float threshold, bool absolute) {
 }
 INFALL_HD uint32_t at_most(Word x, Word bound) { return x <= bound ? 1u : 0u; }
 INFALL_HD Word lane_numbers() { return 0; }
-INFALL_HD Wide widen(Word w) { return w; }
-INFALL_HD Word pack_high(Wide a) { return static_cast<uint32_t>(a >> 32); }
-INFALL_HD Word pack_low(Wide a) { return static_cast<uint32_t>(a); }
+INFALL_HD Wide widen(Word w) { return {w, 0}; }
+INFALL_HD Word pack_high(Wide a) { return a.high; }
+INFALL_HD Word pack_low(Wide a) { return a.low; }
 INFALL_HD Word xor3(Word a, Word b, Word c) { return a ^ b ^ c; }
 
 }  // namespace INFALL_ISA
