@@ -38,7 +38,10 @@ export BUILD_REQUIREMENTS
 	$(@D)/bin/python -m pip install --quiet -r $@.txt cmake ninja
 	touch $@
 
+# The tests also run the CUDA kernels, emulated by the host.
+.venv/package: BUILD_SETTINGS := --config-settings=cmake.define.INFALL_EMULATE_CUDA=ON
 .venv-sanitize/package: BUILD_SETTINGS := \
+    --config-settings=cmake.define.INFALL_CUDA=OFF \
     --config-settings=build-dir=build/sanitize \
     --config-settings=cmake.build-type=RelWithDebInfo \
     --config-settings=cmake.define.INFALL_SANITIZE=ON \
@@ -100,7 +103,7 @@ format: .venv/lint  ## Format Python and C++ and apply the safe fixes
 bench: .venv/cli .venv/torch  ## Measure against peers; writes bench/results
 	.venv/bin/python bench/run.py $(ARGS)
 
-# A machine with a GPU often has no package index: both CUDA tasks take what $(PYTHON) has.
+# A machine with a GPU often has no package index: this takes what $(PYTHON) has.
 CUDA_SETTINGS := --no-build-isolation --no-deps --no-index \
     --config-settings=build-dir=build/cuda \
     --config-settings=cmake.define.INFALL_CUDA=ON
@@ -109,10 +112,6 @@ CUDA_SETTINGS := --no-build-isolation --no-deps --no-index \
 test-gpu:  ## Build with CUDA and run the GPU tests, with the packages PYTHON has; no index needed
 	$(PYTHON) -m pip install --quiet $(CUDA_SETTINGS) --upgrade --target build/cuda-site .
 	PYTHONPATH=build/cuda-site INFALL_REQUIRE_GPU=1 $(PYTHON) -m pytest -m gpu $(ARGS)
-
-.PHONY: cuda
-cuda: .venv/build-requirements  ## Compile with CUDA without running it: needs nvcc, no GPU
-	.venv/bin/python -m pip wheel --quiet $(CUDA_SETTINGS) --wheel-dir build/cuda-wheel .
 
 .PHONY: clean
 clean:  ## Remove environments, builds and caches

@@ -43,3 +43,14 @@ def test_fused_operations_are_those_written(ptx):
     # And four more per block of columns for the projection on one vector.
     body = re.search(r"\.entry \w*select_stream_kernelILi1E.*?\n}", ptx["kernels"], re.DOTALL)[0]
     assert len(re.findall(r"\bfma\.rn\.f32\b", body)) == 2 * 18 + 4
+
+
+def test_the_module_is_built_and_says_what_is_missing():
+    _cuda = pytest.importorskip("infall._cuda", reason="built with INFALL_CUDA=OFF")
+    assert _cuda.architectures()
+    try:
+        devices = _cuda.device_count()
+    except RuntimeError as error:
+        assert str(error).startswith("CUDA: counting devices: ")  # and CUDA's own text
+    else:
+        assert devices >= 1
