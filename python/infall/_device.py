@@ -175,10 +175,12 @@ class _CuPyDevice(Device):
         return self.xp.empty(shape, dtype=dtype)
 
     def upload(self, values: NDArray[Any]) -> Any:
-        return self.xp.asarray(values)  # through page-locked memory: does not wait
+        with self._current():
+            return self.xp.asarray(values)  # through page-locked memory: does not wait
 
     def download(self, array: Any) -> NDArray[Any]:
-        host: NDArray[Any] = self.xp.asnumpy(array)
+        with self._current():
+            host: NDArray[Any] = self.xp.asnumpy(array)
         return host
 
     def pointer(self, array: Any) -> int:
@@ -229,7 +231,7 @@ class _TorchDevice(Device):
 
     def upload(self, values: NDArray[Any]) -> Any:
         # From pageable memory the driver has read the values before this returns.
-        host = self.xp.from_numpy(np.ascontiguousarray(values))
+        host = self.xp.from_numpy(np.asarray(values, order="C"))
         return host.to(str(self), non_blocking=True)
 
     def download(self, array: Any) -> NDArray[Any]:
