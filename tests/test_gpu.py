@@ -168,7 +168,7 @@ def test_matrices(library, dtype, dim):
 def test_bfloat16_matrices():
     library = Torch()
     torch = library.module
-    matrix = torch.randn(5003, 65, device="cuda:0").to(torch.bfloat16)
+    matrix = library.put(np.random.default_rng(1).normal(size=(5003, 65))).to(torch.bfloat16)
     w = vector(65)
     found = infall.select_rows_from(matrix, library.put(w), 20)
     same_rows = infall.select_rows_from(matrix.float().cpu().numpy(), w, 20)

@@ -2,6 +2,12 @@
 
 A layer is a matrix of independent standard normals whose entry (i, j) is a pure function of
 (seed, layer, i, j); see docs/random-rows.md. None of its width is ever stored.
+
+Arrays in CUDA memory (CuPy, PyTorch, and others through CuPy) stay there: the work is queued on the
+current stream of their library and the results are arrays of that library on that device, the same
+bits as on the host. Calls return before the work is done; they wait for the stream only to read
+what has to be checked, as each function says. There `num_threads` has no effect, and `progress` is
+called once, when everything is queued. All arrays of one call live in one place.
 """
 
 from __future__ import annotations
@@ -170,7 +176,8 @@ def select_rows(
     Parameters
     ----------
     w : array, shape (k,) or (B, k)
-        The vector, or B vectors that share the layer (its words are then drawn once for all).
+        The vector, or B vectors that share the layer (its words are then drawn once for all). From
+        a device it is read back to be checked and normalised, which waits for the current stream.
     width : int
         Rows n of the layer, below 2**63.
     num_rows : int, optional
@@ -206,7 +213,8 @@ def select_rows(
     Raises
     ------
     TypeError
-        For kinds and dtypes: complex or text in w, a fractional width, device memory.
+        For kinds and dtypes: complex or text in w, a fractional width, a device array in a build
+        without CUDA kernels.
     ValueError
         For shapes and values: NaN, infinity or zero w, num_rows above the rows there are, a
         reversed or outlying row_range, an unknown sampler, score or order.
@@ -287,9 +295,10 @@ def select_rows_from(
     Parameters
     ----------
     weights : float32 or float64 array, shape (n, k)
-        Any strides, C or Fortran order included.
+        Any strides, C or Fortran order included. In CUDA memory also float16 and bfloat16; there it
+        is not searched for NaN and infinity, which show in `unit_projections`.
     w : array, shape (k,) or (B, k)
-        The vector or vectors.
+        The vector or vectors, read back from a device as in `select_rows`.
     num_rows : int, optional
         Rows m to select; k by default.
     score, order, num_threads, progress
@@ -420,13 +429,15 @@ def gaussian_rows(
     Parameters
     ----------
     indices : integer array, shape (m,)
-        Row numbers, 0 <= i < 2**63, in any order, repeats allowed.
+        Row numbers, 0 <= i < 2**63, in any order, repeats allowed. On a device one flag is read
+        back, which waits for the current stream.
     dim : int
         Columns k.
     seed, layer : int
         As in `select_rows`.
-    out : float32 NumPy array, shape (m, k), optional
-        C-contiguous array to write to; an interrupted call leaves it partly written.
+    out : float32 array, shape (m, k), optional
+        C-contiguous array to write to, a NumPy array or one that lives with `indices`; an
+        interrupted call leaves it partly written.
     num_threads, progress
         As in `select_rows`.
 
@@ -491,7 +502,8 @@ def hyperplane_codes(
     Parameters
     ----------
     x : array, shape (k,) or (N, k)
-        Vectors; only their directions matter.
+        Vectors; only their directions matter. On a device one flag is read back, which waits for
+        the current stream.
     num_bits : int
         Bits of a code; bit i is [row_i . x >= 0].
     seed, layer : int
@@ -557,7 +569,8 @@ def hamming_distances(
     Parameters
     ----------
     a, b : uint8 arrays, shapes (N, bytes) and (M, bytes)
-        Codes as `hyperplane_codes` gives them.
+        Codes as `hyperplane_codes` gives them. On a device those that are not in C order are
+        copied there.
     num_threads, progress
         As in `select_rows`; progress counts codes of `a`.
 
