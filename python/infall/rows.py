@@ -16,7 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +56,7 @@ _DEVICE_DTYPES = ("float32", "float64", "float16", "bfloat16")
 _ROTATED_ENTRIES = 2**21
 
 
-@dataclass(frozen=True)
-class _Task:
+class _Task(NamedTuple):
     """What is left to know once the arguments of a selection are checked."""
 
     seed: int
