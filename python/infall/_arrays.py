@@ -63,10 +63,7 @@ def _from_dlpack(array: Any, name: str) -> NDArray[Any]:
             return np.from_dlpack(array)
     except (RuntimeError, BufferError, TypeError, ValueError) as error:
         raise TypeError(f"{name} is a {kind} that cannot be read: {error}") from None
-    raise TypeError(
-        f"{name} is a {kind} in device memory, but this build of infall has no CUDA kernels; "
-        "copy it to the host first"
-    )
+    raise TypeError(f"{name} is a {kind} in device memory; copy it to the host first")
 
 
 def _is_torch(array: Any) -> bool:
@@ -132,15 +129,27 @@ def vector_blocks(
 
 def _two_axes(array: Any, name: str, dim: int | None) -> tuple[NDArray[Any], bool]:
     found = to_numpy(array, name)
-    if found.ndim not in (1, 2):
-        raise ValueError(f"{name} has {found.ndim} axes; expected shape (k,) or (B, k)")
-    if found.size == 0:
-        raise ValueError(f"{name} is empty: shape {found.shape}")
-    if found.shape[-1] >= MAX_DIM:
-        raise ValueError(f"{name} has {found.shape[-1]} columns; the limit is 2**32 - 1")
-    if dim is not None and found.shape[-1] != dim:
-        raise ValueError(f"{name} has {found.shape[-1]} columns; expected {dim}")
-    return np.atleast_2d(found), found.ndim == 2
+    batched = check_two_axes(found.shape, name, dim)
+    return np.atleast_2d(found), batched
+
+
+def check_two_axes(shape: tuple[int, ...], name: str, dim: int | None) -> bool:
+    """Return whether vectors of shape (k,) or (B, k) have a batch axis.
+
+    Raises
+    ------
+    ValueError
+        As `vectors`, but for the values.
+    """
+    if len(shape) not in (1, 2):
+        raise ValueError(f"{name} has {len(shape)} axes; expected shape (k,) or (B, k)")
+    if 0 in shape:
+        raise ValueError(f"{name} is empty: shape {shape}")
+    if shape[-1] >= MAX_DIM:
+        raise ValueError(f"{name} has {shape[-1]} columns; the limit is 2**32 - 1")
+    if dim is not None and shape[-1] != dim:
+        raise ValueError(f"{name} has {shape[-1]} columns; expected {dim}")
+    return len(shape) == 2
 
 
 def _finite_block(

@@ -273,7 +273,7 @@ def run(
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Print the version, the instruction set in use, CPU threads and whether CUDA was built."""
+    """Print the version, the instruction set in use, CPU threads, and the state of CUDA."""
     facts = {
         "infall": infall.__version__,
         "isa": _core.isa(),
@@ -523,12 +523,16 @@ def _num_cpu_threads() -> int:
 
 def _cuda() -> str:
     try:
-        importlib.import_module("infall._cuda")
+        kernels = importlib.import_module("infall._cuda")
     except ModuleNotFoundError:
-        return "not built: there is no module infall._cuda"
+        return "not built: there is no module infall._cuda; build with INFALL_CUDA=ON"
     except ImportError as error:
         return f"built, but cannot be loaded: {error}"
-    return "built"
+    architectures = f"built for {kernels.architectures()}"
+    try:
+        return f"{architectures}; devices: {kernels.device_count()}"
+    except RuntimeError as error:
+        return f"{architectures}, but off: {error}"
 
 
 def main() -> None:

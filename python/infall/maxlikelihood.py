@@ -26,6 +26,7 @@ from infall._arrays import (
     vector_blocks,
     vectors,
 )
+from infall._device import Device, device_number, located, named_device
 from infall.laws import binary_entropy
 from infall.rows import Sampler, select_rows
 
@@ -53,6 +54,9 @@ class MaxLikelihood:
         See `infall.select_rows`.
     num_threads : int, optional
         Threads; all processors by default. Does not change the result.
+    device : {"cpu", "cuda", "cuda:1", ...}, optional
+        Where `fit` selects rows; where its vector lives by default. A device's arrays are
+        PyTorch's if the vector is a tensor, otherwise CuPy's. Does not change the result.
 
     Attributes
     ----------
@@ -74,6 +78,11 @@ class MaxLikelihood:
 
     Notes
     -----
+    The attributes are NumPy arrays, bit for bit the same wherever the model was fitted. Vectors go
+    through the layers where they live: those in CUDA memory on their device, by the binary64
+    matrix products of their library, which round in another order than the host's. One flag is
+    read back from the device, for the checks; the layers are copied there in every call.
+
     Source: Wormhole Dynamics in Deep Neural Networks, Section IV, Algorithm 1 and Eq. 4, 27-31.
 
     Examples
@@ -104,6 +113,7 @@ class MaxLikelihood:
         seed: int = 0,
         sampler: Sampler = "stream",
         num_threads: int | None = None,
+        device: str | None = None,
     ) -> None:
         self.width = row_count(width, "width")
         self.depth = integer(depth, "depth", 1, 2**31, "2**31")
@@ -112,6 +122,9 @@ class MaxLikelihood:
         if num_threads is not None:
             thread_count(num_threads)
         self.num_threads = num_threads
+        if device is not None:
+            device_number(device)
+        self.device = device
 
     def fit(
         self, w: Any, *, progress: Callable[[int, int, int], object] | None = None
@@ -136,7 +149,10 @@ class MaxLikelihood:
         TypeError, ValueError
             As `infall.select_rows`.
         """
-        values, batched = vectors(w, "w")
+        device, found = located(w, "w")
+        values, batched = vectors(w if device is None else device.download(found), "w")
+        if self.device is not None:
+            device = named_device(self.device, w)
         if batched:
             raise ValueError(f"w has 2 axes, shape {values.shape}; expected shape (k,)")
         dim = values.shape[1]
@@ -151,7 +167,7 @@ class MaxLikelihood:
         scores = np.empty((self.depth, dim))
         for number in range(self.depth):
             selection = select_rows(
-                current,
+                current if device is None else device.upload(current),
                 self.width,
                 seed=self.seed,
                 layer=number,
@@ -159,10 +175,10 @@ class MaxLikelihood:
                 num_threads=self.num_threads,
                 progress=None if progress is None else _layer_progress(progress, number),
             )
-            layers[number] = selection.rows
-            indices[number] = selection.indices
-            scores[number] = selection.projections
-            output = _project_in_order(selection.rows, current)
+            layers[number] = _on_host(device, selection.rows)
+            indices[number] = _on_host(device, selection.indices)
+            scores[number] = _on_host(device, selection.projections)
+            output = _project_in_order(layers[number], current)
             norm = math.sqrt(math.fsum(output * output))
             log_norms[number] = math.log(norm)
             current = outputs[number] = output / norm
@@ -194,13 +210,14 @@ class MaxLikelihood:
         TypeError, ValueError
             For X as `infall.select_rows`; for a layer there is not.
         """
-        blocks, num_samples, batched = self._outputs(X, layer)
-        dim = self.outputs_.shape[1]
-        result = np.empty((len(self._layer_numbers(layer)), num_samples, dim))
-        for first, outputs in blocks:
-            result[:, first : first + outputs.shape[1]] = outputs
-        shaped = result if batched else result[..., 0, :]
-        return like(shaped if layer is None else shaped[0], X)
+        with _Place(X) as place:
+            blocks, num_samples, batched = self._outputs(place, layer)
+            dim = self.outputs_.shape[1]
+            result = place.empty((len(self._layer_numbers(layer)), num_samples, dim))
+            for first, outputs in blocks:
+                result[:, first : first + outputs.shape[1]] = outputs
+            shaped = result if batched else result[..., 0, :]
+            return place.returned(shaped if layer is None else shaped[0])
 
     def angles(self, X: Any, layer: int | None = -1) -> Any:
         """Return the angle scores of vectors: their angle to the fitted vector over pi.
@@ -221,7 +238,7 @@ class MaxLikelihood:
         -----
         Source: Wormhole Dynamics, Eq. 30; 2 atan2(||a - b||, ||a + b||) in place of arccos.
         """
-        return self._per_sample(X, layer, lambda near, far: near)
+        return self.pole_distances(X, layer)[0]
 
     def pole_distances(self, X: Any, layer: int | None = -1) -> tuple[Any, Any]:
         """Return the distances of the angle scores to 0 and to 1, each without cancellation.
@@ -239,10 +256,9 @@ class MaxLikelihood:
             theta_0 and 1 - theta_0. Half of all samples go to either side, so that the smaller of
             the two is what collapses.
         """
-        return (
-            self._per_sample(X, layer, lambda near, far: near),
-            self._per_sample(X, layer, lambda near, far: far),
-        )
+        with _Place(X) as place:
+            near, far = self._distances(place, layer)
+            return place.returned(near), place.returned(far)
 
     def loss(self, X: Any, layer: int | None = -1, *, correlated: bool = False) -> Any:
         """Return the loss 1 - theta_0 of each sample, or the correlated loss theta_0.
@@ -266,7 +282,7 @@ class MaxLikelihood:
         -----
         Source: Wormhole Dynamics, Eq. 27 and 29.
         """
-        return self._per_sample(X, layer, lambda near, far: near if correlated else far)
+        return self.pole_distances(X, layer)[0 if correlated else 1]
 
     def nll(self, X: Any, layer: int | None = -1) -> Any:
         """Return the negative log-likelihood H2(theta_0) of each sample, in bits.
@@ -287,7 +303,10 @@ class MaxLikelihood:
         -----
         Source: Wormhole Dynamics, Eq. 9 and 17.
         """
-        return self._per_sample(X, layer, lambda near, far: binary_entropy(np.minimum(near, far)))
+        with _Place(X) as place:
+            near, far = self._distances(place, layer)
+            nearest = _on_host(place.device, place.xp.minimum(near, far))
+            return place.returned(place.put(binary_entropy(nearest)))
 
     def layer_components(self, c: float = 1.0) -> NDArray[np.float64]:
         """Return the layer component of the fitted vector in the extended space R^(k+1).
@@ -468,44 +487,93 @@ class MaxLikelihood:
         return [number % (self.depth + 1)]
 
     def _outputs(
-        self, X: Any, layer: int | None
-    ) -> tuple[Iterator[tuple[int, NDArray[np.float64]]], int, bool]:
+        self, place: _Place, layer: int | None
+    ) -> tuple[Iterator[tuple[int, Any]], int, bool]:
         """Return blocks (first sample, outputs (layers wanted, b, k)), their number, batched."""
         self._require_fit()
         wanted = self._layer_numbers(layer)
-        blocks, num_samples, _, batched = vector_blocks(X, "X", dim=self.outputs_.shape[1])
+        xp = place.xp
+        blocks, num_samples, batched = place.unit_blocks(self.outputs_.shape[1])
+        layers = [place.put(rows) for rows in self.layers_[: wanted[-1]]]
 
-        def outputs() -> Iterator[tuple[int, NDArray[np.float64]]]:
+        def outputs() -> Iterator[tuple[int, Any]]:
             for first, block in blocks:
-                current = normalised(block, "X", first, batched)
-                kept = np.empty((len(wanted), *current.shape))
+                current = block
+                kept = place.empty((len(wanted), *current.shape))
                 for number in range(wanted[-1] + 1):
                     if number > 0:
-                        current = current @ self.layers_[number - 1].astype(np.float64).T
-                        current /= np.linalg.norm(current, axis=1, keepdims=True)
+                        current = current @ place.float64(layers[number - 1]).T
+                        current /= xp.linalg.norm(current, axis=1, keepdims=True)
                     if number in wanted:
                         kept[wanted.index(number)] = current
                 yield first, kept
 
         return outputs(), num_samples, batched
 
-    def _per_sample(
-        self,
-        X: Any,
-        layer: int | None,
-        measure: Callable[[NDArray[np.float64], NDArray[np.float64]], Any],
-    ) -> Any:
-        blocks, num_samples, batched = self._outputs(X, layer)
-        references = np.concatenate([self.input_[None], self.outputs_])[self._layer_numbers(layer)]
-        result = np.empty((len(references), num_samples))
+    def _distances(self, place: _Place, layer: int | None) -> tuple[Any, Any]:
+        blocks, num_samples, batched = self._outputs(place, layer)
+        xp = place.xp
+        wanted = self._layer_numbers(layer)
+        references = place.put(np.concatenate([self.input_[None], self.outputs_])[wanted])
+        result = place.empty((2, len(wanted), num_samples))
         for first, outputs in blocks:
-            difference = np.linalg.norm(outputs - references[:, None], axis=-1)
-            total = np.linalg.norm(outputs + references[:, None], axis=-1)
-            to_zero = 2.0 / math.pi * np.arctan2(difference, total)
-            to_one = 2.0 / math.pi * np.arctan2(total, difference)
-            result[:, first : first + outputs.shape[1]] = measure(to_zero, to_one)
-        shaped: Any = result if batched else result[..., 0]
-        return like(shaped if layer is None else shaped[0], X)
+            difference = xp.linalg.norm(outputs - references[:, None], axis=-1)
+            total = xp.linalg.norm(outputs + references[:, None], axis=-1)
+            last = first + outputs.shape[1]
+            result[0, :, first:last] = 2.0 / math.pi * xp.arctan2(difference, total)
+            result[1, :, first:last] = 2.0 / math.pi * xp.arctan2(total, difference)
+        shaped = result if batched else result[..., 0]
+        near, far = shaped if layer is None else shaped[:, 0]
+        return near, far
+
+
+class _Place:
+    """Where vectors live, and what is needed there to send them through layers."""
+
+    def __init__(self, X: Any) -> None:
+        self.original = X
+        self.device, self.found = located(X, "X")
+        self.xp: Any = np if self.device is None else self.device.xp
+
+    def __enter__(self) -> _Place:
+        if self.device is not None:
+            self.device.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.device is not None:
+            self.device.__exit__(*error)
+
+    def empty(self, shape: tuple[int, ...]) -> Any:
+        return np.empty(shape) if self.device is None else self.device.empty(shape, "float64")
+
+    def put(self, values: Any) -> Any:
+        return values if self.device is None else self.device.upload(np.asarray(values))
+
+    def float64(self, array: Any) -> Any:
+        if self.device is None:
+            return array.astype(np.float64)
+        return self.device.cast(array, "float64")
+
+    def unit_blocks(self, dim: int) -> tuple[Iterator[tuple[int, Any]], int, bool]:
+        """Return blocks (first sample, unit vectors (b, dim)), their number, batched."""
+        if self.device is None:
+            blocks, count, _, batched = vector_blocks(self.original, "X", dim=dim)
+            units: Any = ((i, normalised(block, "X", i, batched)) for i, block in blocks)
+            return units, count, batched
+        blocks, count, _, batched = self.device.vector_blocks(self.found, "X", dim=dim)
+        norm = self.xp.linalg.norm
+        units = ((i, block / norm(block, axis=1, keepdims=True)) for i, block in blocks)
+        return units, count, batched
+
+    def returned(self, array: Any) -> Any:
+        if self.device is None:
+            return like(array, self.original)
+        return self.device.returned(array)
+
+
+def _on_host(device: Device | None, array: Any) -> Any:
+    return array if device is None else device.download(array)
 
 
 def _saved_integer(found: dict[str, NDArray[Any]], name: str) -> int:

@@ -2,6 +2,12 @@
 
 A layer is a matrix of independent standard normals whose entry (i, j) is a pure function of
 (seed, layer, i, j); see docs/random-rows.md. None of its width is ever stored.
+
+Arrays in CUDA memory (CuPy, PyTorch, and others through CuPy) stay there: the work is queued on the
+current stream of their library and the results are arrays of that library on that device, the same
+bits as on the host. Calls return before the work is done; they wait for the stream only to read
+what has to be checked, as each function says. There `num_threads` has no effect, and `progress` is
+called once, when everything is queued. All arrays of one call live in one place.
 """
 
 from __future__ import annotations
@@ -10,7 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +40,7 @@ from infall._arrays import (
     vector_blocks,
     vectors,
 )
+from infall._device import Device, cuda_kernels, located, located_with
 
 Sampler = Literal["stream", "rotated", "order_statistics"]
 Score = Literal["absolute", "signed"]
@@ -44,6 +51,23 @@ _Found = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
 _SAMPLERS = ("stream", "rotated", "order_statistics")
 _SCORES = ("absolute", "signed")
 _ORDERS = ("index", "score")
+_DEVICE_DTYPES = ("float32", "float64", "float16", "bfloat16")
+# Numbers of a block of rows that are rotated on a device: 16 MiB as float64.
+_ROTATED_ENTRIES = 2**21
+
+
+class _Task(NamedTuple):
+    """What is left to know once the arguments of a selection are checked."""
+
+    seed: int
+    layer: int
+    first: int
+    last: int
+    num_rows: int
+    absolute: bool
+    by_index: bool
+    threads: int
+    watch: Callable[[int], object] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +175,8 @@ def select_rows(
     Parameters
     ----------
     w : array, shape (k,) or (B, k)
-        The vector, or B vectors that share the layer (its words are then drawn once for all).
+        The vector, or B vectors that share the layer (its words are then drawn once for all). From
+        a device it is read back to be checked and normalised, which waits for the current stream.
     width : int
         Rows n of the layer, below 2**63.
     num_rows : int, optional
@@ -187,7 +212,8 @@ def select_rows(
     Raises
     ------
     TypeError
-        For kinds and dtypes: complex or text in w, a fractional width, device memory.
+        For kinds and dtypes: complex or text in w, a fractional width, a device array in a build
+        without CUDA kernels.
     ValueError
         For shapes and values: NaN, infinity or zero w, num_rows above the rows there are, a
         reversed or outlying row_range, an unknown sampler, score or order.
@@ -209,7 +235,8 @@ def select_rows(
     >>> bool((infall.gaussian_rows(selection.indices, 3, seed=1) == selection.rows).all())
     True
     """
-    values, batched = vectors(w, "w")
+    device, w = located(w, "w")
+    values, batched = vectors(w if device is None else device.download(w), "w")
     batch, dim = values.shape
     width = row_count(width, "width")
     one_of(sampler, "sampler", _SAMPLERS)
@@ -224,74 +251,21 @@ def select_rows(
     if num_rows * dim * batch >= 2**60:
         raise ValueError(f"num_rows is {num_rows}; {batch} x {num_rows} rows of {dim} do not fit")
     directions, norms, exponents = unit_vectors(values, "w")
-
-    if sampler == "stream":
-        padded = padded_float32(directions)
-
-        def select(threshold: float) -> _Found:
-            return _core.select_stream(
-                padded,
-                dim,
-                seed,
-                layer,
-                first,
-                last,
-                num_rows,
-                absolute,
-                threshold,
-                threads,
-                watch,
-            )
-
-        indices, unit_projections = _selected(select, num_rows, last - first, absolute)
+    if sampler == "order_statistics":
+        _require_whole_layer(batch, absolute, (first, last) == (0, width))
+    task = _Task(seed, layer, first, last, num_rows, absolute, order == "index", threads, watch)
+    if device is None:
+        found = _select_on_host(task, sampler, directions)
     else:
-        if sampler == "order_statistics":
-            _require_whole_layer(batch, absolute, (first, last) == (0, width))
-        reflections, scale, factors = _core.householder(directions)
-        if sampler == "order_statistics":
-            spacings, signs, drawn = _core.draw_order_statistics(num_rows, 0, width, seed, layer)
-            magnitudes = _largest_folded_normals(spacings, width)
-            indices = drawn[None]
-            unit_projections = np.where(signs, -magnitudes, magnitudes)[None]
-            if watch is not None:
-                watch(width)
-        else:
-            if batch == 1:
-                factors = np.ones((1, 1))  # the direction's norm, exactly
-
-            def select(threshold: float) -> _Found:
-                return _core.select_rotated(
-                    factors, seed, layer, first, last, num_rows, absolute, threshold, threads, watch
-                )
-
-            indices, unit_projections = _selected(select, num_rows, last - first, absolute)
-
-    if order == "index":
-        indices, unit_projections = _by_index(indices, unit_projections)
-    rows = np.empty((batch * num_rows, dim), dtype=np.float32)
-    numbers = indices.ravel()
-    _core.gaussian_rows(numbers, rows, seed, layer, threads, None)
-    if sampler != "stream":
-        # In blocks: the deciding entries of a large batch outweigh its rows.
-        step = max(1, 2**18 // len(reflections))
-        for start in range(0, len(rows), step):
-            block = slice(start, start + step)
-            if sampler == "order_statistics":
-                deciding = unit_projections.reshape(-1, 1)[block]
-            else:
-                deciding = _core.deciding_entries(
-                    numbers[block], len(reflections), seed, layer, threads
-                )
-            _core.rotate_rows(rows[block], deciding, reflections, scale, threads, None)
-
+        with device:
+            found = _select_on_device(device, task, sampler, directions)
     return _selection(
+        device,
         w,
         batched,
-        indices,
-        unit_projections,
+        *found,
         norms,
         exponents,
-        rows.reshape(batch, num_rows, dim),
         width=width,
         seed=seed,
         layer=layer,
@@ -320,9 +294,10 @@ def select_rows_from(
     Parameters
     ----------
     weights : float32 or float64 array, shape (n, k)
-        Any strides, C or Fortran order included.
+        Any strides, C or Fortran order included. In CUDA memory also float16 and bfloat16; there it
+        is not searched for NaN and infinity, which show in `unit_projections`.
     w : array, shape (k,) or (B, k)
-        The vector or vectors.
+        The vector or vectors, read back from a device as in `select_rows`.
     num_rows : int, optional
         Rows m to select; k by default.
     score, order, num_threads, progress
@@ -341,44 +316,35 @@ def select_rows_from(
     ValueError
         As `select_rows`, and for NaN or infinity in `weights`, with the first position.
     """
-    matrix = to_numpy(weights, "weights")
+    device, matrix = located(weights, "weights")
+    w = located_with(device, w, "w", "weights")
+    matrix = _host_matrix(matrix) if device is None else _device_matrix(device, matrix)
     if matrix.ndim != 2:
         raise ValueError(f"weights has {matrix.ndim} axes; expected shape (n, k)")
-    if matrix.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"weights has dtype {matrix.dtype}; expected float32 or float64")
-    if not matrix.flags.aligned or any(step % matrix.itemsize for step in matrix.strides):
-        raise TypeError("weights is not aligned to its element size; copy it first")
-    if matrix.size == 0:
-        raise ValueError(f"weights is empty: shape {matrix.shape}")
+    if 0 in matrix.shape:
+        raise ValueError(f"weights is empty: shape {tuple(matrix.shape)}")
     total, dim = matrix.shape
-    values, batched = vectors(w, "w", dim=dim)
+    values, batched = vectors(w if device is None else device.download(w), "w", dim=dim)
     one_of(score, "score", _SCORES)
     one_of(order, "order", _ORDERS)
     num_rows = _num_rows(num_rows, dim, total)
     directions, norms, exponents = unit_vectors(values, "w")
-    found = _core.select_matrix(
-        matrix,
-        directions.astype(matrix.dtype),
-        num_rows,
-        score == "absolute",
-        thread_count(num_threads),
-        _watch(progress, total),
-    )
-    if isinstance(found, int):
-        _refuse_first_nonfinite(matrix)
-        raise ValueError(f"weights overflows: the projection of row {found} is not finite")
-    indices = np.stack([rows for rows, _ in found])
-    unit_projections = np.stack([values for _, values in found])
-    if order == "index":
-        indices, unit_projections = _by_index(indices, unit_projections)
+    threads = thread_count(num_threads)
+    watch = _watch(progress, total)
+    absolute = score == "absolute"
+    task = _Task(0, 0, 0, total, num_rows, absolute, order == "index", threads, watch)
+    if device is None:
+        found = _select_from_host_matrix(task, matrix, directions)
+    else:
+        with device:
+            found = _select_from_device_matrix(device, task, matrix, directions)
     return _selection(
+        device,
         w,
         batched,
-        indices,
-        unit_projections,
+        *found,
         norms,
         exponents,
-        matrix[indices],
         width=total,
         seed=None,
         layer=None,
@@ -428,7 +394,7 @@ def merge_selections(parts: Iterable[RowSelection], num_rows: int | None = None)
             )
 
     def joined(name: str, axis: int) -> NDArray[Any]:
-        return np.concatenate([to_numpy(getattr(part, name), "parts") for part in ordered], axis)
+        return np.concatenate([_host_values(getattr(part, name)) for part in ordered], axis)
 
     indices, unit_projections = joined("indices", -1), joined("unit_projections", -1)
     scores = np.abs(unit_projections) if ordered[0].score == "absolute" else unit_projections
@@ -439,10 +405,10 @@ def merge_selections(parts: Iterable[RowSelection], num_rows: int | None = None)
     original = ordered[0].rows
     return replace(
         ordered[0],
-        indices=like(np.take_along_axis(indices, best, axis=-1), original),
-        projections=like(np.take_along_axis(joined("projections", -1), best, axis=-1), original),
-        rows=like(np.take_along_axis(joined("rows", -2), best[..., None], axis=-2), original),
-        unit_projections=like(np.take_along_axis(unit_projections, best, axis=-1), original),
+        indices=_like(np.take_along_axis(indices, best, axis=-1), original),
+        projections=_like(np.take_along_axis(joined("projections", -1), best, axis=-1), original),
+        rows=_like(np.take_along_axis(joined("rows", -2), best[..., None], axis=-2), original),
+        unit_projections=_like(np.take_along_axis(unit_projections, best, axis=-1), original),
         row_range=(ordered[0].row_range[0], ordered[-1].row_range[1]),
     )
 
@@ -462,13 +428,15 @@ def gaussian_rows(
     Parameters
     ----------
     indices : integer array, shape (m,)
-        Row numbers, 0 <= i < 2**63, in any order, repeats allowed.
+        Row numbers, 0 <= i < 2**63, in any order, repeats allowed. On a device one flag is read
+        back, which waits for the current stream.
     dim : int
         Columns k.
     seed, layer : int
         As in `select_rows`.
-    out : float32 NumPy array, shape (m, k), optional
-        C-contiguous array to write to; an interrupted call leaves it partly written.
+    out : float32 array, shape (m, k), optional
+        C-contiguous array to write to, a NumPy array or one that lives with `indices`; an
+        interrupted call leaves it partly written.
     num_threads, progress
         As in `select_rows`.
 
@@ -484,21 +452,23 @@ def gaussian_rows(
     ValueError
         For negative indices, another shape than (m,), dim outside 1..2**32 - 1.
     """
-    numbers = to_numpy(indices, "indices")
-    if numbers.size == 0 and not hasattr(indices, "dtype"):
-        numbers = numbers.astype(np.int64)  # an empty list has no dtype of its own
-    if numbers.dtype.kind not in "iu":
-        raise TypeError(f"indices has dtype {numbers.dtype}; expected integers")
-    if numbers.ndim != 1:
-        raise ValueError(f"indices has {numbers.ndim} axes; expected shape (m,)")
-    for bad in (numbers < 0, numbers >= np.uint64(MAX_ROWS)):
-        if bad.any():
-            i = int(np.argmax(bad))
-            raise ValueError(
-                f"indices is {numbers[i]} at position {i}; expected 0 <= index < 2**63"
-            )
+    device, numbers = located(indices, "indices")
+    if device is None:
+        numbers = _row_numbers(indices)
+    else:
+        with device:
+            numbers = _device_row_numbers(device, numbers)
     dim = integer(dim, "dim", 1, MAX_DIM, "2**32")
     seed, layer = seed_and_layer(seed, layer)
+    threads = thread_count(num_threads)
+    watch = _watch(progress, len(numbers))
+    if device is not None:
+        with device:
+            target = _device_target(device, out, numbers, dim)
+            _regenerate_on_device(device, numbers, target, seed, layer)
+        if watch is not None:
+            watch(len(numbers))
+        return out if out is not None else device.returned(target)
     if out is None:
         target = np.empty((len(numbers), dim), dtype=np.float32)
     else:
@@ -513,8 +483,7 @@ def gaussian_rows(
             raise ValueError("out shares memory with indices")
         target = out
     rows = np.require(numbers, dtype=np.int64, requirements=["C", "A"])
-    watch = _watch(progress, len(rows))
-    _core.gaussian_rows(rows, target, seed, layer, thread_count(num_threads), watch)
+    _core.gaussian_rows(rows, target, seed, layer, threads, watch)
     return target if out is not None else like(target, indices)
 
 
@@ -532,7 +501,8 @@ def hyperplane_codes(
     Parameters
     ----------
     x : array, shape (k,) or (N, k)
-        Vectors; only their directions matter.
+        Vectors; only their directions matter. On a device one flag is read back, which waits for
+        the current stream.
     num_bits : int
         Bits of a code; bit i is [row_i . x >= 0].
     seed, layer : int
@@ -556,13 +526,27 @@ def hyperplane_codes(
     The Hamming distance of the codes of two vectors at angle t is Binomial(num_bits, t / pi).
     Source: Charikar (2002); Wormhole Dynamics, Eq. 16-21.
     """
-    blocks, num_vectors, dim, batched = vector_blocks(x, "x")
+    device, x = located(x, "x")
+    if device is None:
+        blocks, num_vectors, dim, batched = vector_blocks(x, "x")
+    else:
+        with device:
+            blocks, num_vectors, dim, batched = device.vector_blocks(x, "x")
     num_bits = row_count(num_bits, "num_bits")
     seed, layer = seed_and_layer(seed, layer)
     threads = thread_count(num_threads)
     num_bytes = num_bits // 8 + (num_bits % 8 > 0)
     if num_vectors * num_bytes >= 2**60:
         raise ValueError(f"num_bits is {num_bits}; {num_vectors} codes of them do not fit")
+    if device is not None:
+        watch = _watch(progress, num_bits * num_vectors)
+        with device:
+            found = _codes_on_device(
+                device, blocks, (num_vectors, num_bytes), dim, num_bits, seed, layer
+            )
+        if watch is not None:
+            watch(num_bits * num_vectors)
+        return device.returned(found if batched else found[0])
     codes = np.empty((num_vectors, num_bytes), dtype=np.uint8)
     for first, block in blocks:
         last = first + len(block)
@@ -584,7 +568,8 @@ def hamming_distances(
     Parameters
     ----------
     a, b : uint8 arrays, shapes (N, bytes) and (M, bytes)
-        Codes as `hyperplane_codes` gives them.
+        Codes as `hyperplane_codes` gives them. On a device those that are not in C order are
+        copied there.
     num_threads, progress
         As in `select_rows`; progress counts codes of `a`.
 
@@ -600,22 +585,32 @@ def hamming_distances(
     ValueError
         For another number of axes than two, or different code lengths.
     """
+    device, first = located(a, "a")
     codes = []
-    for array, name in ((a, "a"), (b, "b")):
-        found = to_numpy(array, name)
-        if found.dtype != np.uint8:
-            raise TypeError(f"{name} has dtype {found.dtype}; expected uint8")
+    for array, name in ((first, "a"), (located_with(device, b, "b", "a"), "b")):
+        found = to_numpy(array, name) if device is None else array
+        dtype = found.dtype if device is None else device.dtype_name(found)
+        if dtype != "uint8":
+            raise TypeError(f"{name} has dtype {dtype}; expected uint8")
         if found.ndim != 2:
             raise ValueError(f"{name} has {found.ndim} axes; expected shape (N, bytes)")
-        codes.append(np.ascontiguousarray(found))
+        codes.append(found)
     if codes[0].shape[1] != codes[1].shape[1]:
         raise ValueError(
             f"b has codes of {codes[1].shape[1]} bytes; expected {codes[0].shape[1]}, as in a"
         )
     if codes[0].shape[1] >= 2**28:
         raise ValueError(f"a has codes of {codes[0].shape[1]} bytes; the limit is 2**28 - 1")
+    threads = thread_count(num_threads)
     watch = _watch(progress, len(codes[0]))
-    return like(_core.hamming_distances(codes[0], codes[1], thread_count(num_threads), watch), a)
+    if device is not None:
+        with device:
+            distances = _distances_on_device(device, *codes)
+        if watch is not None:
+            watch(len(codes[0]))
+        return device.returned(distances)
+    host_codes = [np.ascontiguousarray(found) for found in codes]
+    return like(_core.hamming_distances(host_codes[0], host_codes[1], threads, watch), a)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -691,23 +686,27 @@ def _require_whole_layer(batch: int, absolute: bool, whole: bool) -> None:
         )
 
 
-def _selected(
-    select: Callable[[float], _Found],
-    num_rows: int,
-    available: int,
-    absolute: bool,
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    # Unit projections are N(0, 1), so a threshold is known that about num_rows pass; six standard
-    # deviations more make a second pass without a threshold all but impossible.
-    expected = num_rows + 6.0 * math.sqrt(num_rows) + 12.0
-    share = expected / available
-    threshold = -math.inf
+def _threshold(num_rows: float, available: int, absolute: bool) -> float:
+    # Unit projections are N(0, 1), so a threshold is known that about num_rows pass.
+    share = num_rows / available
     if share < 0.5:
-        threshold = float(-special.ndtri(share / 2 if absolute else share))
-    found = select(threshold)
-    if any(len(rows) < num_rows for rows, _ in found):
+        return float(-special.ndtri(share / 2 if absolute else share))
+    return -math.inf
+
+
+def _expected_to_pass(num_rows: int) -> float:
+    # Six standard deviations more make a second pass all but impossible.
+    return num_rows + 6.0 * math.sqrt(num_rows) + 12.0
+
+
+def _selected(
+    select: Callable[[float], _Found], task: _Task
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    available = task.last - task.first
+    found = select(_threshold(_expected_to_pass(task.num_rows), available, task.absolute))
+    if any(len(rows) < task.num_rows for rows, _ in found):
         found = select(-math.inf)
-    assert all(len(rows) == num_rows for rows, _ in found)
+    assert all(len(rows) == task.num_rows for rows, _ in found)
     return np.stack([rows for rows, _ in found]), np.stack([values for _, values in found])
 
 
@@ -741,19 +740,364 @@ def _by_index(
     return np.take_along_axis(indices, order, 1), np.take_along_axis(unit_projections, order, 1)
 
 
+def _draw_order_statistics(task: _Task) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    spacings, signs, drawn = _core.draw_order_statistics(
+        task.num_rows, task.first, task.last, task.seed, task.layer
+    )
+    magnitudes = _largest_folded_normals(spacings, task.last)
+    indices, unit_projections = drawn[None], np.where(signs, -magnitudes, magnitudes)[None]
+    return _by_index(indices, unit_projections) if task.by_index else (indices, unit_projections)
+
+
+def _rotation(
+    directions: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    reflections, scale, factors = _core.householder(directions)
+    if len(directions) == 1:
+        factors = np.ones((1, 1))  # the direction's norm, exactly
+    return reflections, scale, factors
+
+
 def _selection(
+    device: Device | None,
     w: Any,
     batched: bool,
-    indices: NDArray[np.int64],
-    unit_projections: NDArray[np.float64],
+    indices: Any,
+    unit_projections: Any,
+    rows: Any,
     norms: NDArray[np.float64],
     exponents: NDArray[np.int64],
-    rows: NDArray[Any],
     **settings: Any,
 ) -> RowSelection:
-    with np.errstate(over="ignore"):
-        projections = np.ldexp(unit_projections * norms[:, None], exponents[:, None])
-    if not np.isfinite(projections).all():
-        raise ValueError("w is too long: its projections overflow float64; scale it down")
-    arrays = (indices, projections, rows, unit_projections)
-    return RowSelection(*(like(a if batched else a[0], w) for a in arrays), **settings)
+    too_long = "w is too long: its projections overflow float64; scale it down"
+    if device is None:
+        with np.errstate(over="ignore"):
+            projections = np.ldexp(unit_projections * norms[:, None], exponents[:, None])
+        if not np.isfinite(projections).all():
+            raise ValueError(too_long)
+        arrays = (indices, projections, rows, unit_projections)
+        return RowSelection(*(like(a if batched else a[0], w) for a in arrays), **settings)
+    with device:
+        scaled = unit_projections * device.upload(norms[:, None])
+        projections = device.scaled(scaled, device.upload(exponents[:, None]))
+        # Only projections of vectors this long are worth waiting for.
+        if exponents.max() > 800 and not bool(device.xp.isfinite(projections).all()):
+            raise ValueError(too_long)
+        arrays = (indices, projections, rows, unit_projections)
+        return RowSelection(*(device.returned(a if batched else a[0]) for a in arrays), **settings)
+
+
+def _host_values(array: Any) -> NDArray[Any]:
+    device, found = located(array, "parts")
+    return to_numpy(array, "parts") if device is None else device.download(found)
+
+
+def _like(result: NDArray[Any], original: Any) -> Any:
+    device, _ = located(original, "parts")
+    if device is None:
+        return like(result, original)
+    with device:
+        return device.returned(device.upload(result))
+
+
+# On the host --------------------------------------------------------------------------------------
+
+
+def _select_on_host(
+    task: _Task, sampler: str, directions: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
+    batch, dim = directions.shape
+    seed, layer = task.seed, task.layer
+    first, last, num_rows, absolute = task.first, task.last, task.num_rows, task.absolute
+    threads, watch = task.threads, task.watch
+    if sampler == "stream":
+        padded = padded_float32(directions)
+        indices, unit_projections = _selected(
+            lambda threshold: _core.select_stream(
+                padded, dim, seed, layer, first, last, num_rows, absolute, threshold, threads, watch
+            ),
+            task,
+        )
+    else:
+        reflections, scale, factors = _rotation(directions)
+        if sampler == "rotated":
+            indices, unit_projections = _selected(
+                lambda threshold: _core.select_rotated(
+                    factors, seed, layer, first, last, num_rows, absolute, threshold, threads, watch
+                ),
+                task,
+            )
+        else:
+            indices, unit_projections = _draw_order_statistics(task)
+            if watch is not None:
+                watch(last)
+
+    if task.by_index:
+        indices, unit_projections = _by_index(indices, unit_projections)
+    rows = np.empty((batch * num_rows, dim), dtype=np.float32)
+    numbers = indices.ravel()
+    _core.gaussian_rows(numbers, rows, seed, layer, threads, None)
+    if sampler != "stream":
+        # In blocks: the deciding entries of a large batch outweigh its rows.
+        step = max(1, 2**18 // len(reflections))
+        for start in range(0, len(rows), step):
+            block = slice(start, start + step)
+            if sampler == "order_statistics":
+                deciding = unit_projections.reshape(-1, 1)[block]
+            else:
+                deciding = _core.deciding_entries(
+                    numbers[block], len(reflections), seed, layer, threads
+                )
+            _core.rotate_rows(rows[block], deciding, reflections, scale, threads, None)
+    return indices, unit_projections, rows.reshape(batch, num_rows, dim)
+
+
+def _host_matrix(weights: Any) -> NDArray[Any]:
+    matrix = to_numpy(weights, "weights")
+    if matrix.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"weights has dtype {matrix.dtype}; expected float32 or float64")
+    if not matrix.flags.aligned or any(step % matrix.itemsize for step in matrix.strides):
+        raise TypeError("weights is not aligned to its element size; copy it first")
+    return matrix
+
+
+def _select_from_host_matrix(
+    task: _Task, matrix: NDArray[Any], directions: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[Any]]:
+    found = _core.select_matrix(
+        matrix,
+        directions.astype(matrix.dtype),
+        task.num_rows,
+        task.absolute,
+        task.threads,
+        task.watch,
+    )
+    if isinstance(found, int):
+        _refuse_first_nonfinite(matrix)
+        raise ValueError(f"weights overflows: the projection of row {found} is not finite")
+    indices = np.stack([rows for rows, _ in found])
+    unit_projections = np.stack([values for _, values in found])
+    if task.by_index:
+        indices, unit_projections = _by_index(indices, unit_projections)
+    return indices, unit_projections, matrix[indices]
+
+
+def _row_numbers(indices: Any) -> NDArray[Any]:
+    numbers = to_numpy(indices, "indices")
+    if numbers.size == 0 and not hasattr(indices, "dtype"):
+        numbers = numbers.astype(np.int64)  # an empty list has no dtype of its own
+    _check_indices(str(numbers.dtype), numbers.dtype.kind in "iu", numbers.ndim)
+    for bad in (numbers < 0, numbers >= np.uint64(MAX_ROWS)):
+        if bad.any():
+            i = int(np.argmax(bad))
+            raise ValueError(
+                f"indices is {numbers[i]} at position {i}; expected 0 <= index < 2**63"
+            )
+    return numbers
+
+
+def _check_indices(dtype: str, is_integer: bool, num_axes: int) -> None:
+    if not is_integer:
+        raise TypeError(f"indices has dtype {dtype}; expected integers")
+    if num_axes != 1:
+        raise ValueError(f"indices has {num_axes} axes; expected shape (m,)")
+
+
+# On a device: inside `with device`, in the order of its current stream ----------------------------
+
+
+def _select_on_device(
+    device: Device, task: _Task, sampler: str, directions: NDArray[np.float64]
+) -> tuple[Any, Any, Any]:
+    batch, dim = directions.shape
+    count = batch * task.num_rows
+    kernels = cuda_kernels("w", None)
+    here = (device.number, device.stream)
+    if sampler == "order_statistics":
+        drawn = _draw_order_statistics(task)
+        indices, unit_projections = (device.upload(found) for found in drawn)
+    else:
+        available = task.last - task.first
+        expected = _expected_to_pass(task.num_rows)
+        # The second, which runs only after the first has failed, lets twice as many rows pass.
+        thresholds = tuple(
+            _threshold(number, available, task.absolute) for number in (expected, 2.0 * expected)
+        )
+        num_bytes = int(kernels.selection_workspace(task.num_rows, available, batch))
+        workspace = device.empty(num_bytes, "uint8")
+        indices = device.empty((batch, task.num_rows), "int64")
+        unit_projections = device.empty((batch, task.num_rows), "float64")
+        settings = (
+            *(task.seed, task.layer, task.first, task.last),
+            *(task.num_rows, batch, task.absolute, task.by_index, thresholds),
+            *(device.pointer(a) for a in (workspace, indices, unit_projections)),
+            *here,
+        )
+    if sampler == "stream":
+        padded = device.upload(padded_float32(directions))
+        kernels.select_stream(device.pointer(padded), dim, *settings)
+    else:
+        reflections, scale, factors = (device.upload(found) for found in _rotation(directions))
+        span = len(reflections)
+        if sampler == "rotated":
+            kernels.select_rotated(device.pointer(factors), span, *settings)
+
+    rows = device.empty((count, dim), "float32")
+    numbers = indices.reshape(count)
+    _regenerate_on_device(device, numbers, rows, task.seed, task.layer)
+    if sampler != "stream":
+        step = min(count, max(1, _ROTATED_ENTRIES // max(span, dim)))
+        deciding = device.empty((step, span), "float64")
+        scratch = device.empty((step, dim), "float64")
+        for start in range(0, count, step):
+            block = rows[start : start + step]
+            if sampler == "order_statistics":
+                deciding = unit_projections.reshape(count, 1)[start : start + step]
+            else:
+                kernels.deciding_entries(
+                    device.pointer(numbers[start : start + step]),
+                    len(block),
+                    span,
+                    task.seed,
+                    task.layer,
+                    device.pointer(deciding),
+                    *here,
+                )
+            kernels.rotate_rows(
+                device.pointer(block),
+                len(block),
+                dim,
+                *(device.pointer(a) for a in (deciding, reflections, scale)),
+                span,
+                device.pointer(scratch),
+                *here,
+            )
+    if task.watch is not None:
+        task.watch(task.last - task.first)
+    return indices, unit_projections, rows.reshape(batch, task.num_rows, dim)
+
+
+def _device_matrix(device: Device, matrix: Any) -> Any:
+    dtype = device.dtype_name(matrix)
+    if dtype not in _DEVICE_DTYPES:
+        raise TypeError(f"weights has dtype {dtype}; expected one of {', '.join(_DEVICE_DTYPES)}")
+    return matrix
+
+
+def _select_from_device_matrix(
+    device: Device, task: _Task, matrix: Any, directions: NDArray[np.float64]
+) -> tuple[Any, Any, Any]:
+    batch, dim = directions.shape
+    kernels = cuda_kernels("weights", None)
+    dtype = device.dtype_name(matrix)
+    strides = device.element_strides(matrix, "weights")
+    w = device.upload(directions.astype(np.float64 if dtype == "float64" else np.float32))
+    num_bytes = int(kernels.matrix_workspace(task.last, task.num_rows, batch))
+    workspace = device.empty(num_bytes, "uint8")
+    indices = device.empty((batch, task.num_rows), "int64")
+    unit_projections = device.empty((batch, task.num_rows), "float64")
+    kernels.select_matrix(
+        device.pointer(matrix),
+        dtype,
+        task.last,
+        dim,
+        *strides,
+        device.pointer(w),
+        task.num_rows,
+        batch,
+        task.absolute,
+        task.by_index,
+        *(device.pointer(a) for a in (workspace, indices, unit_projections)),
+        device.number,
+        device.stream,
+    )
+    if task.watch is not None:
+        task.watch(task.last)
+    return indices, unit_projections, matrix[indices]
+
+
+def _device_row_numbers(device: Device, indices: Any) -> Any:
+    dtype = device.dtype_name(indices)
+    _check_indices(dtype, dtype.startswith(("int", "uint")), indices.ndim)
+    numbers = device.contiguous(device.cast(indices, "int64"))
+    if bool((numbers < 0).any()):  # unsigned numbers past 2**63 as well
+        _row_numbers(device.download(indices))
+    return numbers
+
+
+def _device_target(device: Device, out: Any, numbers: Any, dim: int) -> Any:
+    shape = (len(numbers), dim)
+    if out is None:
+        return device.empty(shape, "float32")
+    target = located_with(device, out, "out", "indices")
+    dtype = device.dtype_name(target)
+    if dtype != "float32":
+        raise TypeError(f"out is of dtype {dtype}; expected a float32 array on {device}")
+    if tuple(target.shape) != shape:
+        raise ValueError(f"out has shape {tuple(target.shape)}; expected {shape}")
+    if not device.is_contiguous(target):
+        raise ValueError("out is not C-contiguous")
+    return target
+
+
+def _regenerate_on_device(device: Device, numbers: Any, target: Any, seed: int, layer: int) -> None:
+    count, dim = (int(n) for n in target.shape)
+    if count > 0:
+        cuda_kernels("indices", None).gaussian_rows(
+            device.pointer(numbers),
+            count,
+            dim,
+            seed,
+            layer,
+            device.pointer(target),
+            device.number,
+            device.stream,
+        )
+
+
+def _codes_on_device(
+    device: Device,
+    blocks: Iterable[tuple[int, Any]],
+    shape: tuple[int, int],
+    dim: int,
+    num_bits: int,
+    seed: int,
+    layer: int,
+) -> Any:
+    kernels = cuda_kernels("x", None)
+    codes = device.empty(shape, "uint8")
+    for first, block in blocks:
+        count = len(block)
+        padded = device.empty((count, -(-dim // 4) * 4), "float32")
+        padded[:, :dim] = block
+        padded[:, dim:] = 0.0
+        kernels.hyperplane_codes(
+            device.pointer(padded),
+            dim,
+            count,
+            num_bits,
+            seed,
+            layer,
+            device.pointer(codes[first : first + count]),
+            device.number,
+            device.stream,
+        )
+    return codes
+
+
+def _distances_on_device(device: Device, a: Any, b: Any) -> Any:
+    a, b = device.contiguous(a), device.contiguous(b)
+    (count, num_bytes), others = (int(n) for n in a.shape), int(b.shape[0])
+    distances = device.empty((count, others), "int32")
+    if count > 0 and others > 0:
+        cuda_kernels("a", None).hamming_distances(
+            device.pointer(a),
+            count,
+            device.pointer(b),
+            others,
+            num_bytes,
+            device.pointer(distances),
+            device.number,
+            device.stream,
+        )
+    return distances

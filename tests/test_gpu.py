@@ -1,0 +1,235 @@
+"""The CUDA twins on a real device: the same bits as the CPU."""
+
+import itertools
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import infall
+
+pytestmark = pytest.mark.gpu
+
+DIMS = (1, 2, 3, 4, 5, 7, 8, 15, 31, 64, 65, 127, 256, 257, 784, 999, 1000)
+NAMES = ("indices", "projections", "unit_projections", "rows")
+
+
+class CuPy:
+    def __init__(self):
+        self.module = pytest.importorskip("cupy", reason="CuPy is not installed")
+        self.array_type = self.module.ndarray
+
+    def put(self, values, number=0):
+        with self.module.cuda.Device(number):
+            return self.module.asarray(values)
+
+    def get(self, array):
+        return self.module.asnumpy(array)
+
+    def number(self, array):
+        return array.device.id
+
+    def stream(self):
+        return self.module.cuda.Stream(non_blocking=True)
+
+
+class Torch:
+    def __init__(self):
+        self.module = pytest.importorskip("torch", reason="PyTorch is not installed")
+        self.array_type = self.module.Tensor
+        if not self.module.cuda.is_available():
+            pytest.skip("PyTorch has no CUDA device")
+
+    def put(self, values, number=0):
+        return self.module.from_numpy(np.array(values)).to(f"cuda:{number}")
+
+    def get(self, array):
+        return array.cpu().numpy()
+
+    def number(self, array):
+        return array.device.index
+
+    def stream(self):
+        return self.module.cuda.stream(self.module.cuda.Stream())
+
+
+@pytest.fixture(params=[CuPy, Torch])
+def library(request):
+    return request.param()
+
+
+def vector(dim, batch=None, seed=0):
+    return np.random.default_rng(seed).normal(size=dim if batch is None else (batch, dim))
+
+
+def same(found, expected, library, number=0):
+    for name in NAMES:
+        array = getattr(found, name)
+        assert isinstance(array, library.array_type)
+        assert library.number(array) == number
+        assert_array_equal(library.get(array), getattr(expected, name), err_msg=name)
+
+
+@pytest.mark.parametrize("dim", DIMS)
+def test_rows(library, dim):
+    indices = np.random.default_rng(dim).integers(0, 2**63 - 1, 500)
+    indices[:9] = (0, 1, 2**31, 2**32 - 1, 2**32, 2**40, 2**63 - 1, 7, 7)
+    for seed, layer in ((0, 0), (2**64 - 1, 2**32 - 1)):
+        found = infall.gaussian_rows(library.put(indices), dim, seed=seed, layer=layer)
+        expected = infall.gaussian_rows(indices, dim, seed=seed, layer=layer)
+        assert_array_equal(library.get(found), expected)
+
+
+def test_many_normals(library):
+    indices = np.arange(2**14)
+    found = infall.gaussian_rows(library.put(indices), 1024, seed=3)
+    assert_array_equal(library.get(found), infall.gaussian_rows(indices, 1024, seed=3))
+
+
+@pytest.mark.parametrize("sampler", ["stream", "rotated", "order_statistics"])
+@pytest.mark.parametrize("dim", DIMS)
+def test_selections_of_all_dims(library, sampler, dim):
+    w = vector(dim, seed=dim)
+    for order in ("index", "score"):
+        settings = {"sampler": sampler, "seed": dim, "layer": 3, "order": order}
+        expected = infall.select_rows(w, 20011, **settings)
+        same(infall.select_rows(library.put(w), 20011, **settings), expected, library)
+
+
+@pytest.mark.parametrize("sampler", ["stream", "rotated"])
+@pytest.mark.parametrize("score", ["absolute", "signed"])
+@pytest.mark.parametrize("batch", [1, 2, 3, 8, 9, 33])
+def test_selections_of_batches(library, sampler, score, batch):
+    for dim, num_rows in ((1, 1), (7, 7), (30, 300), (65, 10)):
+        w = vector(dim, batch)
+        settings = {"sampler": sampler, "score": score, "num_rows": num_rows}
+        expected = infall.select_rows(w, 9001, **settings)
+        same(infall.select_rows(library.put(w), 9001, **settings), expected, library)
+
+
+@pytest.mark.parametrize("sampler", ["stream", "rotated"])
+@pytest.mark.parametrize(
+    "width",
+    [1, 2, 3, *(2**p + d for p, d in itertools.product((5, 7, 8, 10, 12, 16), (-1, 0, 1)))],
+)
+def test_widths_around_blocks(library, sampler, width):
+    w = vector(5)
+    for num_rows in {1, min(width, 5), min(width, 700), width if width < 5000 else 1}:
+        settings = {"sampler": sampler, "num_rows": num_rows, "order": "score"}
+        expected = infall.select_rows(w, width, **settings)
+        same(infall.select_rows(library.put(w), width, **settings), expected, library)
+
+
+@pytest.mark.parametrize("sampler", ["stream", "rotated"])
+@pytest.mark.parametrize("border", [2**31, 2**32, 2**33, 2**62, 2**63 - 4096])
+def test_row_ranges_around_borders(library, sampler, border):
+    w = vector(6, 2)
+    for pair in ((border - 3001, border + 2999), (border - 1, border + 1), (border, border + 4095)):
+        settings = {"sampler": sampler, "row_range": pair, "num_rows": 2}
+        expected = infall.select_rows(w, 2**63 - 1, **settings)
+        same(infall.select_rows(library.put(w), 2**63 - 1, **settings), expected, library)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["stream", "rotated"])
+def test_a_wide_layer(library, sampler):
+    w = vector(15)
+    expected = infall.select_rows(w, 2**25, sampler=sampler)
+    same(infall.select_rows(library.put(w), 2**25, sampler=sampler), expected, library)
+
+
+def test_ends_of_float64(library):
+    for scale in (5e-324, 1e-310, 1e306):
+        w = np.array([3.0, -4.0, 2.0]) * scale
+        same(infall.select_rows(library.put(w), 999), infall.select_rows(w, 999), library)
+        x = np.array([[3.0, -4.0, 2.0], [1.0, 0.0, -1.0]]) * scale
+        codes = infall.hyperplane_codes(library.put(x), 100)
+        assert_array_equal(library.get(codes), infall.hyperplane_codes(x, 100))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dim", [1, 3, 64, 65, 257])
+def test_matrices(library, dtype, dim):
+    matrix = np.random.default_rng(1).normal(size=(5003, dim)).astype(dtype)
+    matrix[100:200] = matrix[300:400]  # ties
+    wide = matrix.astype(np.float32) if dtype == np.float16 else matrix
+    on_device = library.put(matrix)
+    spread = library.put(np.repeat(np.repeat(matrix, 2, 0), 2, 1))[::2, ::2]
+    for batch, score in itertools.product((None, 3), ("absolute", "signed")):
+        w = vector(dim, batch)
+        expected = infall.select_rows_from(wide, w, 150, score=score, order="score")
+        for variant in (on_device, spread, library.put(np.ascontiguousarray(matrix.T)).T):
+            found = infall.select_rows_from(
+                variant, library.put(w), 150, score=score, order="score"
+            )
+            same(found, expected, library)
+
+
+def test_bfloat16_matrices():
+    library = Torch()
+    torch = library.module
+    matrix = library.put(np.random.default_rng(1).normal(size=(5003, 65))).to(torch.bfloat16)
+    w = vector(65)
+    found = infall.select_rows_from(matrix, library.put(w), 20)
+    same_rows = infall.select_rows_from(matrix.float().cpu().numpy(), w, 20)
+    assert_array_equal(library.get(found.indices), same_rows.indices)
+    assert_array_equal(library.get(found.projections), same_rows.projections)
+    assert_array_equal(library.get(found.rows.float()), same_rows.rows)
+
+
+@pytest.mark.parametrize("num_bits", [1, 7, 8, 9, 64, 1000, 4097])
+def test_codes_and_distances(library, num_bits):
+    for dim, count in ((1, 1), (3, 17), (64, 100), (257, 33)):
+        x = np.random.default_rng(dim).normal(size=(count, dim))
+        codes = infall.hyperplane_codes(x, num_bits, seed=3, layer=1)
+        found = infall.hyperplane_codes(library.put(x), num_bits, seed=3, layer=1)
+        assert_array_equal(library.get(found), codes)
+        distances = infall.hamming_distances(found, found[:5])
+        assert_array_equal(library.get(distances), infall.hamming_distances(codes, codes[:5]))
+
+
+def test_streams(library):
+    w, expected = vector(33), infall.select_rows(vector(33), 200001)
+    on_device = library.put(w)
+    library.get(on_device)  # the copy is done before other streams read it
+    for _ in range(5):
+        with library.stream():
+            doubled = on_device * 2.0
+            found = infall.select_rows(doubled * 0.5, 200001)
+            same(found, expected, library)
+
+
+def test_streams_of_foreign_arrays():
+    cupy = CuPy().module
+
+    class Foreign:
+        def __init__(self, array, stream):
+            self.array = array
+            interface = {**array.__cuda_array_interface__, "stream": stream.ptr, "version": 3}
+            self.__cuda_array_interface__ = interface
+
+    producer = cupy.cuda.Stream(non_blocking=True)
+    expected = infall.gaussian_rows(np.full(10**6, 5), 1)
+    for _ in range(10):
+        indices = cupy.zeros(10**6, dtype=cupy.int64)
+        cupy.cuda.get_current_stream().synchronize()
+        with producer:
+            for _ in range(100):
+                indices += 1
+            indices -= 95
+        found = infall.gaussian_rows(Foreign(indices, producer), 1)
+        assert_array_equal(cupy.asnumpy(found), expected)
+
+
+def test_max_likelihood(library):
+    w, x = vector(20), np.random.default_rng(3).normal(size=(50, 20))
+    for sampler in ("stream", "rotated", "order_statistics"):
+        expected = infall.MaxLikelihood(30000, 4, sampler=sampler).fit(w)
+        model = infall.MaxLikelihood(30000, 4, sampler=sampler).fit(library.put(w))
+        assert model == expected
+        assert infall.MaxLikelihood(30000, 4, sampler=sampler, device="cuda:0").fit(w) == expected
+        for measure in (model.transform, model.angles, model.nll):
+            found = measure(library.put(x), layer=None)
+            np.testing.assert_allclose(
+                library.get(found), measure(x, layer=None), rtol=1e-10, atol=1e-13
+            )
