@@ -1,17 +1,16 @@
 """Two array libraries and a compiled module that take host memory for a CUDA device's.
 
 What is held against the package here is its own part: whose array it is, pointers, strides, dtypes,
-streams, devices and errors. The kernels are the CPU's, over the bytes the pointers name, so that
-results must be the CPU's bit for bit.
+streams, devices and errors. The kernels are the CUDA kernels run by the host, whose results are the
+CPU's bit for bit.
 """
 
 import ctypes
+import importlib
 import itertools
 import types
 
 import numpy as np
-
-from infall import _core
 
 current_device = [0]
 current_streams = {0: 0x1000, 1: 0x1001}
@@ -221,130 +220,27 @@ def make_torch():
 # The compiled module ------------------------------------------------------------------------------
 
 
-def _at(pointer, shape, dtype):
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    return np.frombuffer((ctypes.c_byte * size).from_address(pointer), dtype).reshape(shape)
-
-
 def make_cuda():
-    """Return a module with the functions of infall._cuda, computed by infall._core."""
+    """Return the CUDA kernels as the host runs them, as infall._cuda with two devices."""
+    kernels = importlib.import_module("infall._cuda_emulated")
     module = types.ModuleType("infall._cuda")
 
-    def launched(name, device, stream):
-        assert device == current_device[-1], "the device of the call is the current one"
-        calls.append((name, device, stream))
+    def launched(kernel):
+        def call(*arguments):
+            *_, device, stream = arguments
+            assert device == current_device[-1], "the device of the call is the current one"
+            calls.append((kernel.__name__, device, stream))
+            kernel(*arguments)
 
-    def order(found, by_index, absolute, indices, projections):
-        for i, (rows, values) in enumerate(found):
-            score = np.abs(values) if absolute else values
-            best = np.lexsort((rows, -score))[: indices.shape[1]]
-            if by_index:
-                best = best[np.argsort(rows[best])]
-            indices[i], projections[i] = rows[best], values[best]
+        return call
 
-    def outputs(indices, projections, batch, num_rows):
-        shape = (batch, num_rows)
-        return _at(indices, shape, np.int64), _at(projections, shape, np.float64)
-
-    def gaussian_rows(indices, count, dim, seed, layer, out, device, stream):
-        launched("gaussian_rows", device, stream)
-        target = _at(out, (count, dim), np.float32)
-        _core.gaussian_rows(_at(indices, (count,), np.int64), target, seed, layer, 1, None)
-
-    def selection_workspace(num_rows, available_rows, batch):
-        assert 0 < num_rows <= available_rows
-        return 1000 + 64 * num_rows * batch
-
-    def select_stream(
-        w, dim, seed, layer, first_row, end_row, num_rows, batch, absolute, by_index, thresholds,
-        workspace, indices, projections, device, stream,
+    for name in ("selection_workspace", "matrix_workspace"):
+        setattr(module, name, getattr(kernels, name))
+    for name in (
+        "gaussian_rows", "select_stream", "select_rotated", "deciding_entries", "rotate_rows",
+        "hyperplane_codes", "hamming_distances", "select_matrix",
     ):  # fmt: skip
-        launched("select_stream", device, stream)
-        size = selection_workspace(num_rows, end_row - first_row, batch)
-        _at(workspace, (size,), np.uint8).fill(0x5A)
-        first, second = thresholds
-        assert isinstance(first, float)
-        assert second <= first
-        w = _at(w, (batch, -(-dim // 4) * 4), np.float32)
-        assert not w[:, dim:].any()
-        found = _core.select_stream(
-            w, dim, seed, layer, first_row, end_row, num_rows, absolute, second, 1, None
-        )
-        order(found, by_index, absolute, *outputs(indices, projections, batch, num_rows))
-
-    def select_rotated(
-        factors, span, seed, layer, first_row, end_row, num_rows, batch, absolute, by_index,
-        thresholds, workspace, indices, projections, device, stream,
-    ):  # fmt: skip
-        launched("select_rotated", device, stream)
-        size = selection_workspace(num_rows, end_row - first_row, batch)
-        _at(workspace, (size,), np.uint8).fill(0x5A)
-        found = _core.select_rotated(
-            _at(factors, (span, batch), np.float64), seed, layer, first_row, end_row, num_rows,
-            absolute, thresholds[1], 1, None,
-        )  # fmt: skip
-        order(found, by_index, absolute, *outputs(indices, projections, batch, num_rows))
-
-    def deciding_entries(rows, count, span, seed, layer, out, device, stream):
-        launched("deciding_entries", device, stream)
-        _at(out, (count, span), np.float64)[:] = _core.deciding_entries(
-            _at(rows, (count,), np.int64), span, seed, layer, 1
-        )
-
-    def rotate_rows(z, count, dim, deciding, v, scale, span, scratch, device, stream):
-        launched("rotate_rows", device, stream)
-        _at(scratch, (count, dim), np.float64).fill(np.nan)
-        _core.rotate_rows(
-            _at(z, (count, dim), np.float32),
-            _at(deciding, (count, span), np.float64),
-            _at(v, (span, dim), np.float64),
-            _at(scale, (span,), np.float64),
-            1,
-            None,
-        )
-
-    def hyperplane_codes(x, dim, num_inputs, num_bits, seed, layer, out, device, stream):
-        launched("hyperplane_codes", device, stream)
-        x = _at(x, (num_inputs, -(-dim // 4) * 4), np.float32)
-        assert not x[:, dim:].any()
-        _at(out, (num_inputs, -(-num_bits // 8)), np.uint8)[:] = _core.hyperplane_codes(
-            x, dim, num_bits, seed, layer, 1, None
-        )
-
-    def hamming_distances(a, a_count, b, b_count, bytes_, out, device, stream):
-        launched("hamming_distances", device, stream)
-        a, b = _at(a, (a_count, bytes_), np.uint8), _at(b, (b_count, bytes_), np.uint8)
-        _at(out, (a_count, b_count), np.int32)[:] = _core.hamming_distances(a, b, 1, None)
-
-    def matrix_workspace(rows, num_rows, batch):
-        return 64 * num_rows * batch
-
-    def select_matrix(
-        weights, dtype, rows, dim, row_stride, column_stride, w, num_rows, batch, absolute,
-        by_index, workspace, indices, projections, device, stream,
-    ):  # fmt: skip
-        launched("select_matrix", device, stream)
-        _at(workspace, (matrix_workspace(rows, num_rows, batch),), np.uint8).fill(0x5A)
-        size = np.dtype(dtype).itemsize
-        low = sum(min(0, (n - 1) * s) for n, s in ((rows, row_stride), (dim, column_stride)))
-        high = sum(max(0, (n - 1) * s) for n, s in ((rows, row_stride), (dim, column_stride)))
-        buffer = _at(weights + low * size, (high - low + 1,), dtype)
-        strides = (row_stride * size, column_stride * size)
-        matrix = np.lib.stride_tricks.as_strided(buffer[-low:], (rows, dim), strides)
-        w_dtype = np.float64 if dtype == "float64" else np.float32
-        if dtype == "float16":
-            matrix = matrix.astype(np.float32)
-        found = _core.select_matrix(
-            matrix, _at(w, (batch, dim), w_dtype), num_rows, absolute, 1, None
-        )
-        order(found, by_index, absolute, *outputs(indices, projections, batch, num_rows))
-
-    kernels = (
-        gaussian_rows, selection_workspace, select_stream, select_rotated, deciding_entries,
-        rotate_rows, hyperplane_codes, hamming_distances, matrix_workspace, select_matrix,
-    )  # fmt: skip
-    for kernel in kernels:
-        setattr(module, kernel.__name__, kernel)
+        setattr(module, name, launched(getattr(kernels, name)))
     module.device_count = lambda: 2
     module.architectures = lambda: "90"
     return module

@@ -12,6 +12,10 @@ import fake_device
 import infall
 from infall import _core
 
+pytest.importorskip(
+    "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
+)
+
 NAMES = ("indices", "projections", "unit_projections", "rows")
 
 
@@ -116,7 +120,7 @@ def test_selections_are_those_of_the_cpu(library, number, sampler, batch, order)
 
 @both_libraries
 def test_large_batches_are_rotated_in_blocks(library, monkeypatch):
-    monkeypatch.setattr(infall.rows, "_ROTATED_ENTRIES", 64)
+    monkeypatch.setattr(infall._rows_device, "_ROTATED_ENTRIES", 64)
     w = vector(9, 4)
     expected = infall.select_rows(w, 3000, sampler="rotated")
     same(infall.select_rows(library.put(w), 3000, sampler="rotated"), expected, library)

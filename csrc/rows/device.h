@@ -65,7 +65,8 @@ size_t matrix_workspace(int64_t rows, int64_t num_rows, int64_t batch);
 
 // Reads the matrix once, or a second time where the threshold taken from a sample of its rows was
 // off. w is (batch, dim), float64 for a float64 matrix and float32 for the others; sums are in the
-// type of w. Rows whose projection is NaN are never selected; thresholds of the task are not used.
+// type of w. Rows whose projection is NaN are never selected: where no others are left the index is
+// -1 and the projection NaN. The task's thresholds are not used.
 void select_matrix(const DeviceMatrix& matrix, const DeviceSelection& task, const void* w,
                    Stream stream);
 

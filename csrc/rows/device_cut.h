@@ -94,6 +94,9 @@ __global__ void __launch_bounds__(block_threads)
     const unsigned long long seen =
         found.count[settled(found, task.num_rows, space.capacity) ? 0 : 1];
     const int64_t count = static_cast<int64_t>(seen < capacity ? seen : capacity);
+    // Places that nothing is left for: a matrix of NaN has no rows to select.
+    if (i >= count && i < task.num_rows)
+        space.best[direction * task.num_rows + i] = Candidate{NAN, -1};
     if (int64_t{blockIdx.x} * blockDim.x >= count) return;
     const Candidate* candidates = space.candidates + direction * space.capacity;
     Candidate mine{0.0, 0};
@@ -110,7 +113,8 @@ __global__ void __launch_bounds__(block_threads)
     int64_t place = i;
     if (task.by_index) {
         place = 0;
-        for (int64_t j = 0; j < task.num_rows; ++j) place += best[j].row < best[i].row;
+        for (int64_t j = 0; j < task.num_rows; ++j)
+            place += best[j].row < best[i].row || (best[j].row == best[i].row && j < i);
     }
     task.indices[direction * task.num_rows + place] = best[i].row;
     task.projections[direction * task.num_rows + place] = best[i].projection;

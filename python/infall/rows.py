@@ -13,20 +13,17 @@ called once, when everything is queued. All arrays of one call live in one place
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-from infall import _core
+from infall import _core, _rows_device, _rows_host
 from infall._arrays import (
     MAX_DIM,
     MAX_ROWS,
-    check_finite,
     integer,
     largest_magnitudes,
     like,
@@ -40,34 +37,17 @@ from infall._arrays import (
     vector_blocks,
     vectors,
 )
-from infall._device import Device, cuda_kernels, located, located_with
+from infall._device import Device, located, located_with
+from infall._selection import SelectionTask
 
 Sampler = Literal["stream", "rotated", "order_statistics"]
 Score = Literal["absolute", "signed"]
 Order = Literal["index", "score"]
 Progress = Callable[[int, int], object]
-_Found = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
 
 _SAMPLERS = ("stream", "rotated", "order_statistics")
 _SCORES = ("absolute", "signed")
 _ORDERS = ("index", "score")
-_DEVICE_DTYPES = ("float32", "float64", "float16", "bfloat16")
-# Numbers of a block of rows that are rotated on a device: 16 MiB as float64.
-_ROTATED_ENTRIES = 2**21
-
-
-class _Task(NamedTuple):
-    """What is left to know once the arguments of a selection are checked."""
-
-    seed: int
-    layer: int
-    first: int
-    last: int
-    num_rows: int
-    absolute: bool
-    by_index: bool
-    threads: int
-    watch: Callable[[int], object] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,12 +233,14 @@ def select_rows(
     directions, norms, exponents = unit_vectors(values, "w")
     if sampler == "order_statistics":
         _require_whole_layer(batch, absolute, (first, last) == (0, width))
-    task = _Task(seed, layer, first, last, num_rows, absolute, order == "index", threads, watch)
+    task = SelectionTask(
+        seed, layer, first, last, num_rows, absolute, order == "index", threads, watch
+    )
     if device is None:
-        found = _select_on_host(task, sampler, directions)
+        found = _rows_host.select(task, sampler, directions)
     else:
         with device:
-            found = _select_on_device(device, task, sampler, directions)
+            found = _rows_device.select(device, task, sampler, directions)
     return _selection(
         device,
         w,
@@ -295,7 +277,8 @@ def select_rows_from(
     ----------
     weights : float32 or float64 array, shape (n, k)
         Any strides, C or Fortran order included. In CUDA memory also float16 and bfloat16; there it
-        is not searched for NaN and infinity, which show in `unit_projections`.
+        is not searched for NaN and infinity: infinite projections rank first, and rows whose
+        projection is NaN are passed over (index -1, projection NaN where none other is left).
     w : array, shape (k,) or (B, k)
         The vector or vectors, read back from a device as in `select_rows`.
     num_rows : int, optional
@@ -318,7 +301,9 @@ def select_rows_from(
     """
     device, matrix = located(weights, "weights")
     w = located_with(device, w, "w", "weights")
-    matrix = _host_matrix(matrix) if device is None else _device_matrix(device, matrix)
+    matrix = (
+        _rows_host.matrix_of(matrix) if device is None else _rows_device.matrix_of(device, matrix)
+    )
     if matrix.ndim != 2:
         raise ValueError(f"weights has {matrix.ndim} axes; expected shape (n, k)")
     if 0 in matrix.shape:
@@ -332,12 +317,12 @@ def select_rows_from(
     threads = thread_count(num_threads)
     watch = _watch(progress, total)
     absolute = score == "absolute"
-    task = _Task(0, 0, 0, total, num_rows, absolute, order == "index", threads, watch)
+    task = SelectionTask(0, 0, 0, total, num_rows, absolute, order == "index", threads, watch)
     if device is None:
-        found = _select_from_host_matrix(task, matrix, directions)
+        found = _rows_host.select_from_matrix(task, matrix, directions)
     else:
         with device:
-            found = _select_from_device_matrix(device, task, matrix, directions)
+            found = _rows_device.select_from_matrix(device, task, matrix, directions)
     return _selection(
         device,
         w,
@@ -454,18 +439,18 @@ def gaussian_rows(
     """
     device, numbers = located(indices, "indices")
     if device is None:
-        numbers = _row_numbers(indices)
+        numbers = _rows_host.row_numbers(indices)
     else:
         with device:
-            numbers = _device_row_numbers(device, numbers)
+            numbers = _rows_device.row_numbers(device, numbers)
     dim = integer(dim, "dim", 1, MAX_DIM, "2**32")
     seed, layer = seed_and_layer(seed, layer)
     threads = thread_count(num_threads)
     watch = _watch(progress, len(numbers))
     if device is not None:
         with device:
-            target = _device_target(device, out, numbers, dim)
-            _regenerate_on_device(device, numbers, target, seed, layer)
+            target = _rows_device.target_of(device, out, numbers, dim)
+            _rows_device.regenerate(device, numbers, target, seed, layer)
         if watch is not None:
             watch(len(numbers))
         return out if out is not None else device.returned(target)
@@ -541,7 +526,7 @@ def hyperplane_codes(
     if device is not None:
         watch = _watch(progress, num_bits * num_vectors)
         with device:
-            found = _codes_on_device(
+            found = _rows_device.codes(
                 device, blocks, (num_vectors, num_bytes), dim, num_bits, seed, layer
             )
         if watch is not None:
@@ -605,7 +590,7 @@ def hamming_distances(
     watch = _watch(progress, len(codes[0]))
     if device is not None:
         with device:
-            distances = _distances_on_device(device, *codes)
+            distances = _rows_device.distances(device, *codes)
         if watch is not None:
             watch(len(codes[0]))
         return device.returned(distances)
@@ -686,78 +671,6 @@ def _require_whole_layer(batch: int, absolute: bool, whole: bool) -> None:
         )
 
 
-def _threshold(num_rows: float, available: int, absolute: bool) -> float:
-    # Unit projections are N(0, 1), so a threshold is known that about num_rows pass.
-    share = num_rows / available
-    if share < 0.5:
-        return float(-special.ndtri(share / 2 if absolute else share))
-    return -math.inf
-
-
-def _expected_to_pass(num_rows: int) -> float:
-    # Six standard deviations more make a second pass all but impossible.
-    return num_rows + 6.0 * math.sqrt(num_rows) + 12.0
-
-
-def _selected(
-    select: Callable[[float], _Found], task: _Task
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    available = task.last - task.first
-    found = select(_threshold(_expected_to_pass(task.num_rows), available, task.absolute))
-    if any(len(rows) < task.num_rows for rows, _ in found):
-        found = select(-math.inf)
-    assert all(len(rows) == task.num_rows for rows, _ in found)
-    return np.stack([rows for rows, _ in found]), np.stack([values for _, values in found])
-
-
-def _largest_folded_normals(spacings: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    # The largest of `width` iid |N(0, 1)|, descending (Renyi 1953): the survival probabilities
-    # 1 - exp(-S_j) of the order statistics have independent exponential spacings.
-    remaining = width - np.arange(len(spacings), dtype=np.float64)
-    survival = -np.expm1(-np.cumsum(spacings / remaining))
-    largest: NDArray[np.float64] = math.sqrt(2.0) * special.erfcinv(survival)
-    return largest
-
-
-def _refuse_first_nonfinite(matrix: NDArray[Any]) -> None:
-    step = max(1, 2**20 // matrix.shape[1])
-    for start in range(0, len(matrix), step):
-        block = matrix[start : start + step]
-        try:
-            check_finite(block, "weights")
-        except ValueError:
-            row, column = np.unravel_index(np.argmin(np.isfinite(block)), block.shape)
-            raise ValueError(
-                f"weights is not finite: {block[row, column]} at position "
-                f"{(start + int(row), int(column))}"
-            ) from None
-
-
-def _by_index(
-    indices: NDArray[np.int64], unit_projections: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    order = np.argsort(indices, axis=1)
-    return np.take_along_axis(indices, order, 1), np.take_along_axis(unit_projections, order, 1)
-
-
-def _draw_order_statistics(task: _Task) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    spacings, signs, drawn = _core.draw_order_statistics(
-        task.num_rows, task.first, task.last, task.seed, task.layer
-    )
-    magnitudes = _largest_folded_normals(spacings, task.last)
-    indices, unit_projections = drawn[None], np.where(signs, -magnitudes, magnitudes)[None]
-    return _by_index(indices, unit_projections) if task.by_index else (indices, unit_projections)
-
-
-def _rotation(
-    directions: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    reflections, scale, factors = _core.householder(directions)
-    if len(directions) == 1:
-        factors = np.ones((1, 1))  # the direction's norm, exactly
-    return reflections, scale, factors
-
-
 def _selection(
     device: Device | None,
     w: Any,
@@ -798,306 +711,3 @@ def _like(result: NDArray[Any], original: Any) -> Any:
         return like(result, original)
     with device:
         return device.returned(device.upload(result))
-
-
-# On the host --------------------------------------------------------------------------------------
-
-
-def _select_on_host(
-    task: _Task, sampler: str, directions: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
-    batch, dim = directions.shape
-    seed, layer = task.seed, task.layer
-    first, last, num_rows, absolute = task.first, task.last, task.num_rows, task.absolute
-    threads, watch = task.threads, task.watch
-    if sampler == "stream":
-        padded = padded_float32(directions)
-        indices, unit_projections = _selected(
-            lambda threshold: _core.select_stream(
-                padded, dim, seed, layer, first, last, num_rows, absolute, threshold, threads, watch
-            ),
-            task,
-        )
-    else:
-        reflections, scale, factors = _rotation(directions)
-        if sampler == "rotated":
-            indices, unit_projections = _selected(
-                lambda threshold: _core.select_rotated(
-                    factors, seed, layer, first, last, num_rows, absolute, threshold, threads, watch
-                ),
-                task,
-            )
-        else:
-            indices, unit_projections = _draw_order_statistics(task)
-            if watch is not None:
-                watch(last)
-
-    if task.by_index:
-        indices, unit_projections = _by_index(indices, unit_projections)
-    rows = np.empty((batch * num_rows, dim), dtype=np.float32)
-    numbers = indices.ravel()
-    _core.gaussian_rows(numbers, rows, seed, layer, threads, None)
-    if sampler != "stream":
-        # In blocks: the deciding entries of a large batch outweigh its rows.
-        step = max(1, 2**18 // len(reflections))
-        for start in range(0, len(rows), step):
-            block = slice(start, start + step)
-            if sampler == "order_statistics":
-                deciding = unit_projections.reshape(-1, 1)[block]
-            else:
-                deciding = _core.deciding_entries(
-                    numbers[block], len(reflections), seed, layer, threads
-                )
-            _core.rotate_rows(rows[block], deciding, reflections, scale, threads, None)
-    return indices, unit_projections, rows.reshape(batch, num_rows, dim)
-
-
-def _host_matrix(weights: Any) -> NDArray[Any]:
-    matrix = to_numpy(weights, "weights")
-    if matrix.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"weights has dtype {matrix.dtype}; expected float32 or float64")
-    if not matrix.flags.aligned or any(step % matrix.itemsize for step in matrix.strides):
-        raise TypeError("weights is not aligned to its element size; copy it first")
-    return matrix
-
-
-def _select_from_host_matrix(
-    task: _Task, matrix: NDArray[Any], directions: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[Any]]:
-    found = _core.select_matrix(
-        matrix,
-        directions.astype(matrix.dtype),
-        task.num_rows,
-        task.absolute,
-        task.threads,
-        task.watch,
-    )
-    if isinstance(found, int):
-        _refuse_first_nonfinite(matrix)
-        raise ValueError(f"weights overflows: the projection of row {found} is not finite")
-    indices = np.stack([rows for rows, _ in found])
-    unit_projections = np.stack([values for _, values in found])
-    if task.by_index:
-        indices, unit_projections = _by_index(indices, unit_projections)
-    return indices, unit_projections, matrix[indices]
-
-
-def _row_numbers(indices: Any) -> NDArray[Any]:
-    numbers = to_numpy(indices, "indices")
-    if numbers.size == 0 and not hasattr(indices, "dtype"):
-        numbers = numbers.astype(np.int64)  # an empty list has no dtype of its own
-    _check_indices(str(numbers.dtype), numbers.dtype.kind in "iu", numbers.ndim)
-    for bad in (numbers < 0, numbers >= np.uint64(MAX_ROWS)):
-        if bad.any():
-            i = int(np.argmax(bad))
-            raise ValueError(
-                f"indices is {numbers[i]} at position {i}; expected 0 <= index < 2**63"
-            )
-    return numbers
-
-
-def _check_indices(dtype: str, is_integer: bool, num_axes: int) -> None:
-    if not is_integer:
-        raise TypeError(f"indices has dtype {dtype}; expected integers")
-    if num_axes != 1:
-        raise ValueError(f"indices has {num_axes} axes; expected shape (m,)")
-
-
-# On a device: inside `with device`, in the order of its current stream ----------------------------
-
-
-def _select_on_device(
-    device: Device, task: _Task, sampler: str, directions: NDArray[np.float64]
-) -> tuple[Any, Any, Any]:
-    batch, dim = directions.shape
-    count = batch * task.num_rows
-    kernels = cuda_kernels("w", None)
-    here = (device.number, device.stream)
-    if sampler == "order_statistics":
-        drawn = _draw_order_statistics(task)
-        indices, unit_projections = (device.upload(found) for found in drawn)
-    else:
-        available = task.last - task.first
-        expected = _expected_to_pass(task.num_rows)
-        # The second, which runs only after the first has failed, lets twice as many rows pass.
-        thresholds = tuple(
-            _threshold(number, available, task.absolute) for number in (expected, 2.0 * expected)
-        )
-        num_bytes = int(kernels.selection_workspace(task.num_rows, available, batch))
-        workspace = device.empty(num_bytes, "uint8")
-        indices = device.empty((batch, task.num_rows), "int64")
-        unit_projections = device.empty((batch, task.num_rows), "float64")
-        settings = (
-            *(task.seed, task.layer, task.first, task.last),
-            *(task.num_rows, batch, task.absolute, task.by_index, thresholds),
-            *(device.pointer(a) for a in (workspace, indices, unit_projections)),
-            *here,
-        )
-    if sampler == "stream":
-        padded = device.upload(padded_float32(directions))
-        kernels.select_stream(device.pointer(padded), dim, *settings)
-    else:
-        reflections, scale, factors = (device.upload(found) for found in _rotation(directions))
-        span = len(reflections)
-        if sampler == "rotated":
-            kernels.select_rotated(device.pointer(factors), span, *settings)
-
-    rows = device.empty((count, dim), "float32")
-    numbers = indices.reshape(count)
-    _regenerate_on_device(device, numbers, rows, task.seed, task.layer)
-    if sampler != "stream":
-        step = min(count, max(1, _ROTATED_ENTRIES // max(span, dim)))
-        deciding = device.empty((step, span), "float64")
-        scratch = device.empty((step, dim), "float64")
-        for start in range(0, count, step):
-            block = rows[start : start + step]
-            if sampler == "order_statistics":
-                deciding = unit_projections.reshape(count, 1)[start : start + step]
-            else:
-                kernels.deciding_entries(
-                    device.pointer(numbers[start : start + step]),
-                    len(block),
-                    span,
-                    task.seed,
-                    task.layer,
-                    device.pointer(deciding),
-                    *here,
-                )
-            kernels.rotate_rows(
-                device.pointer(block),
-                len(block),
-                dim,
-                *(device.pointer(a) for a in (deciding, reflections, scale)),
-                span,
-                device.pointer(scratch),
-                *here,
-            )
-    if task.watch is not None:
-        task.watch(task.last - task.first)
-    return indices, unit_projections, rows.reshape(batch, task.num_rows, dim)
-
-
-def _device_matrix(device: Device, matrix: Any) -> Any:
-    dtype = device.dtype_name(matrix)
-    if dtype not in _DEVICE_DTYPES:
-        raise TypeError(f"weights has dtype {dtype}; expected one of {', '.join(_DEVICE_DTYPES)}")
-    return matrix
-
-
-def _select_from_device_matrix(
-    device: Device, task: _Task, matrix: Any, directions: NDArray[np.float64]
-) -> tuple[Any, Any, Any]:
-    batch, dim = directions.shape
-    kernels = cuda_kernels("weights", None)
-    dtype = device.dtype_name(matrix)
-    strides = device.element_strides(matrix, "weights")
-    w = device.upload(directions.astype(np.float64 if dtype == "float64" else np.float32))
-    num_bytes = int(kernels.matrix_workspace(task.last, task.num_rows, batch))
-    workspace = device.empty(num_bytes, "uint8")
-    indices = device.empty((batch, task.num_rows), "int64")
-    unit_projections = device.empty((batch, task.num_rows), "float64")
-    kernels.select_matrix(
-        device.pointer(matrix),
-        dtype,
-        task.last,
-        dim,
-        *strides,
-        device.pointer(w),
-        task.num_rows,
-        batch,
-        task.absolute,
-        task.by_index,
-        *(device.pointer(a) for a in (workspace, indices, unit_projections)),
-        device.number,
-        device.stream,
-    )
-    if task.watch is not None:
-        task.watch(task.last)
-    return indices, unit_projections, matrix[indices]
-
-
-def _device_row_numbers(device: Device, indices: Any) -> Any:
-    dtype = device.dtype_name(indices)
-    _check_indices(dtype, dtype.startswith(("int", "uint")), indices.ndim)
-    numbers = device.contiguous(device.cast(indices, "int64"))
-    if bool((numbers < 0).any()):  # unsigned numbers past 2**63 as well
-        _row_numbers(device.download(indices))
-    return numbers
-
-
-def _device_target(device: Device, out: Any, numbers: Any, dim: int) -> Any:
-    shape = (len(numbers), dim)
-    if out is None:
-        return device.empty(shape, "float32")
-    target = located_with(device, out, "out", "indices")
-    dtype = device.dtype_name(target)
-    if dtype != "float32":
-        raise TypeError(f"out is of dtype {dtype}; expected a float32 array on {device}")
-    if tuple(target.shape) != shape:
-        raise ValueError(f"out has shape {tuple(target.shape)}; expected {shape}")
-    if not device.is_contiguous(target):
-        raise ValueError("out is not C-contiguous")
-    return target
-
-
-def _regenerate_on_device(device: Device, numbers: Any, target: Any, seed: int, layer: int) -> None:
-    count, dim = (int(n) for n in target.shape)
-    if count > 0:
-        cuda_kernels("indices", None).gaussian_rows(
-            device.pointer(numbers),
-            count,
-            dim,
-            seed,
-            layer,
-            device.pointer(target),
-            device.number,
-            device.stream,
-        )
-
-
-def _codes_on_device(
-    device: Device,
-    blocks: Iterable[tuple[int, Any]],
-    shape: tuple[int, int],
-    dim: int,
-    num_bits: int,
-    seed: int,
-    layer: int,
-) -> Any:
-    kernels = cuda_kernels("x", None)
-    codes = device.empty(shape, "uint8")
-    for first, block in blocks:
-        count = len(block)
-        padded = device.empty((count, -(-dim // 4) * 4), "float32")
-        padded[:, :dim] = block
-        padded[:, dim:] = 0.0
-        kernels.hyperplane_codes(
-            device.pointer(padded),
-            dim,
-            count,
-            num_bits,
-            seed,
-            layer,
-            device.pointer(codes[first : first + count]),
-            device.number,
-            device.stream,
-        )
-    return codes
-
-
-def _distances_on_device(device: Device, a: Any, b: Any) -> Any:
-    a, b = device.contiguous(a), device.contiguous(b)
-    (count, num_bytes), others = (int(n) for n in a.shape), int(b.shape[0])
-    distances = device.empty((count, others), "int32")
-    if count > 0 and others > 0:
-        cuda_kernels("a", None).hamming_distances(
-            device.pointer(a),
-            count,
-            device.pointer(b),
-            others,
-            num_bytes,
-            device.pointer(distances),
-            device.number,
-            device.stream,
-        )
-    return distances

@@ -1,0 +1,227 @@
+"""Row selection, codes and distances in CUDA memory, by the CUDA kernels.
+
+The twin of `infall._rows_host`. Callers are inside `with device`; everything is queued on its
+current stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infall import _rows_host
+from infall._arrays import padded_float32
+from infall._device import Device, cuda_kernels, located_with
+from infall._selection import (
+    SelectionTask,
+    check_indices,
+    draw_order_statistics,
+    expected_to_pass,
+    rotation,
+    threshold,
+)
+
+_DTYPES = ("float32", "float64", "float16", "bfloat16")
+# Numbers of a block of rows that are rotated at a time: 16 MiB as float64.
+_ROTATED_ENTRIES = 2**21
+
+
+def select(
+    device: Device, task: SelectionTask, sampler: str, directions: NDArray[np.float64]
+) -> tuple[Any, Any, Any]:
+    batch, dim = directions.shape
+    count = batch * task.num_rows
+    kernels = cuda_kernels("w", None)
+    here = (device.number, device.stream)
+    if sampler == "order_statistics":
+        drawn = draw_order_statistics(task)
+        indices, unit_projections = (device.upload(found) for found in drawn)
+    else:
+        available = task.last - task.first
+        # The second threshold is for the case, one in 10^9, that the first lets too few pass; the
+        # workspace has room for what either does.
+        thresholds = tuple(
+            threshold(expected_to_pass(task.num_rows, deviations), available, task.absolute)
+            for deviations in (6.0, 12.0)
+        )
+        num_bytes = int(kernels.selection_workspace(task.num_rows, available, batch))
+        workspace = device.empty(num_bytes, "uint8")
+        indices = device.empty((batch, task.num_rows), "int64")
+        unit_projections = device.empty((batch, task.num_rows), "float64")
+        settings = (
+            *(task.seed, task.layer, task.first, task.last),
+            *(task.num_rows, batch, task.absolute, task.by_index, thresholds),
+            *(device.pointer(a) for a in (workspace, indices, unit_projections)),
+            *here,
+        )
+    if sampler == "stream":
+        padded = device.upload(padded_float32(directions))
+        kernels.select_stream(device.pointer(padded), dim, *settings)
+    else:
+        reflections, scale, factors = (device.upload(found) for found in rotation(directions))
+        span = len(reflections)
+        if sampler == "rotated":
+            kernels.select_rotated(device.pointer(factors), span, *settings)
+
+    rows = device.empty((count, dim), "float32")
+    numbers = indices.reshape(count)
+    regenerate(device, numbers, rows, task.seed, task.layer)
+    if sampler != "stream":
+        step = min(count, max(1, _ROTATED_ENTRIES // max(span, dim)))
+        deciding = device.empty((step, span), "float64")
+        scratch = device.empty((step, dim), "float64")
+        for start in range(0, count, step):
+            block = rows[start : start + step]
+            if sampler == "order_statistics":
+                deciding = unit_projections.reshape(count, 1)[start : start + step]
+            else:
+                kernels.deciding_entries(
+                    device.pointer(numbers[start : start + step]),
+                    len(block),
+                    span,
+                    task.seed,
+                    task.layer,
+                    device.pointer(deciding),
+                    *here,
+                )
+            kernels.rotate_rows(
+                device.pointer(block),
+                len(block),
+                dim,
+                *(device.pointer(a) for a in (deciding, reflections, scale)),
+                span,
+                device.pointer(scratch),
+                *here,
+            )
+    if task.watch is not None:
+        task.watch(task.last - task.first)
+    return indices, unit_projections, rows.reshape(batch, task.num_rows, dim)
+
+
+def matrix_of(device: Device, matrix: Any) -> Any:
+    dtype = device.dtype_name(matrix)
+    if dtype not in _DTYPES:
+        raise TypeError(f"weights has dtype {dtype}; expected one of {', '.join(_DTYPES)}")
+    return matrix
+
+
+def select_from_matrix(
+    device: Device, task: SelectionTask, matrix: Any, directions: NDArray[np.float64]
+) -> tuple[Any, Any, Any]:
+    batch, dim = directions.shape
+    kernels = cuda_kernels("weights", None)
+    dtype = device.dtype_name(matrix)
+    strides = device.element_strides(matrix, "weights")
+    w = device.upload(directions.astype(np.float64 if dtype == "float64" else np.float32))
+    num_bytes = int(kernels.matrix_workspace(task.last, task.num_rows, batch))
+    workspace = device.empty(num_bytes, "uint8")
+    indices = device.empty((batch, task.num_rows), "int64")
+    unit_projections = device.empty((batch, task.num_rows), "float64")
+    kernels.select_matrix(
+        device.pointer(matrix),
+        dtype,
+        task.last,
+        dim,
+        *strides,
+        device.pointer(w),
+        task.num_rows,
+        batch,
+        task.absolute,
+        task.by_index,
+        *(device.pointer(a) for a in (workspace, indices, unit_projections)),
+        device.number,
+        device.stream,
+    )
+    if task.watch is not None:
+        task.watch(task.last)
+    return indices, unit_projections, matrix[indices]
+
+
+def row_numbers(device: Device, indices: Any) -> Any:
+    dtype = device.dtype_name(indices)
+    check_indices(dtype, dtype.startswith(("int", "uint")), indices.ndim)
+    numbers = device.contiguous(device.cast(indices, "int64"))
+    if bool((numbers < 0).any()):  # unsigned numbers past 2**63 as well
+        _rows_host.row_numbers(device.download(indices))
+    return numbers
+
+
+def target_of(device: Device, out: Any, numbers: Any, dim: int) -> Any:
+    shape = (len(numbers), dim)
+    if out is None:
+        return device.empty(shape, "float32")
+    target = located_with(device, out, "out", "indices")
+    dtype = device.dtype_name(target)
+    if dtype != "float32":
+        raise TypeError(f"out is of dtype {dtype}; expected a float32 array on {device}")
+    if tuple(target.shape) != shape:
+        raise ValueError(f"out has shape {tuple(target.shape)}; expected {shape}")
+    if not device.is_contiguous(target):
+        raise ValueError("out is not C-contiguous")
+    return target
+
+
+def regenerate(device: Device, numbers: Any, target: Any, seed: int, layer: int) -> None:
+    count, dim = (int(n) for n in target.shape)
+    if count > 0:
+        cuda_kernels("indices", None).gaussian_rows(
+            device.pointer(numbers),
+            count,
+            dim,
+            seed,
+            layer,
+            device.pointer(target),
+            device.number,
+            device.stream,
+        )
+
+
+def codes(
+    device: Device,
+    blocks: Iterable[tuple[int, Any]],
+    shape: tuple[int, int],
+    dim: int,
+    num_bits: int,
+    seed: int,
+    layer: int,
+) -> Any:
+    kernels = cuda_kernels("x", None)
+    codes = device.empty(shape, "uint8")
+    for first, block in blocks:
+        count = len(block)
+        padded = device.empty((count, -(-dim // 4) * 4), "float32")
+        padded[:, :dim] = block
+        padded[:, dim:] = 0.0
+        kernels.hyperplane_codes(
+            device.pointer(padded),
+            dim,
+            count,
+            num_bits,
+            seed,
+            layer,
+            device.pointer(codes[first : first + count]),
+            device.number,
+            device.stream,
+        )
+    return codes
+
+
+def distances(device: Device, a: Any, b: Any) -> Any:
+    a, b = device.contiguous(a), device.contiguous(b)
+    (count, num_bytes), others = (int(n) for n in a.shape), int(b.shape[0])
+    distances = device.empty((count, others), "int32")
+    if count > 0 and others > 0:
+        cuda_kernels("a", None).hamming_distances(
+            device.pointer(a),
+            count,
+            device.pointer(b),
+            others,
+            num_bytes,
+            device.pointer(distances),
+            device.number,
+            device.stream,
+        )
+    return distances

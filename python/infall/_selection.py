@@ -1,0 +1,85 @@
+"""What the selections on the host and on a device share: the task, its threshold, its rotation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from infall import _core
+
+
+class SelectionTask(NamedTuple):
+    """What is left to know once the arguments of a selection are checked."""
+
+    seed: int
+    layer: int
+    first: int
+    last: int
+    num_rows: int
+    absolute: bool
+    by_index: bool
+    threads: int
+    watch: Callable[[int], object] | None
+
+
+def threshold(num_rows: float, available: int, absolute: bool) -> float:
+    # Unit projections are N(0, 1), so a threshold is known that about num_rows pass.
+    share = num_rows / available
+    if share < 0.5:
+        return float(-special.ndtri(share / 2 if absolute else share))
+    return -math.inf
+
+
+def expected_to_pass(num_rows: int, deviations: float) -> float:
+    """Return how many rows to expect, so that fewer than `num_rows` pass but rarely.
+
+    The number that passes deviates by the root of what is expected: at six deviations, too few
+    pass once in 10^9 selections.
+    """
+    return num_rows + deviations * math.sqrt(num_rows) + 2.0 * deviations
+
+
+def _largest_folded_normals(spacings: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    # The largest of `width` iid |N(0, 1)|, descending (Renyi 1953): the survival probabilities
+    # 1 - exp(-S_j) of the order statistics have independent exponential spacings.
+    remaining = width - np.arange(len(spacings), dtype=np.float64)
+    survival = -np.expm1(-np.cumsum(spacings / remaining))
+    largest: NDArray[np.float64] = math.sqrt(2.0) * special.erfcinv(survival)
+    return largest
+
+
+def by_index(
+    indices: NDArray[np.int64], unit_projections: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    order = np.argsort(indices, axis=1)
+    return np.take_along_axis(indices, order, 1), np.take_along_axis(unit_projections, order, 1)
+
+
+def draw_order_statistics(task: SelectionTask) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    spacings, signs, drawn = _core.draw_order_statistics(
+        task.num_rows, task.first, task.last, task.seed, task.layer
+    )
+    magnitudes = _largest_folded_normals(spacings, task.last)
+    indices, unit_projections = drawn[None], np.where(signs, -magnitudes, magnitudes)[None]
+    return by_index(indices, unit_projections) if task.by_index else (indices, unit_projections)
+
+
+def rotation(
+    directions: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    reflections, scale, factors = _core.householder(directions)
+    if len(directions) == 1:
+        factors = np.ones((1, 1))  # the direction's norm, exactly
+    return reflections, scale, factors
+
+
+def check_indices(dtype: str, is_integer: bool, num_axes: int) -> None:
+    if not is_integer:
+        raise TypeError(f"indices has dtype {dtype}; expected integers")
+    if num_axes != 1:
+        raise ValueError(f"indices has {num_axes} axes; expected shape (m,)")
