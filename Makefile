@@ -18,7 +18,7 @@ CSRC := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name
 
 .PHONY: help
 help:  ## List the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo '  Options are handed on with ARGS, for example: make test ARGS="-k rows -x"'
 
 # Environments. A stamp in the environment stands for each thing installed into it.
@@ -89,7 +89,8 @@ lint-python: .venv/lint
 	.venv/bin/ruff format --check
 lint-types: .venv/lint
 	.venv/bin/mypy
-	MYPYPATH=python .venv/bin/stubtest --mypy-config-file pyproject.toml infall._core
+	MYPYPATH=python .venv/bin/stubtest --mypy-config-file pyproject.toml infall._core \
+	    $$(.venv/bin/python -c 'import infall._cuda as m; print(m.__name__)' 2>/dev/null || true)
 lint-csrc: .venv/lint
 	.venv/bin/clang-format --dry-run -Werror $(CSRC)
 
@@ -103,15 +104,28 @@ format: .venv/lint  ## Format Python and C++ and apply the safe fixes
 bench: .venv/cli .venv/torch  ## Measure against peers; writes bench/results
 	.venv/bin/python bench/run.py $(ARGS)
 
-# A machine with a GPU often has no package index: this takes what $(PYTHON) has.
+# A machine with a GPU often has no package index: these take what $(PYTHON) has, and build for
+# the card that is there.
 CUDA_SETTINGS := --no-build-isolation --no-deps --no-index \
     --config-settings=build-dir=build/cuda \
-    --config-settings=cmake.define.INFALL_CUDA=ON
+    --config-settings=cmake.define.INFALL_CUDA=ON \
+    --config-settings=cmake.define.CMAKE_CUDA_ARCHITECTURES=native
+ON_GPU = PYTHONPATH=build/cuda-site INFALL_REQUIRE_GPU=1
+
+.PHONY: build/cuda-site
+build/cuda-site:
+	$(PYTHON) -m pip install --quiet $(CUDA_SETTINGS) --upgrade --target $@ .
 
 .PHONY: test-gpu
-test-gpu:  ## Build with CUDA and run the GPU tests, with the packages PYTHON has; no index needed
-	$(PYTHON) -m pip install --quiet $(CUDA_SETTINGS) --upgrade --target build/cuda-site .
-	PYTHONPATH=build/cuda-site INFALL_REQUIRE_GPU=1 $(PYTHON) -m pytest -m gpu $(ARGS)
+test-gpu: build/cuda-site  ## Build with CUDA and run the GPU tests, with the packages PYTHON has
+	$(ON_GPU) $(PYTHON) -m pytest tests/test_gpu.py $(ARGS)
+
+.PHONY: sanitize-gpu
+sanitize-gpu: build/cuda-site  ## Run small GPU tests under compute-sanitizer
+	for tool in memcheck racecheck; do \
+	    $(ON_GPU) compute-sanitizer --tool $$tool --error-exitcode 1 \
+	        $(PYTHON) -m pytest tests/test_gpu.py -k 'small or codes or distances' $(ARGS); \
+	done
 
 .PHONY: clean
 clean:  ## Remove environments, builds and caches

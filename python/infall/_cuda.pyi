@@ -1,0 +1,92 @@
+# Addresses and streams are integers; everything is queued on `stream` of device number `device`.
+
+def device_count() -> int: ...
+def architectures() -> str: ...
+def selection_workspace(num_rows: int, available_rows: int, batch: int) -> int: ...
+def matrix_workspace(rows: int, num_rows: int, batch: int) -> int: ...
+def gaussian_rows(
+    indices: int, count: int, dim: int, seed: int, layer: int, out: int, device: int, stream: int
+) -> None: ...
+def select_stream(
+    w: int,
+    dim: int,
+    seed: int,
+    layer: int,
+    first_row: int,
+    end_row: int,
+    num_rows: int,
+    batch: int,
+    absolute: bool,
+    by_index: bool,
+    thresholds: tuple[float, float],
+    workspace: int,
+    indices: int,
+    projections: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def select_rotated(
+    factors: int,
+    span: int,
+    seed: int,
+    layer: int,
+    first_row: int,
+    end_row: int,
+    num_rows: int,
+    batch: int,
+    absolute: bool,
+    by_index: bool,
+    thresholds: tuple[float, float],
+    workspace: int,
+    indices: int,
+    projections: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def select_matrix(
+    weights: int,
+    dtype: str,
+    rows: int,
+    dim: int,
+    row_stride: int,
+    column_stride: int,
+    w: int,
+    num_rows: int,
+    batch: int,
+    absolute: bool,
+    by_index: bool,
+    workspace: int,
+    indices: int,
+    projections: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def deciding_entries(
+    rows: int, count: int, span: int, seed: int, layer: int, out: int, device: int, stream: int
+) -> None: ...
+def rotate_rows(
+    z: int,
+    count: int,
+    dim: int,
+    deciding: int,
+    v: int,
+    scale: int,
+    span: int,
+    scratch: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def hyperplane_codes(
+    x: int,
+    dim: int,
+    num_inputs: int,
+    num_bits: int,
+    seed: int,
+    layer: int,
+    out: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def hamming_distances(
+    a: int, a_count: int, b: int, b_count: int, bytes: int, out: int, device: int, stream: int
+) -> None: ...
