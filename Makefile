@@ -124,7 +124,7 @@ test-gpu: build/cuda-site  ## Build with CUDA and run the GPU tests, with the pa
 sanitize-gpu: build/cuda-site  ## Run small GPU tests under compute-sanitizer
 	for tool in memcheck racecheck; do \
 	    $(ON_GPU) compute-sanitizer --tool $$tool --error-exitcode 1 \
-	        $(PYTHON) -m pytest tests/test_gpu.py -k 'small or codes or distances' $(ARGS); \
+	        $(PYTHON) -m pytest tests/test_gpu.py -k 'widths or codes or bfloat16' $(ARGS); \
 	done
 
 .PHONY: clean
