@@ -73,13 +73,8 @@ def one_line(error: Exception) -> str:
 def problems(*, quick: bool, threads: int) -> list[Problem]:
     """All problems of the stem; ``threads`` of the host have no part in them."""
     if quick:
-        shapes, stored, rounds, log2_bytes, log2_normals = (
-            [(15, 20), (256, 20)],
-            [(64, 18)],
-            2,
-            28,
-            26,
-        )
+        shapes, stored = [(15, 20), (256, 20)], [(64, 18)]
+        rounds, log2_bytes, log2_normals = 2, 28, 26
     else:
         shapes = [(dim, 25) for dim in (15, 64, 256, 784)]
         shapes += [(dim, log2_width) for dim in (15, 256) for log2_width in (20, 28)]
@@ -242,6 +237,7 @@ def drawing(dim: int, log2_normals: int) -> Case:
 def infall_rows(dim: int, log2_rows: int) -> Run:
     """The engine's rows, into one array again and again."""
     import cupy
+
     import infall
 
     indices = cupy.arange(2**log2_rows)
@@ -300,27 +296,23 @@ def selection(dim: int, log2_width: int, log2_normals: int, rounds: int) -> Prob
 
     # A layer within the smaller block is one block either way.
     whole = log2_width + log2_columns(dim) <= LOG2_BLOCKS[0]
-    blocks = [
-        (log2_block, f"blocks of {2 ** (log2_block - 18)} MiB")
-        for log2_block in (LOG2_BLOCKS[:1] if whole else LOG2_BLOCKS)
+    cases = [
+        case("stream", "infall_select", sampler="stream"),
+        case("rotated", "infall_select", width + dim * dim, sampler="rotated"),
     ]
-    largest, text = blocks[-1]
+    for log2_block in LOG2_BLOCKS[:1] if whole else LOG2_BLOCKS:
+        text = f"blocks of {2 ** (log2_block - 18)} MiB"
+        cases += [
+            case(f"CuPy Philox, {text}", "cupy_select", log2_block=log2_block),
+            case(f"CuPy cuRAND, {text}", "cupy_select", log2_block=log2_block, generator="cuRAND"),
+            case(f"PyTorch, {text}", "torch_select", log2_block=log2_block),
+        ]
     return Problem(
         f"gpu-k{dim}-n{log2_width}",
         f"select k = {dim} of n = 2^{log2_width} rows on the device",
         "G normals/s",
-        [
-            case("stream", "infall_select", sampler="stream"),
-            case("rotated", "infall_select", width + dim * dim, sampler="rotated"),
-            *(
-                case(f"CuPy Philox, {text}", "cupy_select", log2_block=log2)
-                for log2, text in blocks
-            ),
-            case(f"CuPy cuRAND, {text}", "cupy_select", log2_block=largest, generator="cuRAND"),
-            *(case(f"PyTorch, {text}", "torch_select", log2_block=log2) for log2, text in blocks),
-            drawing(dim, log2_normals),
-        ],
-        rounds,
+        [*cases, drawing(dim, log2_normals)],
+        rounds if log2_width <= 25 else min(rounds, 3),
     )
 
 
@@ -337,6 +329,7 @@ def block_rows(dim: int, log2_width: int, log2_block: int) -> int:
 def infall_select(dim: int, log2_width: int, sampler: Literal["stream", "rotated"]) -> Run:
     """The engine's selection."""
     import cupy
+
     import infall
 
     w = cupy.asarray(input_vectors(dim))
@@ -478,6 +471,7 @@ def cupy_stored_rows(dim: int, log2_rows: int) -> cupy.ndarray:
 def infall_select_from(dim: int, log2_rows: int) -> Run:
     """The engine's pass over a matrix."""
     import cupy
+
     import infall
 
     weights, w = cupy_stored_rows(dim, log2_rows), cupy.asarray(input_vectors(dim))
