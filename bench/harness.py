@@ -49,9 +49,13 @@ class Case:
     work: float | None = None
     small: Mapping[str, Any] = field(default_factory=dict)
     rounds: int | None = None  # fewer than the problem's, for a case that takes long
+    meter: str | None = None  # a class of the stem's module in place of HostMeter
+    ceiling: bool = False  # solves no problem: its rate is what the machine allows the others
 
     @property
     def role(self) -> str:
+        if self.ceiling:
+            return "ceiling"
         return "engine" if self.library == "infall" else "peer"
 
 
@@ -177,6 +181,9 @@ def measure(stem: str, problem: Problem) -> dict[str, Any]:
         results = [worker.result() for worker in workers]
     for result in results:
         result["ratio"] = ratio_to_engine(result, results)
+    if any(result["role"] == "ceiling" for result in results):
+        for result in results:
+            result["share"] = share_of_ceiling(result, results)
     return {
         "name": problem.name,
         "title": problem.title,
@@ -187,12 +194,32 @@ def measure(stem: str, problem: Problem) -> dict[str, Any]:
 
 def ratio_to_engine(result: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Any:
     """Seconds of a result over those of the first engine case with as many threads."""
+    if result["role"] == "ceiling":
+        return None
     for engine in results:
         if engine["role"] == "engine" and engine["threads"] == result["threads"]:
             if result["seconds_min"] is None or engine["seconds_min"] is None:
                 return None
             return result["seconds_min"] / engine["seconds_min"]
     return None
+
+
+def share_of_ceiling(result: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> Any:
+    """Rate of a result over the highest of the ceilings."""
+    ceilings = [other["rate"] for other in results if other["role"] == "ceiling" and other["rate"]]
+    if result["role"] == "ceiling" or result["rate"] is None or not ceilings:
+        return None
+    return result["rate"] / max(ceilings)
+
+
+class UnavailableError(Exception):
+    """Why a stem cannot run on this machine."""
+
+
+def device(stem: str) -> dict[str, Any] | None:
+    """What a stem says of the device it runs on; None where that is the processor."""
+    describe = getattr(importlib.import_module(stem), "device", None)
+    return None if describe is None else describe()
 
 
 def run_stem(
@@ -287,12 +314,23 @@ def markdown(results: Mapping[str, Any]) -> str:
     ]
     for stem, problems in results["stems"].items():
         lines += ["", f"## {stem}"]
+        device = results.get("devices", {}).get(stem)
+        if device:
+            lines += ["", ", ".join(f"{key} {value}" for key, value in device.items())]
         for problem in problems:
             lines += ["", f"### {problem['name']}: {problem['title']}", ""]
             header = ["case", "who", "threads", "seconds (min)", problem["unit"]]
-            lines.append(table_row([*header, "time / engine's", "peak MiB"]))
-            lines.append(table_row(["---", "---", *["---:"] * 5]))
-            lines += [table_row(case_cells(case)) for case in problem["cases"]]
+            header += ["time / engine's", "peak MiB"]
+            with_ceiling = any("share" in case for case in problem["cases"])
+            if with_ceiling:
+                header.append("of ceiling")
+            lines.append(table_row(header))
+            lines.append(table_row(["---", "---", *["---:"] * (len(header) - 2)]))
+            for case in problem["cases"]:
+                share = [percent(case["share"])] if with_ceiling else []
+                lines.append(table_row([*case_cells(case), *share]))
+    for stem, reason in results.get("not_run", {}).items():
+        lines += ["", f"## {stem}", "", f"Not run: {reason}"]
     return "\n".join(lines) + "\n"
 
 
@@ -322,6 +360,10 @@ def three_digits(value: float | None) -> str:
     return f"{value:.3g}" if value >= 1e-4 or value == 0 else f"{value:.2e}"
 
 
+def percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.3g} %"
+
+
 # The process of one case.
 
 
@@ -337,21 +379,22 @@ def serve() -> None:
     try:
         stem = importlib.import_module(case["stem"])
         prepare = getattr(stem, case["function"])
+        meter = HostMeter() if case["meter"] is None else getattr(stem, case["meter"])()
         # A tiny run first: the code is paged in and the pools have their threads, so that
         # neither counts as memory of the run.
         prepare(**{**case["arguments"], **case["small"]})()
         run = prepare(**case["arguments"])
-        baseline = settled_resident_mebibytes()
+        meter.settle()
         answer()
         number = 1
         for line in sys.stdin:
             if not json.loads(line)["run"]:
-                answer(peak_mebibytes=max(0.0, peak_resident_mebibytes() - baseline))
+                answer(peak_mebibytes=max(0.0, meter.peak_mebibytes()))
                 continue
-            seconds, cpu_seconds = timed(run, number)
+            seconds, cpu_seconds = meter.timed(run, number)
             if number * seconds < SHORTEST_MEASUREMENT:
                 number = math.ceil(SHORTEST_MEASUREMENT / seconds)
-                seconds, cpu_seconds = timed(run, number)
+                seconds, cpu_seconds = meter.timed(run, number)
             answer(seconds=seconds, cpu_seconds=cpu_seconds)
     except Exception as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == case["library"]
@@ -359,13 +402,22 @@ def serve() -> None:
         answer(failure="not installed" if missing else f"failed: {summary}")
 
 
-def timed(run: Any, number: int) -> tuple[float, float]:
-    """Mean seconds and processor seconds of ``number`` runs in a row."""
-    cpu_begin, begin = time.process_time(), time.perf_counter()
-    for _ in range(number):
-        run()
-    seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
-    return seconds / number, cpu_seconds / number
+class HostMeter:
+    """The clock, and resident memory beyond what is there when the inputs are."""
+
+    def settle(self) -> None:
+        self.baseline = settled_resident_mebibytes()
+
+    def timed(self, run: Any, number: int) -> tuple[float, float]:
+        """Mean seconds and processor seconds of ``number`` runs in a row."""
+        cpu_begin, begin = time.process_time(), time.perf_counter()
+        for _ in range(number):
+            run()
+        seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
+        return seconds / number, cpu_seconds / number
+
+    def peak_mebibytes(self) -> float:
+        return peak_resident_mebibytes() - self.baseline
 
 
 def settled_resident_mebibytes() -> float:

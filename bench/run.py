@@ -9,7 +9,7 @@ from pathlib import Path
 
 import harness
 
-STEMS = ("rows",)
+STEMS = ("rows", "rows_gpu")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -30,21 +30,33 @@ def main() -> int:
     if options.threads < 1:
         parser.error(f"--threads {options.threads}: expected at least 1")
 
+    def report(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    devices, not_run = {}, {}
+    for stem in options.stems or STEMS:
+        try:
+            devices[stem] = harness.device(stem)
+        except harness.UnavailableError as reason:
+            not_run[stem] = str(reason)
+            report(f"{stem}: not run: {reason}")
     results = {
         "machine": harness.machine(),
         "quick": options.quick,
+        "devices": {stem: device for stem, device in devices.items() if device is not None},
+        "not_run": not_run,
         "stems": {
             stem: harness.run_stem(
                 stem,
                 quick=options.quick,
                 threads=options.threads,
                 only=options.only,
-                report=lambda line: print(line, file=sys.stderr, flush=True),
+                report=report,
             )
-            for stem in options.stems or STEMS
+            for stem in devices
         },
     }
-    if not any(results["stems"].values()):
+    if devices and not any(results["stems"].values()):
         parser.error(f"--only {options.only}: no problem has that in its name")
     table = harness.markdown(results)
     print(table, end="")

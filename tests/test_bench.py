@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,3 +155,223 @@ def test_peers_agree_on_codes_and_distances(rows):
     multiplied = rows.numpy_product_distances(20, 256, 1)()
     np.testing.assert_array_equal(counted, multiplied)
     assert rows.numpy_codes(3, 8, 64, 2)().shape == (3, 8)
+
+
+# Enough of CuPy over NumPy for the GPU cases: the same calls, the host's clock, a pool that holds
+# 2 MiB with the inputs and 6 MiB once something has run.
+CUPY = """
+import time
+from types import SimpleNamespace
+
+from numpy import *
+import numpy
+
+__version__ = "0"
+ndarray = type("ndarray", (), {})  # arrays here are NumPy's and on the host
+
+
+class Event:
+    def record(self):
+        self.at = time.perf_counter()
+
+    def synchronize(self):
+        pool.held = 6 * 2**20
+
+
+class Pool:
+    held = 2 * 2**20
+
+    def total_bytes(self):
+        return self.held
+
+    def free_all_blocks(self):
+        pass
+
+
+class RandomState:
+    def __init__(self, seed, method):
+        self.generator = numpy.random.Generator(numpy.random.Philox(seed))
+
+    def standard_normal(self, size, dtype):
+        return self.generator.standard_normal(size, dtype=dtype)
+
+
+class RawKernel:
+    def __init__(self, source, name):
+        assert f"__global__ void {name}(" in source
+
+    def __call__(self, grid, block, arguments):
+        time.sleep(0.001)
+
+
+pool = Pool()
+get_default_memory_pool = lambda: pool
+properties = {
+    "name": b"A device", "major": 9, "minor": 0, "multiProcessorCount": 7, "totalGlobalMem": 2**33
+}
+runtime = SimpleNamespace(
+    CUDARuntimeError=OSError,
+    getDeviceCount=lambda: 1,
+    getDeviceProperties=lambda number: properties,
+    driverGetVersion=lambda: 12080,
+    runtimeGetVersion=lambda: 13000,
+)
+cuda = SimpleNamespace(
+    runtime=runtime,
+    Event=Event,
+    get_elapsed_time=lambda begin, end: (end.at - begin.at) * 1e3,
+    get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None),
+    curand=SimpleNamespace(CURAND_RNG_PSEUDO_PHILOX4_32_10=161),
+)
+random = SimpleNamespace(
+    Generator=numpy.random.Generator, Philox4x3210=numpy.random.Philox, RandomState=RandomState
+)
+"""
+
+
+@pytest.fixture
+def rows_gpu(harness):
+    return importlib.import_module("rows_gpu")
+
+
+@pytest.fixture
+def cupy(monkeypatch, tmp_path):
+    (tmp_path / "cupy.py").write_text(CUPY)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    yield importlib.import_module("cupy")
+    del sys.modules["cupy"]
+
+
+def test_gpu_stem_says_why_it_does_not_run(harness, rows_gpu, monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    files = [tmp_path / "a.json", tmp_path / "a.md"]
+    arguments = ["rows_gpu", "--json", str(files[0]), "--markdown", str(files[1])]
+    monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
+    assert importlib.import_module("run").main() == 0
+    reason = "CuPy is not installed"
+    assert capsys.readouterr().err == f"rows_gpu: not run: {reason}\n"
+    results = json.loads(files[0].read_text())
+    assert results["not_run"] == {"rows_gpu": reason}
+    assert results["stems"] == results["devices"] == {}
+    assert files[1].read_text().endswith(f"\n## rows_gpu\n\nNot run: {reason}\n")
+
+
+def test_gpu_stem_describes_its_device_or_that_there_is_none(harness, cupy, monkeypatch):
+    assert harness.device("rows_gpu")["device"] == "A device"
+    assert harness.device("rows_gpu")["CUDA of the driver"] == "12.8"
+    assert harness.device("rows") is None
+    monkeypatch.setattr(cupy.runtime, "getDeviceCount", lambda: 0)
+    with pytest.raises(harness.UnavailableError, match=r"^no CUDA device$"):
+        harness.device("rows_gpu")
+
+    def without_driver():
+        raise OSError("cudaErrorInsufficientDriver: too old\nand more")
+
+    monkeypatch.setattr(cupy.runtime, "getDeviceCount", without_driver)
+    reason = r"^no CUDA device: cudaErrorInsufficientDriver: too old$"
+    with pytest.raises(harness.UnavailableError, match=reason):
+        harness.device("rows_gpu")
+
+
+def test_gpu_cases_make_a_table(harness, rows_gpu, cupy):
+    problem = rows_gpu.selection(15, 10, 10, rounds=2)
+    names = ["stream", "CuPy Philox, blocks of 64 MiB", "gaussian_rows"]
+    cases = [case for case in problem.cases if case.name in names]
+    measured = harness.measure("rows_gpu", replace(problem, cases=cases))
+    engine, peer, ceiling = measured["cases"]
+    for case in measured["cases"]:
+        assert case["status"] == "ok"
+        assert len(case["seconds"]) == 2
+        assert case["seconds_min"] <= case["seconds_median"]
+        assert case["cpu_seconds_min"] > 0
+    assert [case["role"] for case in measured["cases"]] == ["engine", "peer", "ceiling"]
+    assert engine["ratio"] == 1
+    assert peer["ratio"] == peer["seconds_min"] / engine["seconds_min"]
+    assert engine["share"] == engine["rate"] / ceiling["rate"]
+    assert peer["share"] == peer["rate"] / ceiling["rate"]
+    assert ceiling["ratio"] is None is ceiling["share"]
+    kept = 15 * (8 + 4 + 15 * 4) / 2**20  # what the peer returns: indices, projections, rows
+    assert peer["peak_mebibytes"] == pytest.approx(4 - kept)
+    assert engine["peak_mebibytes"] == pytest.approx(4 - kept - 15 * (4 + 8) / 2**20)
+    assert ceiling["peak_mebibytes"] == 4
+
+    results = {
+        "machine": harness.machine(),
+        "quick": True,
+        "devices": {"rows_gpu": harness.device("rows_gpu")},
+        "not_run": {},
+        "stems": {"rows_gpu": [measured]},
+    }
+    assert json.loads(json.dumps(results)) == results
+    table = harness.markdown(results)
+    assert "\n## rows_gpu\n\ndevice A device, compute capability 9.0, multiprocessors 7" in table
+    rows = [line for line in table.splitlines() if line.startswith("| ")]
+    assert rows[0].endswith(" | time / engine's | peak MiB | of ceiling |")
+    assert rows[-1].startswith("| gaussian_rows | ceiling | 1 | ")
+    assert rows[-1].endswith(" |  | 4.0 |  |")
+    assert len({line.count(" | ") for line in rows}) == 1
+    assert rows[2].endswith(f" | {100 * engine['share']:.3g} % |")
+
+
+def test_gpu_meter_warms_up_and_counts_runs(rows_gpu, cupy):
+    meter, runs = rows_gpu.CuPyMeter(), []
+    meter.settle()
+    seconds, _ = meter.timed(lambda: runs.append(time.sleep(0.01)), 3)
+    assert len(runs) == 6
+    assert 0.01 <= seconds < 0.1
+    assert meter.peak_mebibytes() == 4
+
+
+def test_gpu_problems_are_distinct_and_their_cases_exist(rows_gpu):
+    for quick in (True, False):
+        problems = rows_gpu.problems(quick=quick, threads=2)
+        assert len({problem.name for problem in problems}) == len(problems)
+        for problem in problems:
+            assert len({case.name for case in problem.cases}) == len(problem.cases)
+            assert any(case.ceiling for case in problem.cases)
+            for case in problem.cases:
+                assert callable(getattr(rows_gpu, case.function))
+                assert callable(getattr(rows_gpu, case.meter))
+                assert (case.meter == "TorchMeter") == (case.library == "torch")
+
+
+def test_gpu_cases_run(rows_gpu, cupy):
+    rows_gpu.cupy_fma(8)()
+    rows_gpu.cupy_copy(6)()
+    rows_gpu.infall_rows(5, 3)()
+    selected = rows_gpu.infall_select(5, 8, "rotated")()
+    assert rows_gpu.result_bytes(selected) == 5 * 3 * 8 + 25 * 4
+    stored = rows_gpu.cupy_stored_rows(16, 9)
+    expected = np.sort(np.argsort(-np.abs(stored @ rows_gpu.input_vectors(16)))[:16])
+    np.testing.assert_array_equal(rows_gpu.infall_select_from(16, 9)().indices, expected)
+    np.testing.assert_array_equal(np.sort(rows_gpu.cupy_select_from(16, 9)().indices), expected)
+
+
+@pytest.mark.parametrize("generator", ["Philox", "cuRAND"])
+def test_cupy_peer_selects_the_best_rows(rows_gpu, cupy, generator):
+    dim, log2_width = 15, 10
+    best = rows_gpu.cupy_select(dim, log2_width, 10, generator)()
+    layer = rows_gpu.cupy_normals(generator)((2**log2_width, dim))  # 16 blocks, drawn in turn
+    check_best(best, layer, rows_gpu.input_vectors(dim))
+
+
+def test_pytorch_gpu_peer_selects_the_best_rows(rows_gpu):
+    torch = pytest.importorskip("torch", reason="the peer is optional")
+    dim, log2_width = 15, 10
+    best = rows_gpu.torch_select(dim, log2_width, 10, device="cpu")()
+    generator = torch.Generator().manual_seed(2)
+    blocks = [torch.randn(2**6, dim, generator=generator) for _ in range(2**4)]
+    layer = torch.cat(blocks).numpy()
+    best = rows_gpu.Best(*(values.numpy() for values in best))
+    check_best(best, layer, rows_gpu.input_vectors(dim))
+    assert rows_gpu.torch_select_from(dim, 8, device="cpu")().rows.shape == (dim, dim)
+
+
+def check_best(best, layer, w):
+    expected = np.argsort(-np.abs(layer @ w))[: len(w)]
+    order = np.argsort(-np.abs(best.projections))
+    np.testing.assert_array_equal(best.indices[order], expected)
+    np.testing.assert_array_equal(best.rows[order], layer[expected])
+    np.testing.assert_allclose(best.projections, best.rows @ w, rtol=1e-5)
