@@ -323,7 +323,8 @@ def test_full_disk(monkeypatch):
     assert result.stderr == "error: [Errno 28] No space left on device: 'full.npz'\n"
 
 
-def test_info():
+def test_info(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # CUDA's text is long
     facts = json.loads(invoke("info", "--json").stdout)
     assert facts["infall"] == infall.__version__
     assert facts["isa"] in facts["available_isas"]

@@ -377,7 +377,8 @@ def test_merging_takes_short_parts_that_are_whole():
         infall.merge_selections(parts, 31)
 
 
-def test_dlpack_arrays_come_in_and_device_memory_is_refused():
+def test_dlpack_arrays_come_in_and_device_memory_is_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "infall._cuda", None)  # as in a build without it
     w = vector(10)
     same(infall.select_rows(DLPackOnly(w), 3000), infall.select_rows(w, 3000))
     with pytest.raises(TypeError, match=r"w is a .*DLPackOnly in device memory.*no CUDA kernels"):
