@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 
 import fake_device
 import infall
-from infall import _core
+from infall import _core, _device
 
 pytest.importorskip(
     "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
@@ -20,7 +20,7 @@ NAMES = ("indices", "projections", "unit_projections", "rows")
 
 
 @pytest.fixture(autouse=True)
-def _device(monkeypatch):
+def _fake_cuda(monkeypatch):
     fake_device.calls.clear()
     fake_device.waits.clear()
     cuda = fake_device.make_cuda()
@@ -292,11 +292,9 @@ def test_errors_are_those_of_the_cpu(library):
         (infall.select_rows_from, (np.ones(3, np.float32), vector(3))),
         (infall.select_rows_from, (np.ones((3, 0), np.float32), vector(3))),
         (infall.select_rows_from, (np.ones((3, 2), np.float32), vector(3))),
-        *((infall.hyperplane_codes, (x, 8)) for x in (bad, bad[117], zero, zero[211])),
         (infall.hyperplane_codes, (np.ones(3, complex), 8)),
         (infall.hyperplane_codes, (np.ones((3, 0)), 8)),
-        *((infall.gaussian_rows, (np.array(i), 3)) for i in ([1, -2], [1.5], [[1]], [True])),
-        (infall.gaussian_rows, (np.array([7, 2**63], np.uint64), 3)),
+        *((infall.gaussian_rows, (np.array(i), 3)) for i in ([1.5], [[1]], [True])),
         (infall.hamming_distances, (np.ones((2, 2)), np.ones((2, 2), np.uint8))),
         (infall.hamming_distances, (np.ones((2, 2), np.uint8), np.ones((2, 3), np.uint8))),
         (infall.hamming_distances, (np.ones(2, np.uint8), np.ones((2, 3), np.uint8))),
@@ -311,6 +309,28 @@ def test_errors_are_those_of_the_cpu(library):
     assert fake_device.calls == []
     with pytest.raises(TypeError, match="weights has dtype int64; expected one of float32, float"):
         infall.select_rows_from(library.put(np.ones((3, 2), int)), library.put(vector(2)))
+
+
+@both_libraries
+def test_large_arrays_are_not_waited_for(library, monkeypatch):
+    # Their values are taken as they are: a check would have to read something back.
+    def download(self, array):
+        raise AssertionError("something was read back")
+
+    monkeypatch.setattr(_device.Device, "download", download)
+    for kind in (_device._CuPyDevice, _device._TorchDevice):
+        monkeypatch.setattr(kind, "download", download)
+    monkeypatch.setattr(fake_device.Array, "__bool__", download, raising=True)
+    x = vector(5, 30)
+    x[11, 3], x[12] = np.nan, 0.0
+    codes = library.values(infall.hyperplane_codes(library.put(x), 64))
+    sound = np.delete(np.arange(30), [11, 12])
+    assert_array_equal(codes[sound], infall.hyperplane_codes(x[sound], 64))
+    infall.gaussian_rows(library.put(np.array([3, -1])), 4)
+    infall.hamming_distances(library.put(codes), library.put(codes))
+    model = infall.MaxLikelihood(500, 2).fit(np.ones(5))
+    found = library.values(model.transform(library.put(x)))
+    assert_array_equal(np.isnan(found).any(axis=1), np.isin(np.arange(30), [11, 12]))
 
 
 def test_arguments_in_different_places_are_refused():
@@ -415,10 +435,6 @@ def test_vectors_go_through_the_layers_where_they_live(library, shape, layer, mo
         model.pole_distances(library.put(x), layer), model.pole_distances(x, layer), strict=True
     ):
         np.testing.assert_allclose(library.values(found), expected, rtol=1e-12, atol=1e-14)
-    with pytest.raises(ValueError, match="X is zero: it has no direction"):
-        model.transform(library.put(np.zeros(6)))
-    with pytest.raises(ValueError, match="X has 5 columns; expected 6"):
-        model.angles(library.put(np.ones(5)))
 
 
 def test_names_of_devices_are_checked(monkeypatch):

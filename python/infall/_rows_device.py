@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infall import _rows_host
 from infall._arrays import padded_float32
 from infall._device import Device, cuda_kernels, located_with
 from infall._selection import (
@@ -143,10 +142,7 @@ def select_from_matrix(
 def row_numbers(device: Device, indices: Any) -> Any:
     dtype = device.dtype_name(indices)
     check_indices(dtype, dtype.startswith(("int", "uint")), indices.ndim)
-    numbers = device.contiguous(device.cast(indices, "int64"))
-    if bool((numbers < 0).any()):  # unsigned numbers past 2**63 as well
-        _rows_host.row_numbers(device.download(indices))
-    return numbers
+    return device.contiguous(device.cast(indices, "int64"))
 
 
 def target_of(device: Device, out: Any, numbers: Any, dim: int) -> Any:

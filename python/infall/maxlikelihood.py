@@ -80,8 +80,9 @@ class MaxLikelihood:
     -----
     The attributes are NumPy arrays, bit for bit the same wherever the model was fitted. Vectors go
     through the layers where they live: those in CUDA memory on their device, by the binary64
-    matrix products of their library, which round in another order than the host's. One flag is
-    read back from the device, for the checks; the layers are copied there in every call.
+    matrix products of their library, which round in another order than the host's. Nothing waits
+    for the device then, and values are not searched: NaN comes out of NaN, infinity and zero
+    vectors. The layers are copied there in every call.
 
     Source: Wormhole Dynamics in Deep Neural Networks, Section IV, Algorithm 1 and Eq. 4, 27-31.
 

@@ -5,9 +5,10 @@ A layer is a matrix of independent standard normals whose entry (i, j) is a pure
 
 Arrays in CUDA memory (CuPy, PyTorch, and others through CuPy) stay there: the work is queued on the
 current stream of their library and the results are arrays of that library on that device, the same
-bits as on the host. Calls return before the work is done; they wait for the stream only to read
-what has to be checked, as each function says. There `num_threads` has no effect, and `progress` is
-called once, when everything is queued. All arrays of one call live in one place.
+bits as on the host. Calls return before the work is done. Only the vector w that rows are selected
+for is read back, which waits for the stream; larger arrays are checked for shape and dtype, and
+their values taken as they are. There `num_threads` has no effect, and `progress` is called once, when
+everything is queued. All arrays of one call live in one place.
 """
 
 from __future__ import annotations
@@ -413,8 +414,8 @@ def gaussian_rows(
     Parameters
     ----------
     indices : integer array, shape (m,)
-        Row numbers, 0 <= i < 2**63, in any order, repeats allowed. On a device one flag is read
-        back, which waits for the current stream.
+        Row numbers, 0 <= i < 2**63, in any order, repeats allowed. On a device they are not
+        searched for numbers outside, which give rows of no layer.
     dim : int
         Columns k.
     seed, layer : int
@@ -486,8 +487,8 @@ def hyperplane_codes(
     Parameters
     ----------
     x : array, shape (k,) or (N, k)
-        Vectors; only their directions matter. On a device one flag is read back, which waits for
-        the current stream.
+        Vectors; only their directions matter. On a device they are not searched for NaN, infinity
+        and zero vectors, whose codes mean nothing.
     num_bits : int
         Bits of a code; bit i is [row_i . x >= 0].
     seed, layer : int
