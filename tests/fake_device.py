@@ -136,7 +136,7 @@ def _functions(array_type):
 
         return call
 
-    names = ("abs", "amax", "isfinite", "frexp", "arctan2", "minimum")
+    names = ("abs", "amax", "isfinite", "frexp", "arctan2", "minimum", "log", "log1p")
     functions = {name: wrapped(getattr(np, name)) for name in names}
     return functions | {
         "linalg": types.SimpleNamespace(norm=wrapped(np.linalg.norm)),

@@ -329,6 +329,9 @@ def test_large_arrays_are_not_waited_for(library, monkeypatch):
     infall.gaussian_rows(library.put(np.array([3, -1])), 4)
     infall.hamming_distances(library.put(codes), library.put(codes))
     model = infall.MaxLikelihood(500, 2).fit(np.ones(5))
+    likelihoods = library.values(model.nll(library.put(x)))
+    np.testing.assert_allclose(likelihoods[sound], model.nll(x[sound]), rtol=1e-9)
+    assert 0.0 <= library.values(model.nll(library.put(model.input_), layer=0)) < 1e-13
     found = library.values(model.transform(library.put(x)))
     assert_array_equal(np.isnan(found).any(axis=1), np.isin(np.arange(30), [11, 12]))
 
@@ -435,6 +438,8 @@ def test_vectors_go_through_the_layers_where_they_live(library, shape, layer, mo
         model.pole_distances(library.put(x), layer), model.pole_distances(x, layer), strict=True
     ):
         np.testing.assert_allclose(library.values(found), expected, rtol=1e-12, atol=1e-14)
+    with pytest.raises(ValueError, match="X has 5 columns; expected 6"):
+        model.angles(library.put(np.ones(5)))
 
 
 def test_names_of_devices_are_checked(monkeypatch):

@@ -306,8 +306,7 @@ class MaxLikelihood:
         """
         with _Place(X) as place:
             near, far = self._distances(place, layer)
-            nearest = _on_host(place.device, place.xp.minimum(near, far))
-            return place.returned(place.put(binary_entropy(nearest)))
+            return place.returned(place.entropy(place.xp.minimum(near, far)))
 
     def layer_components(self, c: float = 1.0) -> NDArray[np.float64]:
         """Return the layer component of the fitted vector in the extended space R^(k+1).
@@ -555,6 +554,14 @@ class _Place:
         if self.device is None:
             return array.astype(np.float64)
         return self.device.cast(array, "float64")
+
+    def entropy(self, theta: Any) -> Any:
+        """Return H2(theta) in bits, theta <= 1/2."""
+        if self.device is None:
+            return binary_entropy(theta)
+        log, log1p = self.xp.log, self.xp.log1p
+        inside = theta * log(theta + (theta == 0.0)) + (1.0 - theta) * log1p(-theta)
+        return inside * (-1.0 / math.log(2.0))
 
     def unit_blocks(self, dim: int) -> tuple[Iterator[tuple[int, Any]], int, bool]:
         """Return blocks (first sample, unit vectors (b, dim)), their number, batched."""

@@ -7,8 +7,8 @@ Arrays in CUDA memory (CuPy, PyTorch, and others through CuPy) stay there: the w
 current stream of their library and the results are arrays of that library on that device, the same
 bits as on the host. Calls return before the work is done. Only the vector w that rows are selected
 for is read back, which waits for the stream; larger arrays are checked for shape and dtype, and
-their values taken as they are. There `num_threads` has no effect, and `progress` is called once, when
-everything is queued. All arrays of one call live in one place.
+their values taken as they are. There `num_threads` has no effect, and `progress` is called once,
+when everything is queued. All arrays of one call live in one place.
 """
 
 from __future__ import annotations
