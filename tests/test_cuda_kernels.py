@@ -328,6 +328,18 @@ def test_every_16_bit_float(dtype):
         assert_array_equal(projections[0], values[part])
 
 
+def test_more_than_a_grid_holds():
+    # Rows of a launch are limited to 65535 blocks: more are sent in parts.
+    a = np.random.default_rng(0).integers(0, 256, (65535 * 16 + 5, 1), dtype=np.uint8)
+    out = np.empty((len(a), 1), dtype=np.int32)
+    cuda.hamming_distances(pointer(a), len(a), pointer(a), 1, 1, pointer(out), 0, 0)
+    assert_array_equal(out[:, 0], np.bitwise_count(a[:, 0] ^ a[0, 0]))
+    with pytest.raises(ValueError, match="w has 65536 rows; on a device at most 65535"):
+        cuda.select_stream(
+            0, 1, 0, 0, 0, 5, 1, 65536, True, True, (0.0, 0.0), pointer(np.empty(1)), 0, 0, 0, 0
+        )
+
+
 def test_device_count_answers():
     assert cuda.device_count() == 1
     assert cuda.architectures() == "host"

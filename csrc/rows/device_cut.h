@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <cstdint>
+#include <stdexcept>
+#include <string>
 
 #include "rows/candidate.h"
 #include "rows/device.h"
@@ -15,6 +17,7 @@ namespace {
 
 constexpr int block_threads = 256;
 constexpr int max_grid = 132 * 16;  // grid-stride kernels: enough blocks for any card of today
+constexpr int max_grid_y = 65535;   // CUDA's own limit
 
 inline unsigned grid_for(int64_t blocks) {
     return static_cast<unsigned>(blocks < 1 ? 1 : blocks < max_grid ? blocks : max_grid);
@@ -121,6 +124,9 @@ __global__ void __launch_bounds__(block_threads)
 }
 
 inline void clear(const Workspace& space, int64_t batch, Stream stream) {
+    if (batch > max_grid_y)
+        throw std::invalid_argument("w has " + std::to_string(batch) +
+                                    " rows; on a device at most 65535 share a selection");
     check(cudaMemsetAsync(space.found, 0, found_bytes(batch), static_cast<cudaStream_t>(stream)),
           "clearing counters");
 }

@@ -369,18 +369,28 @@ void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, c
 
 void hyperplane_codes(const GaussianLayer& layer, const float* x, int64_t num_inputs,
                       int64_t num_bits, uint8_t* out, Stream stream) {
-    launch(
-        "hyperplane_codes", hyperplane_codes_kernel,
-        dim3(grid_for(blocks_of(num_bits, block_threads)), exact_grid(num_inputs, tile_directions)),
-        block_threads, stream, layer, x, num_inputs, num_bits, out);
+    const int64_t bytes = num_bits / 8 + (num_bits % 8 != 0), width = padded_dim(layer.dim);
+    constexpr int64_t at_once = int64_t{max_grid_y} * tile_directions;
+    for (int64_t first = 0; first < num_inputs; first += at_once) {
+        const int64_t here = num_inputs - first < at_once ? num_inputs - first : at_once;
+        launch(
+            "hyperplane_codes", hyperplane_codes_kernel,
+            dim3(grid_for(blocks_of(num_bits, block_threads)), exact_grid(here, tile_directions)),
+            block_threads, stream, layer, x + first * width, here, num_bits, out + first * bytes);
+    }
 }
 
 void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,
                        int64_t bytes, int32_t* out, Stream stream) {
-    if (a_count == 0 || b_count == 0) return;
-    launch("hamming_distances", hamming_distances_kernel,
-           dim3(exact_grid(b_count, distance_tile), exact_grid(a_count, distance_tile)),
-           dim3(distance_tile, distance_tile), stream, a, a_count, b, b_count, bytes, out);
+    if (b_count == 0) return;
+    constexpr int64_t at_once = int64_t{max_grid_y} * distance_tile;
+    for (int64_t first = 0; first < a_count; first += at_once) {
+        const int64_t here = a_count - first < at_once ? a_count - first : at_once;
+        launch("hamming_distances", hamming_distances_kernel,
+               dim3(exact_grid(b_count, distance_tile), exact_grid(here, distance_tile)),
+               dim3(distance_tile, distance_tile), stream, a + first * bytes, here, b, b_count,
+               bytes, out + first * b_count);
+    }
 }
 
 }  // namespace device

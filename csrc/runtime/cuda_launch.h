@@ -29,8 +29,10 @@ void launch(const char* what, void (*kernel)(Parameters...), dim3 grid, dim3 blo
 }
 #else
 template <class... Parameters, class... Arguments>
-void launch(const char*, void (*kernel)(Parameters...), dim3 grid, dim3 block, void*,
+void launch(const char* what, void (*kernel)(Parameters...), dim3 grid, dim3 block, void*,
             Arguments... arguments) {
+    if (grid.x == 0 || grid.y == 0 || grid.y > 65535 || block.x * block.y > 1024)
+        throw std::runtime_error(std::string("CUDA: ") + what + ": invalid configuration argument");
     emulation::run(grid, block, [&] { kernel(arguments...); });
 }
 #endif
