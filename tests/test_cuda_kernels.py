@@ -328,6 +328,7 @@ def test_every_16_bit_float(dtype):
         assert_array_equal(projections[0], values[part])
 
 
+@pytest.mark.slow
 def test_more_than_a_grid_holds():
     # Rows of a launch are limited to 65535 blocks: more are sent in parts.
     a = np.random.default_rng(0).integers(0, 256, (65535 * 16 + 5, 1), dtype=np.uint8)
