@@ -178,8 +178,9 @@ def unit_vectors(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Split (B, k) vectors into directions (B, k) and norms fraction * 2**exponent, each (B,).
 
-    The sum of squares is rounded once (`math.fsum`), so that the direction does not depend on the
-    machine; scaling by a power of two keeps it exact for the largest and smallest numbers.
+    Sums of squares are rounded once (`math.fsum`) in blocks of fixed length, so that the direction
+    does not depend on the machine; scaling by a power of two keeps it exact for the largest and
+    smallest numbers.
 
     Raises
     ------
@@ -188,12 +189,19 @@ def unit_vectors(
     """
     exponents = np.frexp(np.abs(values).max(axis=1))[1].astype(np.int64)
     scaled = np.ldexp(values, -exponents[:, None])
-    norms = np.array([math.sqrt(math.fsum(row * row)) for row in scaled])
+    norms = np.array([math.sqrt(_sum_of_squares(row)) for row in scaled])
     for i, norm in enumerate(norms):
         if norm == 0.0:
             which = name if len(norms) == 1 else f"{name}[{i}]"
             raise ValueError(f"{which} is zero: it has no direction")
     return scaled / norms[:, None], norms, exponents
+
+
+def _sum_of_squares(row: NDArray[np.float64]) -> float:
+    # In blocks, between which Ctrl-C is answered: one sum over millions would not stop for it.
+    step = 2**16
+    blocks = (row[start : start + step] for start in range(0, len(row), step))
+    return math.fsum(math.fsum(block * block) for block in blocks)
 
 
 def largest_magnitudes(
