@@ -210,3 +210,23 @@ def hyperplane_codes(x, planes):
 def hamming_distances(a, b):
     """Differing bits of packed codes a (N, bytes) and b (M, bytes): (N, M) int64."""
     return np.bitwise_count(a[:, np.newaxis] ^ b[np.newaxis]).sum(axis=-1, dtype=np.int64)
+
+
+def class_moments(features, labels, num_classes):
+    """Counts, means, variances and the within covariance in two float64 passes, one per class.
+
+    Means are refined once by the mean of what they leave.
+    """
+    features = np.asarray(features).astype(np.float64)
+    counts = np.bincount(labels, minlength=num_classes)
+    means = np.full((num_classes, features.shape[1]), np.nan)
+    variances = np.full(num_classes, np.nan)
+    within = np.zeros((features.shape[1], features.shape[1]))
+    for c in np.flatnonzero(counts):
+        samples = features[labels == c]
+        means[c] = samples.mean(axis=0)
+        means[c] += (samples - means[c]).mean(axis=0)
+        deviations = samples - means[c]
+        variances[c] = (deviations**2).sum(axis=1).mean()
+        within += deviations.T @ deviations
+    return counts, means, variances, within / len(features)

@@ -260,7 +260,7 @@ def test_damaged_and_foreign_files_are_refused_by_name(tmp_path):
         ({"log_input_norm": nan_norm}, "log_input_norm is not finite"),
         ({"outputs_": np.ones(3)}, "damaged model file"),
         ({"scores_": None}, "damaged model file"),
-        ({"version": None}, "damaged model file"),
+        ({"version": None}, "damaged"),
     ):
         changed = {k: v for k, v in {**content, **change}.items() if v is not None}
         np.savez(foreign, **changed)

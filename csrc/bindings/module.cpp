@@ -7,6 +7,7 @@ namespace py = pybind11;
 
 namespace infall {
 
+void bind_moments(py::module_& module);
 void bind_rows(py::module_& module);
 
 }  // namespace infall
@@ -22,5 +23,6 @@ PYBIND11_MODULE(_core, module) {
         return names;
     });
     module.def("compiler", [] { return std::string(INFALL_COMPILER); });
+    infall::bind_moments(module);
     infall::bind_rows(module);
 }

@@ -13,32 +13,33 @@ constexpr int panel_rows = vector_registers == 32 ? 8 : 4;
 constexpr int panel_vectors = vector_registers == 32 ? 3 : 2;
 constexpr int panel_width = panel_vectors * double_lanes;
 
-// sums[i][k] += sum over j < depth of a[i][j] b[j][k], i < panel_rows, k < panel_width;
-// a (panel_rows, depth) with rows a_stride apart, b (depth, panel_width), sums with rows
-// sums_stride apart.
+// sums[i][k] += sum over j < depth of a[i][j] b[j][k], i < rows, k < vectors * double_lanes =
+// width; a (rows, depth) with rows a_stride apart, b (depth, width), sums with rows sums_stride
+// apart.
+template <int rows = panel_rows, int vectors = panel_vectors>
 INFALL_HD void add_panel(const double* a, int64_t a_stride, const double* b, int64_t depth,
                          double* sums, int64_t sums_stride) {
-    Doubles sum[panel_rows][panel_vectors];
-#pragma GCC unroll 8
-    for (int i = 0; i < panel_rows; ++i)
+    Doubles sum[rows][vectors];
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 4
-        for (int v = 0; v < panel_vectors; ++v)
+        for (int v = 0; v < vectors; ++v)
             sum[i][v] = load_doubles(sums + i * sums_stride + v * double_lanes);
-    for (int64_t j = 0; j < depth; ++j, b += panel_width) {
-        Doubles column[panel_vectors];
+    for (int64_t j = 0; j < depth; ++j, b += vectors * double_lanes) {
+        Doubles column[vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < panel_vectors; ++v) column[v] = load_doubles(b + v * double_lanes);
-#pragma GCC unroll 8
-        for (int i = 0; i < panel_rows; ++i) {
+        for (int v = 0; v < vectors; ++v) column[v] = load_doubles(b + v * double_lanes);
+#pragma GCC unroll 16
+        for (int i = 0; i < rows; ++i) {
             const Doubles entry = broadcast(a[i * a_stride + j]);
 #pragma GCC unroll 4
-            for (int v = 0; v < panel_vectors; ++v) sum[i][v] = fused(entry, column[v], sum[i][v]);
+            for (int v = 0; v < vectors; ++v) sum[i][v] = fused(entry, column[v], sum[i][v]);
         }
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < panel_rows; ++i)
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 4
-        for (int v = 0; v < panel_vectors; ++v)
+        for (int v = 0; v < vectors; ++v)
             store_doubles(sums + i * sums_stride + v * double_lanes, sum[i][v]);
 }
 

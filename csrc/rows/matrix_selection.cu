@@ -5,7 +5,7 @@
 #include "rows/candidate.h"
 #include "rows/device.h"
 #include "rows/device_cut.h"
-#include "rows/half.h"
+#include "runtime/half.h"
 #include "runtime/cuda_launch.h"
 
 namespace infall {

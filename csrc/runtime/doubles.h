@@ -12,6 +12,7 @@
 #include <arm_neon.h>
 #endif
 
+#include "runtime/half.h"
 #include "runtime/host_device.h"
 
 namespace infall {
@@ -35,6 +36,21 @@ INFALL_HD Doubles load_doubles(const double* p) {
 }
 INFALL_HD Doubles load_doubles(const float* p) {
     return __builtin_convertvector(*reinterpret_cast<const HalfFloats*>(p), Doubles);
+}
+INFALL_HD Doubles load_doubles(const Float16* p) {
+#if defined(__AVX512F__)
+    return _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__F16C__)
+    return _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+    return Doubles{to_float(p[0]), to_float(p[1])};
+#endif
+}
+INFALL_HD Doubles load_doubles(const BFloat16* p) {
+    alignas(64) float values[double_lanes];
+#pragma GCC unroll 8
+    for (int lane = 0; lane < double_lanes; ++lane) values[lane] = to_float(p[lane]);
+    return load_doubles(values);
 }
 INFALL_HD void store_doubles(double* p, Doubles a) { *reinterpret_cast<UnalignedDoubles*>(p) = a; }
 INFALL_HD Doubles broadcast(double a) { return a - Doubles{}; }

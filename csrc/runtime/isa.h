@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "classes/moments.h"
 #include "rows/kernels.h"
 
 namespace infall {
@@ -11,6 +12,7 @@ namespace infall {
 struct Isa {
     const char* name;
     const RowKernels* rows;
+    const MomentKernels* moments;
 };
 
 // Levels this processor has, best first.

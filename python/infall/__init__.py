@@ -7,6 +7,7 @@ run MaxLikelihood networks of such layers, and hash by their hyperplanes.
 from importlib.metadata import version as _version
 
 from infall import laws
+from infall.classes import ClassMoments
 from infall.maxlikelihood import MaxLikelihood
 from infall.rows import (
     RowSelection,
@@ -21,6 +22,7 @@ from infall.rows import (
 __version__ = _version("infall")
 
 __all__ = [
+    "ClassMoments",
     "MaxLikelihood",
     "RowSelection",
     "__version__",

@@ -6,11 +6,14 @@ import math
 import operator
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Called as progress(done, total).
+Progress = Callable[[int, int], object]
 
 MAX_ROWS = 2**63
 MAX_SEED = 2**64
@@ -307,3 +310,20 @@ def one_of(value: Any, name: str, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
     return value
+
+
+def watch_of(
+    progress: Progress | None, total: int, *, done_before: int = 0
+) -> Callable[[int], object] | None:
+    """Return what a kernel calls with what it has done, or None.
+
+    Raises
+    ------
+    TypeError
+        If `progress` cannot be called.
+    """
+    if progress is None:
+        return None
+    if not callable(progress):
+        raise TypeError(f"progress is {progress!r}; expected a callable")
+    return lambda done: progress(done_before + done, total)

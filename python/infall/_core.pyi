@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,3 +81,50 @@ def hyperplane_codes(
 def hamming_distances(
     a: NDArray[np.uint8], b: NDArray[np.uint8], num_threads: int, progress: _Progress
 ) -> NDArray[np.int32]: ...
+def accumulate_moments(
+    features: NDArray[Any],
+    labels: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    shifts: NDArray[Any],
+    sums: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    num_threads: int,
+    progress: _Progress,
+) -> int: ...
+def first_nonfinite(features: NDArray[Any], num_threads: int) -> int: ...
+def start_classes(
+    features: NDArray[Any],
+    labels: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    shifts: NDArray[Any],
+    sums: NDArray[np.float64],
+    squares: NDArray[np.float64],
+) -> None: ...
+def deviations(
+    features: NDArray[Any],
+    labels: NDArray[np.int64],
+    shifts: NDArray[Any],
+    out: NDArray[np.float64],
+    num_threads: int,
+) -> None: ...
+def accumulate_scatter(
+    x: NDArray[np.float64], scatter: NDArray[np.float64], num_threads: int
+) -> None: ...
+def projected_square_norms(
+    features: NDArray[Any],
+    labels: NDArray[np.int64],
+    means: NDArray[np.float64],
+    directions: NDArray[np.float64],
+    num_threads: int,
+    progress: _Progress,
+) -> NDArray[np.float64]: ...
+def class_means(
+    counts: NDArray[np.int64],
+    shifts: NDArray[Any],
+    sums: NDArray[np.float64],
+    squares: NDArray[np.float64],
+    centre: NDArray[np.float64],
+    with_means: bool,
+    with_offsets: bool,
+    num_threads: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-import secrets
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from infall import _saved
 from infall._arrays import (
     check_finite,
     integer,
@@ -355,25 +353,18 @@ class MaxLikelihood:
             Before `fit`.
         """
         self._require_fit()
-        target = Path(path)
-        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            with temporary.open("xb") as file:
-                np.savez(
-                    file,
-                    format=np.array(_FORMAT),
-                    version=np.array(_FORMAT_VERSION),
-                    width=np.array(self.width),
-                    seed=np.array(self.seed, dtype=np.uint64),
-                    sampler=np.array(self.sampler),
-                    log_input_norm=np.array(self.log_input_norm_),
-                    **{name: getattr(self, name) for name in _FITTED},
-                )
-            temporary.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        _saved.save(
+            path,
+            _FORMAT,
+            _FORMAT_VERSION,
+            {
+                "width": np.array(self.width),
+                "seed": np.array(self.seed, dtype=np.uint64),
+                "sampler": np.array(self.sampler),
+                "log_input_norm": np.array(self.log_input_norm_),
+                **{name: getattr(self, name) for name in _FITTED},
+            },
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MaxLikelihood:
@@ -396,24 +387,8 @@ class MaxLikelihood:
         ValueError
             If it is truncated, damaged, foreign, or of a later format version.
         """
-        with Path(path).open("rb") as handle:
-            try:
-                archive = np.load(handle, allow_pickle=False)
-                if not isinstance(archive, np.lib.npyio.NpzFile):
-                    raise ValueError("it is not an .npz archive")
-                found = {name: archive[name] for name in archive.files}
-            except Exception as error:  # a damaged archive raises many kinds
-                raise ValueError(
-                    f"{path} is not a saved model, or a damaged one: {error}"
-                ) from None
-        if str(found.get("format")) != _FORMAT:
-            raise ValueError(f"{path} is not a saved infall.MaxLikelihood model")
+        found = _saved.load(path, _FORMAT, _FORMAT_VERSION)
         try:
-            version = _saved_integer(found, "version")
-            if version != _FORMAT_VERSION:
-                raise ValueError(
-                    f"it has format version {version}; this infall reads version {_FORMAT_VERSION}"
-                )
             return cls._from_saved(found)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path} is a damaged model file: {error}") from None
@@ -431,17 +406,12 @@ class MaxLikelihood:
             "log_input_norm": ((), np.float64),
         }
         for name, (shape, dtype) in expected.items():
-            array = found[name]
-            if array.shape != shape or array.dtype != dtype:
-                raise ValueError(
-                    f"{name} is {array.dtype} of shape {array.shape}; expected "
-                    f"{np.dtype(dtype)} of shape {shape}"
-                )
+            array = _saved.saved_array(found, name, shape, dtype)
             check_finite(np.atleast_1d(array), name)
         model = cls(
-            _saved_integer(found, "width"),
+            _saved.saved_integer(found, "width"),
             depth,
-            seed=_saved_integer(found, "seed"),
+            seed=_saved.saved_integer(found, "seed"),
             sampler=cast(Sampler, str(found["sampler"])),
         )
         if dim > model.width:
@@ -582,13 +552,6 @@ class _Place:
 
 def _on_host(device: Device | None, array: Any) -> Any:
     return array if device is None else device.download(array)
-
-
-def _saved_integer(found: dict[str, NDArray[Any]], name: str) -> int:
-    array = found[name]
-    if array.shape != () or array.dtype.kind not in "iu":
-        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}; expected an integer")
-    return int(array)
 
 
 def _layer_progress(

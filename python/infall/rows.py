@@ -14,7 +14,7 @@ when everything is queued. All arrays of one call live in one place.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -25,6 +25,7 @@ from infall import _core, _rows_device, _rows_host
 from infall._arrays import (
     MAX_DIM,
     MAX_ROWS,
+    Progress,
     integer,
     largest_magnitudes,
     like,
@@ -37,6 +38,7 @@ from infall._arrays import (
     unit_vectors,
     vector_blocks,
     vectors,
+    watch_of,
 )
 from infall._device import Device, located, located_with
 from infall._selection import SelectionTask
@@ -44,7 +46,6 @@ from infall._selection import SelectionTask
 Sampler = Literal["stream", "rotated", "order_statistics"]
 Score = Literal["absolute", "signed"]
 Order = Literal["index", "score"]
-Progress = Callable[[int, int], object]
 
 _SAMPLERS = ("stream", "rotated", "order_statistics")
 _SCORES = ("absolute", "signed")
@@ -227,7 +228,7 @@ def select_rows(
     first, last = _row_range(row_range, width)
     num_rows = _num_rows(num_rows, dim, last - first)
     threads = thread_count(num_threads)
-    watch = _watch(progress, last - first)
+    watch = watch_of(progress, last - first)
     absolute = score == "absolute"
     if num_rows * dim * batch >= 2**60:
         raise ValueError(f"num_rows is {num_rows}; {batch} x {num_rows} rows of {dim} do not fit")
@@ -316,7 +317,7 @@ def select_rows_from(
     num_rows = _num_rows(num_rows, dim, total)
     directions, norms, exponents = unit_vectors(values, "w")
     threads = thread_count(num_threads)
-    watch = _watch(progress, total)
+    watch = watch_of(progress, total)
     absolute = score == "absolute"
     task = SelectionTask(0, 0, 0, total, num_rows, absolute, order == "index", threads, watch)
     if device is None:
@@ -447,7 +448,7 @@ def gaussian_rows(
     dim = integer(dim, "dim", 1, MAX_DIM, "2**32")
     seed, layer = seed_and_layer(seed, layer)
     threads = thread_count(num_threads)
-    watch = _watch(progress, len(numbers))
+    watch = watch_of(progress, len(numbers))
     if device is not None:
         with device:
             target = _rows_device.target_of(device, out, numbers, dim)
@@ -525,7 +526,7 @@ def hyperplane_codes(
     if num_vectors * num_bytes >= 2**60:
         raise ValueError(f"num_bits is {num_bits}; {num_vectors} codes of them do not fit")
     if device is not None:
-        watch = _watch(progress, num_bits * num_vectors)
+        watch = watch_of(progress, num_bits * num_vectors)
         with device:
             found = _rows_device.codes(
                 device, blocks, (num_vectors, num_bytes), dim, num_bits, seed, layer
@@ -539,7 +540,7 @@ def hyperplane_codes(
         largest = largest_magnitudes(block, "x", first, batched)
         # Only signs matter: a power of two keeps the projection in range.
         scaled = padded_float32(np.ldexp(block, -np.frexp(largest)[1][:, None]))
-        watch = _watch(progress, num_bits * num_vectors, done_before=num_bits * first)
+        watch = watch_of(progress, num_bits * num_vectors, done_before=num_bits * first)
         codes[first:last] = _core.hyperplane_codes(
             scaled, dim, num_bits, seed, layer, threads, watch
         )
@@ -588,7 +589,7 @@ def hamming_distances(
     if codes[0].shape[1] >= 2**28:
         raise ValueError(f"a has codes of {codes[0].shape[1]} bytes; the limit is 2**28 - 1")
     threads = thread_count(num_threads)
-    watch = _watch(progress, len(codes[0]))
+    watch = watch_of(progress, len(codes[0]))
     if device is not None:
         with device:
             distances = _rows_device.distances(device, *codes)
@@ -647,16 +648,6 @@ def _checked_parts(parts: list[Any]) -> list[RowSelection]:
                 f"parts[{i}] has rows of shape {tuple(mine)}, parts[0] of {tuple(first)}"
             )
     return parts
-
-
-def _watch(
-    progress: Progress | None, total: int, *, done_before: int = 0
-) -> Callable[[int], object] | None:
-    if progress is None:
-        return None
-    if not callable(progress):
-        raise TypeError(f"progress is {progress!r}; expected a callable")
-    return lambda done: progress(done_before + done, total)
 
 
 def _require_whole_layer(batch: int, absolute: bool, whole: bool) -> None:

@@ -1,0 +1,364 @@
+#include "classes/moments.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numeric>
+#include <type_traits>
+#include <vector>
+
+#include "runtime/half.h"
+#include "runtime/isa.h"
+
+namespace infall {
+namespace {
+
+// Entries of a task: about a tenth of a millisecond where memory is fast.
+constexpr int64_t task_entries = int64_t{1} << 18;
+
+// Samples of a class that are added in one go: Ctrl-C is answered in between.
+constexpr int64_t max_samples = int64_t{1} << 16;
+
+// The samples of one class, a range of the order by class.
+struct Run {
+    int64_t label, first, last;
+};
+
+struct ClassOrder {
+    std::vector<int64_t> samples;  // by class, and in one class as they came
+    std::vector<Run> runs;
+};
+
+ClassOrder order_by_class(const int64_t* labels, int64_t num_samples, int64_t num_classes) {
+    ClassOrder order;
+    order.samples.resize(static_cast<size_t>(num_samples));
+    if (num_classes / 8 <= num_samples) {
+        std::vector<int64_t> starts(static_cast<size_t>(num_classes) + 1);
+        for (int64_t i = 0; i < num_samples; ++i) ++starts[static_cast<size_t>(labels[i]) + 1];
+        std::partial_sum(starts.begin(), starts.end(), starts.begin());
+        for (int64_t i = 0; i < num_samples; ++i)
+            order.samples[static_cast<size_t>(starts[static_cast<size_t>(labels[i])]++)] = i;
+    } else {
+        std::iota(order.samples.begin(), order.samples.end(), 0);
+        std::stable_sort(order.samples.begin(), order.samples.end(),
+                         [&](int64_t a, int64_t b) { return labels[a] < labels[b]; });
+    }
+    for (int64_t i = 0; i < num_samples; ++i) {
+        const int64_t label = labels[order.samples[static_cast<size_t>(i)]];
+        if (order.runs.empty() || order.runs.back().label != label)
+            order.runs.push_back({label, i, i});
+        ++order.runs.back().last;
+    }
+    return order;
+}
+
+// Several small runs, or some columns of a large one.
+struct Task {
+    int64_t first_run, last_run, first_column, columns;
+};
+
+// At most max_samples of each run, from the sample `start` of it on; empty where there are none.
+std::vector<Run> part_of(const std::vector<Run>& runs, int64_t start) {
+    std::vector<Run> part = runs;
+    for (Run& run : part) {
+        run.first = std::min(run.first + start, run.last);
+        run.last = std::min(run.first + max_samples, run.last);
+    }
+    return part;
+}
+
+std::vector<Task> share_out(const std::vector<Run>& runs, int64_t dim, int num_threads) {
+    std::vector<Task> tasks;
+    const int64_t groups = (dim + square_columns - 1) / square_columns;
+    const int64_t num_runs = static_cast<int64_t>(runs.size());
+    // Whole rows are read fastest, as long as there are runs enough for all threads.
+    const bool enough = num_runs >= 4 * static_cast<int64_t>(num_threads);
+    int64_t pending = 0, first = 0;
+    const auto flush = [&](int64_t end) {
+        if (first < end) tasks.push_back({first, end, 0, dim});
+        first = end;
+        pending = 0;
+    };
+    for (int64_t r = 0; r < num_runs; ++r) {
+        const Run& run = runs[static_cast<size_t>(r)];
+        const int64_t entries = (run.last - run.first) * dim;
+        const int64_t wanted = std::min(groups, entries / ((enough ? 64 : 4) * task_entries) + 1);
+        if (wanted > 1) {
+            flush(r);
+            const int64_t step = (groups + wanted - 1) / wanted * square_columns;
+            for (int64_t column = 0; column < dim; column += step)
+                tasks.push_back({r, r + 1, column, std::min(step, dim - column)});
+            first = r + 1;
+        } else if ((pending += entries) >= task_entries) {
+            flush(r + 1);
+        }
+    }
+    flush(num_runs);
+    return tasks;
+}
+
+template <class Work>
+auto with_type(const FeatureRows& features, Work&& work) {
+    switch (features.type) {
+        case FeatureType::float16:
+            return work(static_cast<const Float16*>(features.data));
+        case FeatureType::bfloat16:
+            return work(static_cast<const BFloat16*>(features.data));
+        case FeatureType::float32:
+            return work(static_cast<const float*>(features.data));
+        default:
+            return work(static_cast<const double*>(features.data));
+    }
+}
+
+template <class Work>
+auto with_type(const ClassShifts& shifts, Work&& work) {
+    if (shifts.is_float64) return work(static_cast<double*>(shifts.data));
+    return work(static_cast<float*>(shifts.data));
+}
+
+float value(float x) { return x; }
+double value(double x) { return x; }
+float value(Float16 x) { return to_float(x); }
+float value(BFloat16 x) { return to_float(x); }
+
+void start_class(const FeatureRows& features, int64_t sample, const ClassShifts& shifts,
+                 int64_t label, int64_t first_column, int64_t columns) {
+    with_type(features, [&](const auto* data) {
+        with_type(shifts, [&](auto* shift) {
+            using Shift = std::remove_reference_t<decltype(*shift)>;
+            const auto* row = data + sample * features.stride;
+            for (int64_t j = first_column; j < first_column + columns; ++j)
+                shift[label * features.dim + j] = static_cast<Shift>(value(row[j]));
+        });
+    });
+}
+
+// The sums go on from those of the state, or begin with a class.
+void begin_sums(const FeatureRows& features, int64_t first_sample, const ClassState& state,
+                int64_t label, int64_t first_column, int64_t columns, double* sums) {
+    const auto bytes = static_cast<size_t>(columns) * sizeof(double);
+    if (state.counts[label] > 0) {
+        std::memcpy(sums + first_column, state.sums + label * features.dim + first_column, bytes);
+    } else {
+        std::memset(sums + first_column, 0, bytes);
+        start_class(features, first_sample, state.shifts, label, first_column, columns);
+    }
+}
+
+// Counts on from what earlier calls of run_blocks have done.
+class OffsetWatch final : public Watch {
+  public:
+    OffsetWatch(Watch* watch, int64_t offset) : watch_(watch), offset_(offset) {}
+    void poll(int64_t done) override {
+        if (watch_) watch_->poll(offset_ + done);
+    }
+
+  private:
+    Watch* watch_;
+    int64_t offset_;
+};
+
+const void* shift_of(const ClassShifts& shifts, int64_t label, int64_t dim) {
+    return with_type(shifts, [&](auto* shift) -> const void* { return shift + label * dim; });
+}
+
+}  // namespace
+
+int64_t accumulate_moments(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
+                           const ClassState& state, int num_threads, Watch* watch) {
+    const MomentKernels& kernels = *current_isa().moments;
+    const int64_t dim = features.dim, groups = (dim + square_columns - 1) / square_columns;
+    const ClassOrder order = order_by_class(labels, num_samples, state.num_classes);
+    const std::vector<Run>& runs = order.runs;
+
+    // The sums of a class that has samples are added to in a copy; those of a class that has none
+    // have no meaning until it is counted, and are made in place.
+    std::vector<int64_t> copies(runs.size(), -1);
+    int64_t num_copies = 0;
+    for (size_t r = 0; r < runs.size(); ++r)
+        if (state.counts[runs[r].label] > 0) copies[r] = num_copies++;
+    std::vector<double> copied(static_cast<size_t>(num_copies * dim));
+    std::vector<double> squares(runs.size() * static_cast<size_t>(groups));
+    const auto sums_of = [&](int64_t r) {
+        const int64_t copy = copies[static_cast<size_t>(r)];
+        if (copy >= 0) return copied.data() + copy * dim;
+        return state.sums + runs[static_cast<size_t>(r)].label * dim;
+    };
+
+    int64_t longest = 0, added = 0;
+    for (const Run& run : runs) longest = std::max(longest, run.last - run.first);
+    for (int64_t start = 0; start < longest; start += max_samples) {
+        const std::vector<Run> part = part_of(runs, start);
+        const std::vector<Task> tasks = share_out(part, dim, num_threads);
+        const auto add = [&](int64_t r, int64_t column, int64_t columns) {
+            const Run& run = part[static_cast<size_t>(r)];
+            const int64_t* samples = order.samples.data() + run.first;
+            double* sums = sums_of(r);
+            if (start == 0)
+                begin_sums(features, samples[0], state, run.label, column, columns, sums);
+            kernels.add_samples(features, samples, run.last - run.first, column, columns,
+                                shift_of(state.shifts, run.label, dim), state.shifts.is_float64,
+                                sums, squares.data() + r * groups + column / square_columns);
+            return column == 0 ? run.last - run.first : 0;
+        };
+        OffsetWatch offset(watch, added);
+        run_blocks(
+            static_cast<int64_t>(tasks.size()), num_threads,
+            [&](int64_t number, int) {
+                const Task& task = tasks[static_cast<size_t>(number)];
+                int64_t done = 0;
+                for (int64_t r = task.first_run; r < task.last_run; ++r)
+                    if (part[static_cast<size_t>(r)].first < part[static_cast<size_t>(r)].last)
+                        done += add(r, task.first_column, task.columns);
+                return done;
+            },
+            &offset);
+        for (const Run& run : part) added += run.last - run.first;
+    }
+
+    std::vector<double> totals(runs.size());
+    for (size_t r = 0; r < runs.size(); ++r) {
+        double total = state.counts[runs[r].label] > 0 ? state.squares[runs[r].label] : 0.0;
+        for (int64_t g = 0; g < groups; ++g)
+            total += squares[r * static_cast<size_t>(groups) + static_cast<size_t>(g)];
+        if (!std::isfinite(total)) return runs[r].label;
+        totals[r] = total;
+    }
+    for (size_t r = 0; r < runs.size(); ++r) {
+        const Run& run = runs[r];
+        if (copies[r] >= 0)
+            std::memcpy(state.sums + run.label * dim, sums_of(static_cast<int64_t>(r)),
+                        static_cast<size_t>(dim) * sizeof(double));
+        state.squares[run.label] = totals[r];
+        state.counts[run.label] += run.last - run.first;
+    }
+    return -1;
+}
+
+int64_t first_nonfinite(const FeatureRows& features, int64_t num_samples, int num_threads,
+                        Watch* watch) {
+    const MomentKernels& kernels = *current_isa().moments;
+    const int64_t rows = std::max<int64_t>(1, task_entries / features.dim);
+    const int64_t blocks = (num_samples + rows - 1) / rows;
+    std::vector<int64_t> found(static_cast<size_t>(blocks), -1);
+    run_blocks(
+        blocks, num_threads,
+        [&](int64_t block, int) {
+            const int64_t first = block * rows, last = std::min(first + rows, num_samples);
+            if (!kernels.all_finite(features, first, last)) {
+                int64_t sample = first;
+                while (kernels.all_finite(features, sample, sample + 1)) ++sample;
+                found[static_cast<size_t>(block)] = sample;
+            }
+            return last - first;
+        },
+        watch);
+    for (int64_t sample : found)
+        if (sample >= 0) return sample;
+    return -1;
+}
+
+void start_classes(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
+                   const ClassState& state) {
+    const ClassOrder order = order_by_class(labels, num_samples, state.num_classes);
+    for (const Run& run : order.runs)
+        if (state.counts[run.label] == 0)
+            start_class(features, order.samples[static_cast<size_t>(run.first)], state.shifts,
+                        run.label, 0, features.dim);
+}
+
+void deviations(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
+                const ClassShifts& shifts, int num_threads, double* out) {
+    const MomentKernels& kernels = *current_isa().moments;
+    const int64_t rows = std::max<int64_t>(1, task_entries / features.dim);
+    run_blocks((num_samples + rows - 1) / rows, num_threads,
+               [&](int64_t block, int) {
+                   const int64_t first = block * rows, count = std::min(rows, num_samples - first);
+                   kernels.subtract(features, first, count, 0, features.dim, labels, shifts.data,
+                                    shifts.is_float64, out + first * features.dim);
+                   return count;
+               },
+               nullptr);
+}
+
+void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_threads, Watch* watch,
+                        double* scatter) {
+    const MomentKernels& kernels = *current_isa().moments;
+    const int64_t tile = kernels.outer_tile, depth = kernels.outer_depth;
+    const int64_t tiles = (dim + tile - 1) / tile;
+    std::vector<std::vector<double>> scratch(static_cast<size_t>(std::max(num_threads, 1)));
+    run_blocks(
+        tiles * tiles, num_threads,
+        [&](int64_t number, int thread) -> int64_t {
+            const int64_t i = number / tiles * tile, j = number % tiles * tile;
+            if (j < i) return 0;
+            std::vector<double>& own = scratch[static_cast<size_t>(thread)];
+            own.resize(static_cast<size_t>(2 * tile * depth));
+            for (int64_t first = 0; first < count; first += depth)
+                kernels.add_outer(x + first * dim, std::min(depth, count - first), dim, i, j,
+                                  scatter, own.data());
+            return 0;
+        },
+        watch);
+}
+
+void projected_square_norms(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
+                            const double* means, const double* directions, int64_t count,
+                            int num_threads, Watch* watch, double* square_norms) {
+    const MomentKernels& kernels = *current_isa().moments;
+    std::vector<double> packed(static_cast<size_t>(kernels.packed_size(features.dim, count)));
+    kernels.pack_directions(directions, features.dim, count, packed.data());
+    std::vector<std::vector<double>> scratch(static_cast<size_t>(std::max(num_threads, 1)));
+    run_blocks((num_samples + projected_rows - 1) / projected_rows, num_threads,
+               [&](int64_t block, int thread) {
+                   std::vector<double>& own = scratch[static_cast<size_t>(thread)];
+                   own.resize(static_cast<size_t>(kernels.project_scratch(count)));
+                   const int64_t first = block * projected_rows;
+                   const int64_t samples = std::min(projected_rows, num_samples - first);
+                   kernels.project_samples(features, first, samples, labels, means, packed.data(),
+                                           count, own.data(), square_norms + first);
+                   return samples;
+               },
+               watch);
+}
+
+void class_means(const ClassState& state, int64_t dim, const double* centre, int num_threads,
+                 Watch* watch, double* means, double* square_offsets) {
+    const int64_t rows = std::max<int64_t>(1, task_entries / dim);
+    run_blocks((state.num_classes + rows - 1) / rows, num_threads,
+               [&](int64_t block, int) {
+                   const int64_t first = block * rows;
+                   const int64_t last = std::min(first + rows, state.num_classes);
+                   for (int64_t label = first; label < last; ++label) {
+                       const double* sums = state.sums + label * dim;
+                       const auto count = static_cast<double>(state.counts[label]);
+                       if (state.counts[label] == 0) {
+                           constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+                           if (means) std::fill_n(means + label * dim, dim, nan);
+                           if (square_offsets) square_offsets[label] = nan;
+                           continue;
+                       }
+                       if (means)
+                           with_type(state.shifts, [&](const auto* shifts) {
+                               const auto* shift = shifts + label * dim;
+                               for (int64_t j = 0; j < dim; ++j)
+                                   means[label * dim + j] =
+                                       (static_cast<double>(shift[j]) - centre[j]) +
+                                       sums[j] / count;
+                           });
+                       if (square_offsets) {
+                           double lanes[8] = {};
+                           for (int64_t j = 0; j < dim; ++j)
+                               lanes[j % 8] += (sums[j] / count) * (sums[j] / count);
+                           square_offsets[label] = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
+                                                   ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+                       }
+                   }
+                   return last - first;
+               },
+               watch);
+}
+
+}  // namespace infall

@@ -1,0 +1,119 @@
+// Class moments: per class a shift (its first sample), the sum of deviations from it and the sum of
+// their squares, all deviations in float64, samples in the order in which they come. So sums are
+// the same bits for any batches, threads and instruction set, and exact digits survive under a
+// common offset: deviations of nearby samples have no rounding error.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "runtime/parallel.h"
+
+namespace infall {
+
+enum class FeatureType { float16, bfloat16, float32, float64 };
+
+// (num_samples, dim) features; columns adjacent, rows `stride` elements apart.
+struct FeatureRows {
+    const void* data;
+    FeatureType type;
+    int64_t stride, dim;
+};
+
+// (num_classes, dim) shifts, in float32 or, once float64 features were seen, float64.
+struct ClassShifts {
+    void* data;
+    bool is_float64;
+};
+
+// Columns whose squares are summed together: the unit in which columns are shared among threads.
+constexpr int64_t square_columns = 128;
+// Samples that are projected together.
+constexpr int64_t projected_rows = 32;
+
+// Per instruction set, the same bits in each.
+struct MomentKernels {
+    // Adds samples of one class, in order. first_column and, but for the last, columns are
+    // multiples of square_columns; shift and sums are those of the class; to squares is added the
+    // sum of squared deviations of each group of square_columns columns.
+    void (*add_samples)(const FeatureRows& features, const int64_t* samples, int64_t count,
+                        int64_t first_column, int64_t columns, const void* shift,
+                        bool shift_is_float64, double* sums, double* squares);
+
+    // True if all entries of the samples first <= i < last are finite.
+    bool (*all_finite)(const FeatureRows& features, int64_t first, int64_t last);
+
+    // out (count, columns): h - base of its class for `count` samples from `first` on, columns
+    // first_column, ...; base (num_classes, dim).
+    void (*subtract)(const FeatureRows& features, int64_t first, int64_t count,
+                     int64_t first_column, int64_t columns, const int64_t* labels, const void* base,
+                     bool base_is_float64, double* out);
+
+    // scatter[i, j] += sum over the samples, in order, of x_i x_j, for i in [first_i, first_i +
+    // tile) and j in [first_j, first_j + tile) within dim; x (count, dim), count <= depth.
+    int64_t outer_tile, outer_depth;
+    void (*add_outer)(const double* x, int64_t count, int64_t dim, int64_t first_i, int64_t first_j,
+                      double* scatter, double* scratch);
+
+    // Directions (dim, count), row-major, as project_samples wants them: packed_size elements.
+    int64_t (*packed_size)(int64_t dim, int64_t count);
+    void (*pack_directions)(const double* directions, int64_t dim, int64_t count, double* packed);
+    // square_norms[i] = |directions^T (h - base of its class)|^2 for at most projected_rows
+    // samples; scratch has project_scratch(count) elements.
+    int64_t (*project_scratch)(int64_t count);
+    void (*project_samples)(const FeatureRows& features, int64_t first, int64_t samples,
+                            const int64_t* labels, const double* base, const double* packed,
+                            int64_t count, double* scratch, double* square_norms);
+};
+
+// clang-format off
+namespace v4 { extern const MomentKernels moment_kernels; }
+namespace v3 { extern const MomentKernels moment_kernels; }
+namespace v2 { extern const MomentKernels moment_kernels; }
+namespace baseline { extern const MomentKernels moment_kernels; }
+// clang-format on
+
+// The state: counts (num_classes,), shifts, sums (num_classes, dim), squares (num_classes,). What
+// belongs to a class without samples has no meaning yet.
+struct ClassState {
+    int64_t num_classes;
+    int64_t* counts;
+    ClassShifts shifts;
+    double *sums, *squares;
+};
+
+// Adds samples whose labels (num_samples,) are in range; the state stays as it was if the watch
+// throws, or if an entry or a sum is not finite: the result is then the class it belongs to,
+// otherwise -1.
+int64_t accumulate_moments(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
+                           const ClassState& state, int num_threads, Watch* watch);
+
+// The first sample with an entry that is not finite; -1 if there is none.
+int64_t first_nonfinite(const FeatureRows& features, int64_t num_samples, int num_threads,
+                        Watch* watch);
+
+// Makes the first sample of each class that has none its shift.
+void start_classes(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
+                   const ClassState& state);
+
+// out (num_samples, dim) = h - shift of its class.
+void deviations(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
+                const ClassShifts& shifts, int num_threads, double* out);
+
+// scatter (dim, dim), upper triangle of tiles, += x^T x; x (count, dim).
+void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_threads, Watch* watch,
+                        double* scatter);
+
+// square_norms (num_samples,) = |directions^T (h - mean of its class)|^2; means (num_classes, dim),
+// directions (dim, count).
+void projected_square_norms(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
+                            const double* means, const double* directions, int64_t count,
+                            int num_threads, Watch* watch, double* square_norms);
+
+// means (num_classes, dim) = shift - centre + sums / counts, the difference first, centre (dim,);
+// square_offsets (num_classes,) = |sums / counts|^2. NaN for a class without samples. Either may be
+// null.
+void class_means(const ClassState& state, int64_t dim, const double* centre, int num_threads,
+                 Watch* watch, double* means, double* square_offsets);
+
+}  // namespace infall

@@ -1,0 +1,269 @@
+// Compiled once per instruction set with INFALL_ISA naming it. No STL templates here: a weak copy
+// built for a newer processor could be linked for everyone.
+#include "classes/moments.h"
+#include "classes/panel.h"
+
+namespace infall {
+namespace INFALL_ISA {
+namespace {
+
+constexpr int64_t column_chunk = 8 * square_columns;  // columns whose squares are kept at a time
+constexpr int row_unroll = 4;                         // samples per pass over the sums
+constexpr int64_t depth_tile = 256;                   // columns multiplied at a time
+constexpr int64_t outer_tile = 96;
+constexpr int64_t outer_depth = 256;
+
+INFALL_HD double entry(const double* p) { return *p; }
+INFALL_HD double entry(const float* p) { return *p; }
+INFALL_HD double entry(const Float16* p) { return to_float(*p); }
+INFALL_HD double entry(const BFloat16* p) { return to_float(*p); }
+
+// work(pointer of its element type) for whatever the features are.
+template <class Work>
+INFALL_HD auto with_type(const FeatureRows& features, Work&& work) {
+    switch (features.type) {
+        case FeatureType::float16:
+            return work(static_cast<const Float16*>(features.data));
+        case FeatureType::bfloat16:
+            return work(static_cast<const BFloat16*>(features.data));
+        case FeatureType::float32:
+            return work(static_cast<const float*>(features.data));
+        default:
+            return work(static_cast<const double*>(features.data));
+    }
+}
+
+// Columns [0, columns) of `rows` samples; sums and squares are per column.
+template <int rows, class T, class Shift>
+INFALL_HD void add_rows(const T* const* row, const T* const* next, const Shift* shift,
+                        int64_t columns, double* sums, double* squares) {
+    int64_t j = 0;
+    for (; j + double_lanes <= columns; j += double_lanes) {
+        const Doubles base = load_doubles(shift + j);
+        Doubles sum = load_doubles(sums + j), square = load_doubles(squares + j);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; ++r) {
+            __builtin_prefetch(next[r] + j);
+            const Doubles deviation = load_doubles(row[r] + j) - base;
+            sum += deviation;
+            square += deviation * deviation;
+        }
+        store_doubles(sums + j, sum);
+        store_doubles(squares + j, square);
+    }
+    for (; j < columns; ++j)
+        for (int r = 0; r < rows; ++r) {
+            const double deviation = entry(row[r] + j) - entry(shift + j);
+            sums[j] += deviation;
+            squares[j] += deviation * deviation;
+        }
+}
+
+// The sum of square_columns numbers, in eight fixed lanes.
+INFALL_HD double lane_sum(const double* squares) {
+    constexpr int parts = 8 / double_lanes;
+    Doubles lanes[parts];
+    for (int p = 0; p < parts; ++p) lanes[p] = load_doubles(squares + p * double_lanes);
+    for (int64_t j = 8; j < square_columns; j += 8)
+        for (int p = 0; p < parts; ++p) lanes[p] += load_doubles(squares + j + p * double_lanes);
+    double s[8];
+    for (int p = 0; p < parts; ++p) store_doubles(s + p * double_lanes, lanes[p]);
+    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+}
+
+template <class T, class Shift>
+INFALL_HD void add_samples_of(const T* data, int64_t stride, const int64_t* samples, int64_t count,
+                              int64_t first_column, int64_t columns, const Shift* shift,
+                              double* sums, double* group_squares) {
+    alignas(64) double squares[column_chunk];
+    for (int64_t start = 0; start < columns; start += column_chunk) {
+        const int64_t left = columns - start;
+        const int64_t here = left < column_chunk ? left : column_chunk;
+        const int64_t groups = (here + square_columns - 1) / square_columns;
+        const int64_t column = first_column + start;
+        for (int64_t j = 0; j < groups * square_columns; ++j) squares[j] = 0.0;
+        const T *row[row_unroll], *next[row_unroll];
+        int64_t i = 0;
+        for (; i + row_unroll <= count; i += row_unroll) {
+            for (int r = 0; r < row_unroll; ++r) {
+                row[r] = data + samples[i + r] * stride + column;
+                const int64_t ahead = i + row_unroll + r;
+                next[r] = data + samples[ahead < count ? ahead : i + r] * stride + column;
+            }
+            add_rows<row_unroll>(row, next, shift + column, here, sums + column, squares);
+        }
+        for (; i < count; ++i) {
+            row[0] = data + samples[i] * stride + column;
+            next[0] = data + samples[i + 1 < count ? i + 1 : i] * stride + column;
+            add_rows<1>(row, next, shift + column, here, sums + column, squares);
+        }
+        for (int64_t g = 0; g < groups; ++g)
+            group_squares[start / square_columns + g] += lane_sum(squares + g * square_columns);
+    }
+}
+
+void add_samples(const FeatureRows& features, const int64_t* samples, int64_t count,
+                 int64_t first_column, int64_t columns, const void* shift, bool shift_is_float64,
+                 double* sums, double* squares) {
+    with_type(features, [&](const auto* data) {
+        if (shift_is_float64)
+            add_samples_of(data, features.stride, samples, count, first_column, columns,
+                           static_cast<const double*>(shift), sums, squares);
+        else
+            add_samples_of(data, features.stride, samples, count, first_column, columns,
+                           static_cast<const float*>(shift), sums, squares);
+    });
+}
+
+bool all_finite(const FeatureRows& features, int64_t first, int64_t last) {
+    return with_type(features, [&](const auto* data) {
+        // x * 0 is zero, but NaN for NaN and infinity, and so is then every sum with it.
+        Doubles zeros{};
+        double tail = 0.0;
+        for (int64_t i = first; i < last; ++i) {
+            const auto* row = data + i * features.stride;
+            int64_t j = 0;
+            for (; j + double_lanes <= features.dim; j += double_lanes)
+                zeros += load_doubles(row + j) * broadcast(0.0);
+            for (; j < features.dim; ++j) tail += entry(row + j) * 0.0;
+        }
+        for (int lane = 0; lane < double_lanes; ++lane) tail += zeros[lane];
+        return tail == 0.0;
+    });
+}
+
+template <class T, class Base>
+INFALL_HD void subtract_of(const T* data, int64_t stride, int64_t dim, int64_t first, int64_t count,
+                           int64_t first_column, int64_t columns, const int64_t* labels,
+                           const Base* base, double* out, int64_t out_stride) {
+    for (int64_t i = 0; i < count; ++i, out += out_stride) {
+        const T* row = data + (first + i) * stride + first_column;
+        // The columns that are wanted next, after some multiplications.
+        const T* ahead = row + (first_column + 2 * columns <= dim ? columns : 0);
+        const Base* origin = base + labels[first + i] * dim + first_column;
+        int64_t j = 0;
+        for (; j + double_lanes <= columns; j += double_lanes) {
+            __builtin_prefetch(ahead + j);
+            store_doubles(out + j, load_doubles(row + j) - load_doubles(origin + j));
+        }
+        for (; j < columns; ++j) out[j] = entry(row + j) - entry(origin + j);
+    }
+}
+
+void subtract(const FeatureRows& features, int64_t first, int64_t count, int64_t first_column,
+              int64_t columns, const int64_t* labels, const void* base, bool base_is_float64,
+              double* out) {
+    with_type(features, [&](const auto* data) {
+        if (base_is_float64)
+            subtract_of(data, features.stride, features.dim, first, count, first_column, columns,
+                        labels, static_cast<const double*>(base), out, columns);
+        else
+            subtract_of(data, features.stride, features.dim, first, count, first_column, columns,
+                        labels, static_cast<const float*>(base), out, columns);
+    });
+}
+
+// One panel of a tile of the scatter: rows i, columns j on, `rows` and `columns` of them inside.
+INFALL_HD void add_scatter_panel(const double* a, const double* b, int64_t count, double* scatter,
+                                 int64_t dim, int64_t rows, int64_t columns) {
+    alignas(64) double sums[panel_rows * panel_width] = {};
+    for (int64_t i = 0; i < rows; ++i)
+        for (int64_t k = 0; k < columns; ++k) sums[i * panel_width + k] = scatter[i * dim + k];
+    add_panel(a, outer_depth, b, count, sums, panel_width);
+    for (int64_t i = 0; i < rows; ++i)
+        for (int64_t k = 0; k < columns; ++k) scatter[i * dim + k] = sums[i * panel_width + k];
+}
+
+void add_outer(const double* x, int64_t count, int64_t dim, int64_t first_i, int64_t first_j,
+               double* scatter, double* scratch) {
+    static_assert(outer_tile % panel_rows == 0 && outer_tile % panel_width == 0, "whole panels");
+    double* a = scratch;                             // (outer_tile, outer_depth)
+    double* b = scratch + outer_tile * outer_depth;  // panels of (count, panel_width)
+    for (int64_t i = 0; i < outer_tile; ++i)
+        for (int64_t s = 0; s < count; ++s)
+            a[i * outer_depth + s] = first_i + i < dim ? x[s * dim + first_i + i] : 0.0;
+    for (int64_t k = 0; k < outer_tile; ++k) {
+        double* panel = b + k / panel_width * (count * panel_width) + k % panel_width;
+        for (int64_t s = 0; s < count; ++s)
+            panel[s * panel_width] = first_j + k < dim ? x[s * dim + first_j + k] : 0.0;
+    }
+    for (int64_t k = 0; k < outer_tile && first_j + k < dim; k += panel_width)
+        for (int64_t i = 0; i < outer_tile && first_i + i < dim; i += panel_rows) {
+            const int64_t rows = dim - first_i - i, columns = dim - first_j - k;
+            add_scatter_panel(a + i * outer_depth, b + k * count, count,
+                              scatter + (first_i + i) * dim + first_j + k, dim,
+                              rows < panel_rows ? rows : panel_rows,
+                              columns < panel_width ? columns : panel_width);
+        }
+}
+
+// Directions go in panels of panel_width, the last one as narrow as it can be.
+INFALL_HD int64_t padded_directions(int64_t count) {
+    return (count + double_lanes - 1) / double_lanes * double_lanes;
+}
+INFALL_HD int64_t width_of_panel(int64_t first, int64_t padded) {
+    return padded - first < panel_width ? padded - first : panel_width;
+}
+
+int64_t packed_size(int64_t dim, int64_t count) { return padded_directions(count) * dim; }
+
+void pack_directions(const double* directions, int64_t dim, int64_t count, double* packed) {
+    const int64_t padded = padded_directions(count);
+    for (int64_t first = 0; first < padded; first += panel_width) {
+        const int64_t width = width_of_panel(first, padded);
+        for (int64_t j = 0; j < dim; ++j)
+            for (int64_t k = 0; k < width; ++k)
+                *packed++ = first + k < count ? directions[j * count + first + k] : 0.0;
+    }
+}
+
+int64_t project_scratch(int64_t count) {
+    return projected_rows * (depth_tile + padded_directions(count));
+}
+
+template <int rows, int vectors>
+INFALL_HD void project_panel(const double* tile, const double* panel, int64_t depth, double* sums,
+                             int64_t sums_stride) {
+    static_assert(projected_rows % rows == 0, "whole panels");
+    for (int64_t i = 0; i < projected_rows; i += rows)
+        add_panel<rows, vectors>(tile + i * depth, depth, panel, depth, sums + i * sums_stride,
+                                 sums_stride);
+}
+
+void project_samples(const FeatureRows& features, int64_t first, int64_t samples,
+                     const int64_t* labels, const double* base, const double* packed, int64_t count,
+                     double* scratch, double* square_norms) {
+    const int64_t padded = padded_directions(count), dim = features.dim;
+    double* tile = scratch;                                // (projected_rows, depth)
+    double* sums = scratch + projected_rows * depth_tile;  // (projected_rows, padded)
+    for (int64_t i = 0; i < projected_rows * (depth_tile + padded); ++i) scratch[i] = 0.0;
+    for (int64_t column = 0; column < dim; column += depth_tile) {
+        const int64_t depth = dim - column < depth_tile ? dim - column : depth_tile;
+        subtract(features, first, samples, column, depth, labels, base, true, tile);
+        for (int64_t k = 0; k < padded; k += panel_width) {
+            const int64_t width = width_of_panel(k, padded);
+            const double* panel = packed + k * dim + column * width;
+            if (width == double_lanes)
+                project_panel<2 * panel_rows, 1>(tile, panel, depth, sums + k, padded);
+            else if (panel_vectors == 3 && width == 2 * double_lanes)
+                project_panel<panel_rows, 2>(tile, panel, depth, sums + k, padded);
+            else
+                project_panel<panel_rows, panel_vectors>(tile, panel, depth, sums + k, padded);
+        }
+    }
+    for (int64_t i = 0; i < samples; ++i) {
+        double norm = 0.0;
+        for (int64_t k = 0; k < count; ++k) norm += sums[i * padded + k] * sums[i * padded + k];
+        square_norms[i] = norm;
+    }
+}
+
+}  // namespace
+
+extern const MomentKernels moment_kernels{
+    add_samples, all_finite,  subtract,        outer_tile,      outer_depth,
+    add_outer,   packed_size, pack_directions, project_scratch, project_samples,
+};
+
+}  // namespace INFALL_ISA
+}  // namespace infall
