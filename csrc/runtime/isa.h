@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "classes/geometry.h"
 #include "rows/kernels.h"
 
 namespace infall {
@@ -11,6 +12,7 @@ namespace infall {
 struct Isa {
     const char* name;
     const RowKernels* rows;
+    const GeometryKernels* geometry;
 };
 
 // Levels this processor has, best first.

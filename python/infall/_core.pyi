@@ -80,3 +80,28 @@ def hyperplane_codes(
 def hamming_distances(
     a: NDArray[np.uint8], b: NDArray[np.uint8], num_threads: int, progress: _Progress
 ) -> NDArray[np.int32]: ...
+def pair_geometry(
+    means: NDArray[np.float64],
+    variances: NDArray[np.float64],
+    num_threads: int,
+    progress: _Progress,
+) -> tuple[
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.int64],
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.int64],
+    NDArray[np.float64],
+    NDArray[np.float64],
+]: ...
+def cdnv_block(
+    means: NDArray[np.float64],
+    variances: NDArray[np.float64],
+    first_class: int,
+    end_class: int,
+    num_threads: int,
+    progress: _Progress,
+) -> NDArray[np.float64]: ...
