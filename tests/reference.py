@@ -1,4 +1,4 @@
-"""Definition in NumPy, float64, of everything random in infall.
+"""Definition in NumPy, float64, of every kernel of infall.
 
 The engine is held against these functions. They share no code with it and put clarity before
 speed. Shapes in comments: N rows or vectors, k columns, n rows of a layer, m selected rows,
@@ -230,3 +230,49 @@ def class_moments(features, labels, num_classes):
         variances[c] = (deviations**2).sum(axis=1).mean()
         within += deviations.T @ deviations
     return counts, means, variances, within / len(features)
+
+
+# Classes: K class means (K, d), d features --------------------------------------------------------
+
+
+def square_distances(means):
+    """Squared distances of all pairs of means (K, d), summed over the columns: (K, K)."""
+    return np.stack([((mean - means) ** 2).sum(axis=1) for mean in means])
+
+
+def cdnv_matrix(means, variances):
+    """(Var_c + Var_c') / (2 |m_c - m_c'|^2), inf if coincident, 0 on the diagonal: (K, K)."""
+    distances = square_distances(means)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        values = (variances[:, np.newaxis] + variances) / (2.0 * distances)
+    values[distances == 0.0] = np.inf
+    np.fill_diagonal(values, 0.0)
+    return values
+
+
+def cosine_excess_matrix(means):
+    """cos(m_c, m_c') + 1 / (K - 1): (K, K); the unit vector of a zero mean is zero."""
+    norms = np.linalg.norm(means, axis=1, keepdims=True)
+    units = means / np.where(norms > 0.0, norms, 1.0)
+    return units @ units.T + 1.0 / (len(means) - 1)
+
+
+def gram_excess_matrix(means):
+    """m_c . m_c' + sum |m|^2 / (K (K - 1)): (K, K)."""
+    count = len(means)
+    return means @ means.T + (means**2).sum() / (count * (count - 1))
+
+
+def over_later_partners(matrix):
+    """Sum, sum of squares, max, its first column, and min of each row of (K, K) right of column c.
+
+    Of nothing they are 0, 0, -inf, -1 and inf. Each (K,).
+    """
+    later = [row[c + 1 :] for c, row in enumerate(matrix)]
+    return (
+        np.array([row.sum() for row in later]),
+        np.array([(row**2).sum() for row in later]),
+        np.array([row.max(initial=-np.inf) for row in later]),
+        np.array([c + 1 + row.argmax() if row.size else -1 for c, row in enumerate(later)]),
+        np.array([row.min(initial=np.inf) for row in later]),
+    )

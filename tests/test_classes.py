@@ -1,11 +1,6 @@
 """Class moments: against two float64 passes, bit for bit across batches, threads and ISA levels."""
 
-import os
 import re
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -16,11 +11,11 @@ import infall
 import reference
 from infall import ClassMoments, _core
 from infall.classes import within_projection
+from interrupts import LIMIT, seconds_after_interrupt
 
 pytestmark = pytest.mark.sanitize
 
 ISAS = _core.available_isas()
-SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 
 
 @pytest.fixture
@@ -453,22 +448,8 @@ def test_interrupt_is_honoured_within_a_fifth_of_a_second():
     many = np.lib.stride_tricks.as_strided(
         features, (4000 * 300, 2048), (0, features.strides[1]), writeable=False
     )  # one row, again and again: long work on little memory
-    # The signal comes from another process: a thread of this one could wait for the GIL.
-    program = (
-        "import os, signal, sys, time; time.sleep(0.3); print(time.time(), flush=True);"
-        "os.kill(int(sys.argv[1]), signal.SIGINT)"
-    )
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with subprocess.Popen(
-            [sys.executable, "-c", program, str(os.getpid())], stdout=subprocess.PIPE, text=True
-        ) as sender:
-            with pytest.raises(KeyboardInterrupt):
-                moments.update(many, np.zeros(len(many), dtype=np.int64))
-            late = time.time() - float(sender.stdout.read())
-    finally:
-        signal.signal(signal.SIGINT, previous)
-    assert late < (5.0 if SANITIZED else 0.2)
+    zeros = np.zeros(len(many), dtype=np.int64)
+    assert seconds_after_interrupt(lambda: moments.update(many, zeros)) < LIMIT
     assert bits(moments, "means") == before
 
 

@@ -3,10 +3,8 @@
 import itertools
 import math
 import os
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -18,12 +16,12 @@ from scipy import special, stats
 import infall
 import reference
 from infall import _core, laws
+from interrupts import LIMIT, SANITIZED, seconds_after_interrupt
 
 pytestmark = pytest.mark.sanitize
 
 ISAS = _core.available_isas()
 ALPHA = 1e-6  # false-alarm rate of every statistical test here; seeds are fixed
-SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 few = settings(max_examples=25, deadline=None, derandomize=True)
 
 
@@ -676,23 +674,7 @@ LONG_CALLS = {
 
 @pytest.mark.parametrize("call", LONG_CALLS.values(), ids=LONG_CALLS)
 def test_interrupt_returns_quickly_and_the_next_call_works(call):
-    # The signal comes from another process: a thread of this one could wait for the GIL.
-    program = (
-        "import os, signal, sys, time; time.sleep(0.3); print(time.time(), flush=True);"
-        "os.kill(int(sys.argv[1]), signal.SIGINT)"
-    )
-    # Where SIGINT is ignored, as in background jobs, Python has no handler of its own.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with subprocess.Popen(
-            [sys.executable, "-c", program, str(os.getpid())], stdout=subprocess.PIPE, text=True
-        ) as sender:
-            with pytest.raises(KeyboardInterrupt):
-                call()
-            late = time.time() - float(sender.stdout.read())
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert late < (5.0 if SANITIZED else 0.2)
+    assert seconds_after_interrupt(call) < LIMIT
     assert infall.select_rows(vector(256), 1000).rows.shape == (256, 256)
 
 

@@ -9,6 +9,7 @@ namespace infall {
 
 void bind_moments(py::module_& module);
 void bind_rows(py::module_& module);
+void bind_geometry(py::module_& module);
 
 }  // namespace infall
 
@@ -25,4 +26,5 @@ PYBIND11_MODULE(_core, module) {
     module.def("compiler", [] { return std::string(INFALL_COMPILER); });
     infall::bind_moments(module);
     infall::bind_rows(module);
+    infall::bind_geometry(module);
 }

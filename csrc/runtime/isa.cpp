@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#define INFALL_KERNELS(isa) &isa::row_kernels, &isa::moment_kernels, &isa::geometry_kernels
+
 namespace infall {
 namespace {
 
@@ -18,13 +20,13 @@ std::vector<Isa> find_isas() {
     if (has_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
-        found.push_back({"x86-64-v4", &v4::row_kernels, &v4::moment_kernels});
-    if (has_v3) found.push_back({"x86-64-v3", &v3::row_kernels, &v3::moment_kernels});
+        found.push_back({"x86-64-v4", INFALL_KERNELS(v4)});
+    if (has_v3) found.push_back({"x86-64-v3", INFALL_KERNELS(v3)});
     if (!__builtin_cpu_supports("sse4.2") || !__builtin_cpu_supports("popcnt"))
         throw std::runtime_error("infall needs an x86-64-v2 processor (SSE4.2 and POPCNT)");
-    found.push_back({"x86-64-v2", &v2::row_kernels, &v2::moment_kernels});
+    found.push_back({"x86-64-v2", INFALL_KERNELS(v2)});
 #else
-    found.push_back({INFALL_BASELINE_NAME, &baseline::row_kernels, &baseline::moment_kernels});
+    found.push_back({INFALL_BASELINE_NAME, INFALL_KERNELS(baseline)});
 #endif
     return found;
 }

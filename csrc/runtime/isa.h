@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "classes/geometry.h"
 #include "classes/moments.h"
 #include "rows/kernels.h"
 
@@ -13,6 +14,7 @@ struct Isa {
     const char* name;
     const RowKernels* rows;
     const MomentKernels* moments;
+    const GeometryKernels* geometry;
 };
 
 // Levels this processor has, best first.

@@ -128,3 +128,28 @@ def class_means(
     with_offsets: bool,
     num_threads: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+def pair_geometry(
+    means: NDArray[np.float64],
+    variances: NDArray[np.float64],
+    num_threads: int,
+    progress: _Progress,
+) -> tuple[
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.int64],
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.float64],
+    NDArray[np.int64],
+    NDArray[np.float64],
+    NDArray[np.float64],
+]: ...
+def cdnv_block(
+    means: NDArray[np.float64],
+    variances: NDArray[np.float64],
+    first_class: int,
+    end_class: int,
+    num_threads: int,
+    progress: _Progress,
+) -> NDArray[np.float64]: ...
