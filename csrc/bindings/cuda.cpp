@@ -6,19 +6,13 @@
 #include <array>
 #include <string>
 
+#include "bindings/cuda.h"
 #include "rows/device.h"
 
 namespace py = pybind11;
 
 namespace infall {
 namespace {
-
-using Pointer = uintptr_t;
-
-template <class T>
-T* as(Pointer p) {
-    return reinterpret_cast<T*>(p);
-}
 
 device::DeviceSelection selection(int64_t first_row, int64_t end_row, int64_t num_rows,
                                   int64_t batch, bool absolute, bool by_index,
@@ -52,6 +46,7 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
     module.doc() = "The CUDA kernels of infall. Arguments are checked by the Python modules.";
     module.def("device_count", &device::device_count);
     module.def("architectures", [] { return std::string(INFALL_CUDA_ARCHITECTURES); });
+    bind_cuda_moments(module);
     module.def("selection_workspace", &device::selection_workspace, py::arg("num_rows"),
                py::arg("available_rows"), py::arg("batch"));
 

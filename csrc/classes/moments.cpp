@@ -17,9 +17,6 @@ namespace {
 // Entries of a task: about a tenth of a millisecond where memory is fast.
 constexpr int64_t task_entries = int64_t{1} << 18;
 
-// Samples of a class that are added in one go: Ctrl-C is answered in between.
-constexpr int64_t max_samples = int64_t{1} << 16;
-
 // The samples of one class, a range of the order by class.
 struct Run {
     int64_t label, first, last;

@@ -28,6 +28,8 @@ struct ClassShifts {
 
 // Columns whose squares are summed together: the unit in which columns are shared among threads.
 constexpr int64_t square_columns = 128;
+// Samples of a class that are added in one go: Ctrl-C is answered in between.
+constexpr int64_t max_samples = int64_t{1} << 16;
 // Samples that are projected together.
 constexpr int64_t projected_rows = 32;
 

@@ -6,26 +6,10 @@
 #include <cstdint>
 
 #include "rows/kernels.h"
+#include "runtime/device.h"
 
 namespace infall {
 namespace device {
-
-using Stream = void*;  // a cudaStream_t
-
-// Throws with CUDA's text where there is no driver or no device.
-int device_count();
-
-// Makes a device current for the calling thread, and the one before again in the end.
-class OnDevice {
-  public:
-    explicit OnDevice(int device);
-    ~OnDevice();
-    OnDevice(const OnDevice&) = delete;
-    OnDevice& operator=(const OnDevice&) = delete;
-
-  private:
-    int before_ = 0;
-};
 
 void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count, float* out,
                    Stream stream);

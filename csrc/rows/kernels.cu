@@ -292,19 +292,6 @@ __global__ void hamming_distances_kernel(const uint8_t* a, int64_t a_count, cons
 
 // ---------------------------------------------------------------------------------------------
 
-int device_count() {
-    int count = 0;
-    check(cudaGetDeviceCount(&count), "counting devices");
-    return count;
-}
-
-OnDevice::OnDevice(int device) {
-    check(cudaGetDevice(&before_), "current device");
-    check(cudaSetDevice(device), "choosing the device");
-}
-
-OnDevice::~OnDevice() { cudaSetDevice(before_); }
-
 void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count, float* out,
                    Stream stream) {
     if (count == 0) return;

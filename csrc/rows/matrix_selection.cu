@@ -5,8 +5,8 @@
 #include "rows/candidate.h"
 #include "rows/device.h"
 #include "rows/device_cut.h"
-#include "runtime/half.h"
 #include "runtime/cuda_launch.h"
+#include "runtime/half.h"
 
 namespace infall {
 namespace device {

@@ -90,3 +90,60 @@ def hyperplane_codes(
 def hamming_distances(
     a: int, a_count: int, b: int, b_count: int, bytes: int, out: int, device: int, stream: int
 ) -> None: ...
+def moments_scratch(num_classes: int, dim: int) -> int: ...
+def accumulate_moments(
+    features: int,
+    dtype: str,
+    stride: int,
+    dim: int,
+    num_samples: int,
+    order: int,
+    starts: int,
+    num_classes: int,
+    counts: int,
+    shifts: int,
+    shifts_are_float64: bool,
+    sums: int,
+    squares: int,
+    scratch: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def class_means(
+    num_classes: int,
+    dim: int,
+    counts: int,
+    shifts: int,
+    shifts_are_float64: bool,
+    sums: int,
+    squares: int,
+    centre: int,
+    means: int,
+    square_offsets: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def subtract(
+    features: int,
+    dtype: str,
+    stride: int,
+    dim: int,
+    num_samples: int,
+    labels: int,
+    num_classes: int,
+    base: int,
+    base_is_float64: bool,
+    out: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def sums_by_class(
+    values: int,
+    num_samples: int,
+    order: int,
+    starts: int,
+    num_classes: int,
+    sums: int,
+    device: int,
+    stream: int,
+) -> None: ...
