@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCES = sorted((Path(__file__).parent.parent / "csrc" / "rows").glob("*.cu"))
+SOURCES = sorted((Path(__file__).parent.parent / "csrc").glob("*/*.cu"))
 
 pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
 
