@@ -9,25 +9,12 @@
 
 #include "rows/candidate.h"
 #include "rows/device.h"
+#include "rows/device_grid.h"
 #include "runtime/cuda_launch.h"
 
 namespace infall {
 namespace device {
 namespace {
-
-constexpr int block_threads = 256;
-constexpr int max_grid = 132 * 16;  // grid-stride kernels: enough blocks for any card of today
-constexpr int max_grid_y = 65535;   // CUDA's own limit
-
-inline unsigned grid_for(int64_t blocks) {
-    return static_cast<unsigned>(blocks < 1 ? 1 : blocks < max_grid ? blocks : max_grid);
-}
-
-inline int64_t blocks_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
-
-inline unsigned exact_grid(int64_t count, int64_t size) {
-    return static_cast<unsigned>(blocks_of(count, size));
-}
 
 // Candidates one direction has seen in each of the two passes.
 struct Found {

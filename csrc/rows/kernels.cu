@@ -32,9 +32,10 @@ __global__ void gaussian_rows_kernel(GaussianLayer layer, const int64_t* indices
         float z[4];
         box_muller(b.w[0], b.w[1], k, z[0], z[1]);
         box_muller(b.w[2], b.w[3], k, z[2], z[3]);
+        const bool exists = indices[row] >= 0;
         float* target = out + row * layer.dim + 4 * block;
         for (int c = 0; c < 4; ++c)
-            if (4 * block + c < layer.dim) target[c] = z[c];
+            if (4 * block + c < layer.dim) target[c] = exists ? z[c] : NAN;
     }
 }
 
@@ -222,7 +223,7 @@ __global__ void deciding_entries_kernel(GaussianLayer layer, const int64_t* rows
         double even, odd;
         deciding_pair(static_cast<uint64_t>(row) / 2, static_cast<uint32_t>(i % span), layer.layer,
                       key, even, odd);
-        out[i] = row % 2 ? odd : even;
+        out[i] = row < 0 ? NAN : row % 2 ? odd : even;
     }
 }
 

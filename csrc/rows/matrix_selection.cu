@@ -237,6 +237,34 @@ __global__ void __launch_bounds__(block_threads)
     if (threadIdx.x == 0) found.count[1] = kept;
 }
 
+inline __device__ void make_nan(float* p) { *p = NAN; }
+inline __device__ void make_nan(double* p) { *p = NAN; }
+inline __device__ void make_nan(Float16* p) { p->bits = 0x7E00u; }
+inline __device__ void make_nan(BFloat16* p) { p->bits = 0x7FC0u; }
+
+template <class T>
+__global__ void gather_rows_kernel(DeviceMatrix matrix, const int64_t* indices, int64_t count,
+                                   T* out) {
+    const T* data = static_cast<const T*>(matrix.data);
+    const int64_t step = int64_t{gridDim.x} * blockDim.x;
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * matrix.dim;
+         i += step) {
+        const int64_t row = indices[i / matrix.dim], column = i % matrix.dim;
+        if (row < 0)
+            make_nan(out + i);
+        else
+            out[i] = data[row * matrix.row_stride + column * matrix.column_stride];
+    }
+}
+
+template <class T>
+void gather_of(const DeviceMatrix& matrix, const int64_t* indices, int64_t count, void* out,
+               Stream stream) {
+    launch("gather_rows", gather_rows_kernel<T>,
+           grid_for(blocks_of(count * matrix.dim, block_threads)), block_threads, stream, matrix,
+           indices, count, static_cast<T*>(out));
+}
+
 template <class T>
 void select_of(const DeviceMatrix& matrix, const DeviceSelection& task, const MatrixSpace& space,
                const void* w, Stream stream) {
@@ -285,6 +313,20 @@ void select_matrix(const DeviceMatrix& matrix, const DeviceSelection& task, cons
             return select_of<Float16>(matrix, task, space, w, stream);
         case Element::bfloat16:
             return select_of<BFloat16>(matrix, task, space, w, stream);
+    }
+}
+
+void gather_rows(const DeviceMatrix& matrix, const int64_t* indices, int64_t count, void* out,
+                 Stream stream) {
+    switch (matrix.element) {
+        case Element::float32:
+            return gather_of<float>(matrix, indices, count, out, stream);
+        case Element::float64:
+            return gather_of<double>(matrix, indices, count, out, stream);
+        case Element::float16:
+            return gather_of<Float16>(matrix, indices, count, out, stream);
+        case Element::bfloat16:
+            return gather_of<BFloat16>(matrix, indices, count, out, stream);
     }
 }
 
