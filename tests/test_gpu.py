@@ -136,6 +136,20 @@ def test_widths_around_blocks(library, sampler, width):
         same(infall.select_rows(library.put(w), width, **settings), expected, library)
 
 
+@pytest.mark.parametrize("num_rows", [1000, 5000, 70001, 10**6])
+@pytest.mark.parametrize("order", ["index", "score"])
+def test_many_rows(library, num_rows, order):
+    for sampler, width in itertools.product(("stream", "rotated"), (num_rows, 5 * num_rows)):
+        settings = {"sampler": sampler, "num_rows": num_rows, "order": order}
+        w = vector(2)
+        expected = infall.select_rows(w, width, **settings)
+        same(infall.select_rows(library.put(w), width, **settings), expected, library)
+    matrix = np.random.default_rng(0).integers(-9, 10, (2 * num_rows, 1)).astype(np.float32)
+    expected = infall.select_rows_from(matrix, [1.0], num_rows, order=order)
+    found = infall.select_rows_from(library.put(matrix), library.put([1.0]), num_rows, order=order)
+    same(found, expected, library)
+
+
 @pytest.mark.parametrize("sampler", ["stream", "rotated"])
 @pytest.mark.parametrize("border", [2**31, 2**32, 2**33, 2**62, 2**63 - 4096])
 def test_row_ranges_around_borders(library, sampler, border):

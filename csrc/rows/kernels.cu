@@ -125,7 +125,7 @@ Workspace workspace_of(const DeviceSelection& task) {
     char* at = static_cast<char*>(task.workspace);
     space.found = reinterpret_cast<Found*>(at);
     space.candidates = reinterpret_cast<Candidate*>(at + found_bytes(task.batch));
-    space.best = space.candidates + task.batch * space.capacity;
+    space.spare = space.candidates + task.batch * space.capacity;
     return space;
 }
 
@@ -315,7 +315,7 @@ void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t c
 }
 
 size_t selection_workspace(int64_t num_rows, int64_t available_rows, int64_t batch) {
-    const int64_t candidates = capacity_for(num_rows, available_rows) + num_rows;
+    const int64_t candidates = 2 * capacity_for(num_rows, available_rows);
     return found_bytes(batch) + static_cast<size_t>(batch * candidates) * sizeof(Candidate);
 }
 
