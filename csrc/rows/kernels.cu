@@ -32,9 +32,10 @@ __global__ void gaussian_rows_kernel(GaussianLayer layer, const int64_t* indices
         float z[4];
         box_muller(b.w[0], b.w[1], k, z[0], z[1]);
         box_muller(b.w[2], b.w[3], k, z[2], z[3]);
+        const bool exists = indices[row] >= 0;
         float* target = out + row * layer.dim + 4 * block;
         for (int c = 0; c < 4; ++c)
-            if (4 * block + c < layer.dim) target[c] = z[c];
+            if (4 * block + c < layer.dim) target[c] = exists ? z[c] : NAN;
     }
 }
 
@@ -124,7 +125,7 @@ Workspace workspace_of(const DeviceSelection& task) {
     char* at = static_cast<char*>(task.workspace);
     space.found = reinterpret_cast<Found*>(at);
     space.candidates = reinterpret_cast<Candidate*>(at + found_bytes(task.batch));
-    space.best = space.candidates + task.batch * space.capacity;
+    space.spare = space.candidates + task.batch * space.capacity;
     return space;
 }
 
@@ -222,7 +223,7 @@ __global__ void deciding_entries_kernel(GaussianLayer layer, const int64_t* rows
         double even, odd;
         deciding_pair(static_cast<uint64_t>(row) / 2, static_cast<uint32_t>(i % span), layer.layer,
                       key, even, odd);
-        out[i] = row % 2 ? odd : even;
+        out[i] = row < 0 ? NAN : row % 2 ? odd : even;
     }
 }
 
@@ -301,7 +302,7 @@ void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t c
 }
 
 size_t selection_workspace(int64_t num_rows, int64_t available_rows, int64_t batch) {
-    const int64_t candidates = capacity_for(num_rows, available_rows) + num_rows;
+    const int64_t candidates = 2 * capacity_for(num_rows, available_rows);
     return found_bytes(batch) + static_cast<size_t>(batch * candidates) * sizeof(Candidate);
 }
 

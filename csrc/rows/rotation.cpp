@@ -138,47 +138,6 @@ void draw_order_statistics(const GaussianLayer& layer, int64_t first_row, int64_
     }
 }
 
-void householder(const double* w, int64_t batch, int64_t dim, double* v, double* scale,
-                 double* factors, Watch* watch) {
-    // Below this a squared length has lost its digits; a part that short is none.
-    constexpr double smallest_square = 1e-290;
-    const int64_t span = std::min(batch, dim);
-    std::vector<double> work(w, w + batch * dim);  // (batch, dim): columns of w^T
-    std::fill(v, v + span * dim, 0.0);
-    for (int64_t h = 0; h < span; ++h) {
-        double* x = work.data() + h * dim;
-        double tail = 0.0;
-        for (int64_t j = h + 1; j < dim; ++j) tail = fused(x[j], x[j], tail);
-        if (tail < smallest_square) {
-            tail = 0.0;
-            std::fill(x + h + 1, x + dim, 0.0);
-        }
-        const double norm = std::sqrt(fused(x[h], x[h], tail));
-        double* direction = v + h * dim;
-        scale[h] = 0.0;
-        if (tail > 0.0 || x[h] * x[h] >= smallest_square) {
-            // H x = +norm e_h; the first component in the form that does not cancel.
-            direction[h] = x[h] > 0.0 ? -tail / (x[h] + norm) : x[h] - norm;
-            std::copy(x + h + 1, x + dim, direction + h + 1);
-            const double square = fused(direction[h], direction[h], tail);
-            if (square > 0.0) scale[h] = 2.0 / square;
-        }
-        for (int64_t b = h + 1; b < batch; ++b) {
-            double* column = work.data() + b * dim;
-            double dot = 0.0;
-            for (int64_t j = h; j < dim; ++j) dot = fused(direction[j], column[j], dot);
-            const double step = -scale[h] * dot;
-            for (int64_t j = h; j < dim; ++j) column[j] = fused(step, direction[j], column[j]);
-        }
-        std::fill(x + h, x + dim, 0.0);  // H x, known exactly
-        x[h] = norm;
-        if (watch) watch->poll(0);
-    }
-    for (int64_t b = 0; b < batch; ++b)
-        for (int64_t h = 0; h < span; ++h)
-            factors[h * batch + b] = h <= b ? work[static_cast<size_t>(b * dim + h)] : 0.0;
-}
-
 void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,
                  const double* scale, int64_t span, int num_threads, Watch* watch) {
     const RowKernels& kernels = *current_isa().rows;

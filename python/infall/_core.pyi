@@ -55,6 +55,9 @@ def select_matrix(
 def draw_order_statistics(
     num_rows: int, first_row: int, end_row: int, seed: int, layer: int
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64]]: ...
+def unit_vectors(
+    w: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]: ...
 def householder(
     w: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
