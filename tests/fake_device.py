@@ -99,6 +99,9 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     def any(self):
         return self._like(self._values.any())
 
+    def sum(self, axis):
+        return self._like(self._values.sum(axis))
+
     def reshape(self, *shape):
         return self._like(self._values.reshape(*shape))
 
@@ -192,7 +195,10 @@ def _functions(array_type):
 
         return call
 
-    names = ("abs", "amax", "isfinite", "frexp", "arctan2", "minimum", "log", "log1p")
+    names = (
+        "abs", "amax", "isfinite", "frexp", "arctan2", "minimum", "log", "log1p", "argsort",
+        "searchsorted", "clip",
+    )  # fmt: skip
     functions = {name: wrapped(getattr(np, name)) for name in names}
     return functions | {
         "linalg": types.SimpleNamespace(norm=wrapped(np.linalg.norm)),
@@ -257,6 +263,7 @@ def make_cupy():
     cupy.asarray, cupy.from_dlpack = asarray, from_dlpack
     cupy.asnumpy = asnumpy
     cupy.ascontiguousarray = lambda array: array._like(np.ascontiguousarray(array._values))
+    cupy.arange = lambda count, dtype: CuPyArray(np.arange(count, dtype=dtype))
     cupy.empty = lambda shape, dtype: CuPyArray(_empty(shape, dtype))
     return cupy
 
@@ -269,6 +276,9 @@ def make_torch():
     torch.from_numpy = HostTensor
     torch.empty = lambda shape, dtype, device: Tensor(
         _empty(shape, dtype), int(device.removeprefix("cuda:"))
+    )
+    torch.arange = lambda count, dtype, device: Tensor(
+        np.arange(count, dtype=dtype), int(device.removeprefix("cuda:"))
     )
     torch.cuda = types.SimpleNamespace(
         device=_DeviceContext,
@@ -296,14 +306,12 @@ def make_cuda():
 
         return call
 
-    for name in ("selection_workspace", "matrix_workspace"):
-        setattr(module, name, getattr(kernels, name))
-    for name in (
-        "unit_vectors", "householder", "discard_undirected", "multiply_in_order", "gaussian_rows",
-        "select_stream", "select_rotated", "deciding_entries", "rotate_rows", "hyperplane_codes",
-        "hamming_distances", "select_matrix", "gather_rows",
-    ):  # fmt: skip
-        setattr(module, name, launched(getattr(kernels, name)))
+    for name in dir(kernels):
+        if name.startswith("_"):
+            continue
+        function = getattr(kernels, name)
+        asks = name.endswith(("_workspace", "_scratch"))  # and launches nothing
+        setattr(module, name, function if asks else launched(function))
     module.device_count = lambda: 2
     module.architectures = lambda: "90"
     return module

@@ -61,6 +61,10 @@ class Device:
         """Return uninitialised memory of the library's allocator."""
         raise NotImplementedError
 
+    def arange(self, count: int) -> Any:
+        """Return the numbers from 0 to count - 1, int64."""
+        raise NotImplementedError
+
     def upload(self, values: NDArray[Any]) -> Any:
         """Copy a small host array to the device, in the order of the current stream.
 
@@ -177,6 +181,9 @@ class _CuPyDevice(Device):
     def empty(self, shape: tuple[int, ...] | int, dtype: str) -> Any:
         return self.xp.empty(shape, dtype=dtype)
 
+    def arange(self, count: int) -> Any:
+        return self.xp.arange(count, dtype="int64")
+
     def upload(self, values: NDArray[Any]) -> Any:
         with self._current():
             return self.xp.asarray(values)  # CuPy locks a copy
@@ -239,6 +246,9 @@ class _TorchDevice(Device):
 
     def empty(self, shape: tuple[int, ...] | int, dtype: str) -> Any:
         return self.xp.empty(shape, dtype=getattr(self.xp, dtype), device=str(self))
+
+    def arange(self, count: int) -> Any:
+        return self.xp.arange(count, dtype=self.xp.int64, device=str(self))
 
     def upload(self, values: NDArray[Any]) -> Any:
         host = self.xp.from_numpy(np.asarray(values, order="C"))
