@@ -146,6 +146,51 @@ def test_thresholds_and_the_second_pass(sampler, first, batch):
         )
 
 
+@pytest.mark.parametrize(("batch", "dim"), [(2, 2), (9, 5), (20, 90), (70, 70), (130, 65)])
+@pytest.mark.parametrize("score", ["absolute", "signed"])
+def test_estimates_rule_out_no_row(batch, dim, score):
+    # The threshold is the last score wanted of one direction: an estimate below it loses that row,
+    # and nothing makes up for it.
+    w = vectors(dim, batch, dim)
+    factors = _core.householder(w)[2]
+    for num_rows in range(1, 25) if batch < 10 else (1, 7, 13):
+        absolute = score == "absolute"
+        found = _core.select_rotated(
+            factors, batch, dim, 4001, 6000, num_rows, absolute, -np.inf, 1, None
+        )
+        last = min(abs(projections[-1]) for _, projections in found)
+        same_as_cpu(
+            w,
+            "rotated",
+            4001,
+            6000,
+            num_rows,
+            (last, 9.0),
+            score=score,
+            order="score",
+            seed=batch,
+            layer=dim,
+        )
+
+
+@pytest.mark.parametrize("batch", [2, 9])
+def test_estimates_of_far_pairs_are_not_believed(batch):
+    # The radius word of this row is 0: 32 bits put it at 6.2566, all 64 at 6.28996.
+    row, projection = 3474486366, 6.289957152288427
+    same_as_cpu(
+        np.tile([[1.0, 0.0]], (batch, 1)),
+        "rotated",
+        row - 99,
+        row + 99,
+        1,
+        (projection - 1e-6, 9.0),
+        score="signed",
+        order="score",
+        seed=1,
+        layer=0,
+    )
+
+
 # Up to 4096 candidates all pairs are compared, more are sorted.
 NUMBERS_OF_ROWS = (1, 2, 255, 256, 257, 1000, 4096, 4097, 5000, 70001)
 

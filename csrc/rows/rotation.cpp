@@ -31,10 +31,7 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
     std::vector<std::vector<int32_t>> positions(threads, std::vector<int32_t>(pairs));
     // |D| >= t needs a radius of at least t, so a radius uniform of at most exp(-t^2 / 2).
     const double bound = std::exp(-0.5 * threshold * threshold) * 4294967296.0 + 1.0;
-    // What the estimates may be off by, and the squared radius above which they say nothing.
-    const float estimate_threshold =
-        static_cast<float>(threshold - 1e-3 * std::sqrt(static_cast<double>(span)));
-    constexpr float far_square_radius = 22.0f;
+    const float sieve = estimate_threshold(threshold, span);
     std::vector<float> factors32(static_cast<size_t>(by_radius ? 0 : batch * span));
     for (size_t i = 0; i < factors32.size(); ++i) {
         const auto d = static_cast<int64_t>(i) / span, c = static_cast<int64_t>(i) % span;
@@ -84,8 +81,8 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
                 for (int64_t parity = 0; parity < 2; ++parity)
                     for (int64_t d = 0; d < batch; ++d) {
                         const float* estimate = by_parity[parity] + d * blocks.rows;
-                        const int64_t hits = kernels.at_least(estimate, count, estimate_threshold,
-                                                              task.absolute, found);
+                        const int64_t hits =
+                            kernels.at_least(estimate, count, sieve, task.absolute, found);
                         for (int64_t i = 0; i < hits; ++i)
                             if (square_radii[found[i]] < far_square_radius)
                                 add_exactly(2 * (start + found[i]) + parity, d, d + 1, thread);
