@@ -8,6 +8,7 @@ namespace py = pybind11;
 namespace infall {
 
 void bind_rows(py::module_& module);
+void bind_decisions(py::module_& module);
 void bind_geometry(py::module_& module);
 
 }  // namespace infall
@@ -25,4 +26,5 @@ PYBIND11_MODULE(_core, module) {
     module.def("compiler", [] { return std::string(INFALL_COMPILER); });
     infall::bind_rows(module);
     infall::bind_geometry(module);
+    infall::bind_decisions(module);
 }

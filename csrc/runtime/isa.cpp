@@ -18,13 +18,17 @@ std::vector<Isa> find_isas() {
     if (has_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl"))
-        found.push_back({"x86-64-v4", &v4::row_kernels, &v4::geometry_kernels});
-    if (has_v3) found.push_back({"x86-64-v3", &v3::row_kernels, &v3::geometry_kernels});
+        found.push_back(
+            {"x86-64-v4", &v4::row_kernels, &v4::geometry_kernels, &v4::decision_kernels});
+    if (has_v3)
+        found.push_back(
+            {"x86-64-v3", &v3::row_kernels, &v3::geometry_kernels, &v3::decision_kernels});
     if (!__builtin_cpu_supports("sse4.2") || !__builtin_cpu_supports("popcnt"))
         throw std::runtime_error("infall needs an x86-64-v2 processor (SSE4.2 and POPCNT)");
-    found.push_back({"x86-64-v2", &v2::row_kernels, &v2::geometry_kernels});
+    found.push_back({"x86-64-v2", &v2::row_kernels, &v2::geometry_kernels, &v2::decision_kernels});
 #else
-    found.push_back({INFALL_BASELINE_NAME, &baseline::row_kernels, &baseline::geometry_kernels});
+    found.push_back({INFALL_BASELINE_NAME, &baseline::row_kernels, &baseline::geometry_kernels,
+                     &baseline::decision_kernels});
 #endif
     return found;
 }

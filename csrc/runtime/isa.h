@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "classes/decisions.h"
 #include "classes/geometry.h"
 #include "rows/kernels.h"
 
@@ -13,6 +14,7 @@ struct Isa {
     const char* name;
     const RowKernels* rows;
     const GeometryKernels* geometry;
+    const DecisionKernels* decisions;
 };
 
 // Levels this processor has, best first.
