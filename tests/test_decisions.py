@@ -137,6 +137,17 @@ def test_means_that_differ_in_the_last_bit():
     assert predicted.shape == (25,)
 
 
+def test_terms_that_round_to_neighbours():
+    # Products of 1e-7 decide, as small as the rounding of norms and biases to binary32.
+    rng = np.random.default_rng(7)
+    means = rng.normal(size=(60, 8))
+    means *= (3.0 + 1e-7 * rng.normal(size=(60, 1))) / np.linalg.norm(means, axis=1, keepdims=True)
+    means = np.concatenate([means, -means])
+    features = (1e-7 * rng.normal(size=(200, 8))).astype(np.float32)
+    bias = 5.0 + 3e-7 * rng.normal(size=120)
+    same_as_reference(features, means, rng.normal(size=(120, 8)), bias)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_coincident_means_go_to_the_lowest_class(dtype, small_blocks):
     features = np.random.default_rng(0).normal(size=(40, 5)).astype(dtype)
