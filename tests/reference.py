@@ -276,3 +276,15 @@ def over_later_partners(matrix):
         np.array([c + 1 + row.argmax() if row.size else -1 for c, row in enumerate(later)]),
         np.array([row.min(initial=np.inf) for row in later]),
     )
+
+
+def nearest_means(features, means):
+    """Class of the least distance to features (N, d), the lowest one on ties: (N,) int64."""
+    h = np.asarray(features, dtype=np.longdouble)
+    return np.array([((row - means) ** 2).sum(axis=1).argmin() for row in h], dtype=np.int64)
+
+
+def largest_outputs(features, classifier, bias):
+    """Class of the largest h . a + b for features (N, d), the lowest on ties: (N,) int64."""
+    h, a = (np.asarray(x, dtype=np.longdouble) for x in (features, classifier))
+    return np.array([((a * row).sum(axis=1) + bias).argmax() for row in h], dtype=np.int64)
