@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from infall._arrays import Progress
 from infall._class_inputs import DecisionRows, Weighting, check_samples
 from infall._decisions import decisions
+from infall._samples import Samples
 from infall.classes import ClassMoments
 
 _Float = NDArray[np.float64]
@@ -70,11 +71,11 @@ def nearest_classes(
 
 
 def mean_square_distance(
-    moments: ClassMoments, features: Any, indices: NDArray[np.int64], num_threads: int | None
+    moments: ClassMoments, samples: Samples, indices: NDArray[np.int64], num_threads: int | None
 ) -> float:
     """Return the mean of ||h - mu_c||^2 for the means of other samples, c = indices (N,)."""
     found = ClassMoments(moments.num_classes, moments.num_features, num_threads=num_threads)
-    found.update(features, indices)
+    samples.add_to(found, indices, None)
     observed = found.observed
     shift = found.means[observed] - moments.means[observed]
     squares = found.variances[observed] + np.einsum("kd,kd->k", shift, shift)

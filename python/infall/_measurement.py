@@ -79,7 +79,7 @@ class Measurement:
         self,
         labelled: Labelled,
         decision: DecisionRows | None,
-        test: tuple[Any, NDArray[np.int64]] | None,
+        test: tuple[Samples, NDArray[np.int64]] | None,
         conventions: Conventions,
     ) -> None:
         self.moments, self.names, self.samples, self.numbers = labelled

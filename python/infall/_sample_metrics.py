@@ -21,6 +21,7 @@ from infall._class_inputs import (
     number_between,
 )
 from infall._class_sums import mean_square_distance, nearest_classes
+from infall._samples import ArraySamples, Samples
 from infall._simplex import deviation_sums, moment_matrix, row_blocks
 from infall.classes import ClassMoments
 
@@ -204,13 +205,14 @@ def collapse_on_test(
     """
     between = Between(moments, "classes", num_threads)
     indices = moments.label_numbers(labels, len(features))
-    return distances_of_test(moments, between, features, indices, num_threads, progress)
+    samples = ArraySamples(features, "features")
+    return distances_of_test(moments, between, samples, indices, num_threads, progress)
 
 
 def distances_of_test(
     moments: ClassMoments,
     between: Between,
-    features: Any,
+    samples: Samples,
     indices: NDArray[np.int64],
     num_threads: int | None,
     progress: Progress | None,
@@ -223,10 +225,15 @@ def distances_of_test(
         raise ValueError(
             f"test labels is {indices[where]} at position {where}, a class without training samples"
         )
-    nearest, _ = nearest_classes(moments, features, None, num_threads, progress)
+    nearest = np.concatenate(
+        [
+            nearest_classes(moments, block, None, num_threads, within)[0]
+            for _, block, within in samples.blocks(progress)
+        ]
+    )
     return CollapseOnTest(
-        mean_square_distance(moments, features, indices, num_threads) / between.trace,
-        mean_square_distance(moments, features, nearest, num_threads) / between.trace,
+        mean_square_distance(moments, samples, indices, num_threads) / between.trace,
+        mean_square_distance(moments, samples, nearest, num_threads) / between.trace,
         float(np.count_nonzero(nearest != indices)) / len(indices),
     )
 

@@ -13,7 +13,6 @@ from infall._between import CDNV, Equiangularity, UndefinedMetric
 from infall._class_inputs import (
     Weighting,
     decision_rows,
-    feature_shape,
     number_between,
 )
 from infall._measurement import Conventions, Labelled, Measurement, StageProgress
@@ -170,9 +169,9 @@ def collapse_report(
     if (test_features is None) != (test_labels is None):
         raise ValueError("test_features and test_labels come together; one of them is absent")
     if test_features is not None:
-        feature_shape(test_features, "test_features")
+        test_samples = ArraySamples(test_features, "test_features")
         try:
-            test = test_features, labelled.names.label_numbers(test_labels, len(test_features))
+            test = test_samples, labelled.names.label_numbers(test_labels, test_samples.shape[0])
         except (TypeError, ValueError) as error:
             raise type(error)(f"test_{error}") from None
     return Measurement(labelled, decision, test, conventions).report()
