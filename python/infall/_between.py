@@ -239,14 +239,15 @@ class Between:
 
     def cdnv_blocks(self, power: float) -> Iterator[tuple[slice, _Float]]:
         """Yield (rows, V (b, K)) of the matrix with any power of the distance."""
-        for rows in row_blocks(self.num_classes, self.num_classes * self.centred.shape[1]):
+        for rows in row_blocks(self.num_classes, *self.centred.shape):
             block = _core.cdnv_block(
                 self.centred, self.variances, rows.start, rows.stop, self._threads, None
             )
             if power != 2.0:
-                # V of squared distances is s / d^2: s / d^p = s^(1 - p/2) V^(p/2).
-                half_sum = 0.5 * (self.variances[rows, None] + self.variances)
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    other = half_sum ** (1.0 - power / 2.0) * block ** (power / 2.0)
-                block = np.where((half_sum > 0.0) & np.isfinite(block), other, block)
+                # V of squared distances is s / d^2: s / d^p = V^(p/2) s^(1 - p/2).
+                block **= power / 2.0
+                half_sums = 0.5 * (self.variances[rows, None] + self.variances)
+                half_sums[half_sums == 0.0] = 1.0  # V is 0 or infinite there
+                half_sums **= 1.0 - power / 2.0
+                block *= half_sums
             yield rows, block

@@ -25,8 +25,6 @@ from infall._samples import ArraySamples, Samples
 from infall._simplex import deviation_sums, moment_matrix, row_blocks
 from infall.classes import ClassMoments
 
-_PASSES = 2**8  # one pass over memory costs about as much as so many products: blocks of 2^21
-
 
 class CollapseOnTest(NamedTuple):
     """How test samples collapse to the class means of the training samples."""
@@ -371,7 +369,7 @@ def layer_coordinates(
             )
     lengths = np.zeros(len(layers))  # (L + 1,)
     for number in range(1, len(layers)):
-        for rows in row_blocks(shape[0], _PASSES * shape[1]):
+        for rows in row_blocks(*shape):
             start = float64_rows(layers[number - 1], rows, f"layers[{number - 1}]")
             step = float64_rows(layers[number], rows, f"layers[{number}]") - start
             lengths[number] += float(np.sqrt(np.einsum("nd,nd->n", step, step)).sum())

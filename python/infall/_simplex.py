@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from infall import _core
 
 _Float = NDArray[np.float64]
-_PRODUCTS_PER_BLOCK = 2**29  # multiplications between two looks at Ctrl-C: under 0.1 s
+_BLOCK_ENTRIES = 2**20  # 8 MiB
+_BLOCK_PRODUCTS = 2**29  # multiplications between two looks at Ctrl-C: under 0.1 s
 
 
 def rounding(shape: tuple[int, ...]) -> float:
@@ -150,7 +151,7 @@ def deviation_sums(
     """
     num_classes, dim = m.shape
     off_sum = off_square = 0.0
-    for rows in row_blocks(num_classes, num_classes * dim):
+    for rows in row_blocks(num_classes, num_classes, dim):
         deviations = a[rows] @ m.T  # (b, K)
         deviations /= scale
         deviations += multiple / num_classes
@@ -165,7 +166,7 @@ def moment_matrix(vectors: _Float, scale: _Float | None = None) -> _Float:
     """Return (M / scale)^T (M / scale), (d, d), of M (K, d), without a copy of M."""
     num_classes, dim = vectors.shape
     total = np.zeros((dim, dim))
-    for rows in row_blocks(num_classes, dim * dim):
+    for rows in row_blocks(num_classes, dim, dim):
         block = vectors[rows] if scale is None else vectors[rows] / scale[rows, None]
         total += block.T @ block
     return total
@@ -176,8 +177,12 @@ def scaled_sum(vectors: _Float, scale: _Float) -> _Float:
     return (1.0 / scale) @ vectors
 
 
-def row_blocks(num_rows: int, products_per_row: int) -> Iterator[slice]:
-    """Cut rows into slices of bounded work, between which Ctrl-C is answered."""
-    step = max(1, _PRODUCTS_PER_BLOCK // max(1, products_per_row))
+def row_blocks(num_rows: int, entries_per_row: int, depth: int = 1) -> Iterator[slice]:
+    """Cut rows into slices of bounded memory and work, between which Ctrl-C is answered.
+
+    An entry takes `depth` multiplications.
+    """
+    entries = min(_BLOCK_ENTRIES, _BLOCK_PRODUCTS // depth)
+    step = max(1, entries // entries_per_row)
     for first in range(0, num_rows, step):
         yield slice(first, min(first + step, num_rows))

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _METRICS = ("nc1", "nc2", "nc3", "nc3_papyan", "nc4", "cdnv_mean", "cdnv_max", "pfc1", "pfc2")
-_FLOOR = 1e-16  # below: rounding of float64
 _MAX_SAMPLES = 2000
 
 
@@ -58,10 +57,13 @@ def draw_report(
 def _draw_metrics(axes: Axes, report: CollapseReport) -> None:
     found = [(NUMBERS[field][0], getattr(report, field)) for field in _METRICS]
     found = [(symbol, value) for symbol, value in found if value is not None]
+    positive = [value for _, value in found if 0.0 < value < np.inf]
+    ends = (min(positive, default=1.0) / 10.0, max(positive, default=1.0) * 10.0)
     for row, (_, value) in enumerate(found):
-        finite = np.isfinite(value)
-        shown = max(value, _FLOOR) if finite else 1.0
-        axes.plot(shown, -row, "o" if finite and value > _FLOOR else "<", color="#2a6fbb")
+        # What has no place on a logarithmic axis points out of it.
+        mark = "<" if value == 0.0 else "o" if value < np.inf else ">"
+        shown = min(max(value, ends[0]), ends[1])
+        axes.plot(shown, -row, mark, color="#2a6fbb")
         text = f"{value:.3g}"
         axes.annotate(text, (shown, -row), (7, 0), textcoords="offset points", va="center")
     axes.set_xscale("log")
