@@ -288,6 +288,8 @@ def largest_outputs(features, classifier, bias):
     """Class of the largest h . a + b for features (N, d), the lowest on ties: (N,) int64."""
     h, a = (np.asarray(x, dtype=np.longdouble) for x in (features, classifier))
     return np.array([((a * row).sum(axis=1) + bias).argmax() for row in h], dtype=np.int64)
+
+
 # Collapse: features (N, d), labels (N,), K classes, means (K, d), classifier A (K, d) -------------
 
 
@@ -333,8 +335,3 @@ def unit_rows(vectors):
 def off_diagonal(matrix):
     """Entries (K (K - 1),) of a matrix (K, K) beside its diagonal."""
     return matrix[~np.eye(len(matrix), dtype=bool)]
-
-
-def nearest_means(features, means):
-    """Index of the nearest mean of each sample: (N,)."""
-    return np.array([((means - h) ** 2).sum(axis=1).argmin() for h in features], dtype=np.int64)

@@ -67,9 +67,7 @@ def test_every_metric_is_its_definition(num_classes, dim, weighting, global_mean
         close(getattr(report, f"{prefix}equiangularity_max"), largest)
 
     counts, means, variances, _ = reference.class_moments(features, labels, num_classes)
-    distances = ((means[:, None] - means[None]) ** 2).sum(axis=-1)
-    np.fill_diagonal(distances, 1.0)
-    values = (variances[:, None] + variances) / (2.0 * distances)
+    values = reference.cdnv_matrix(means, variances)
     pairs = reference.off_diagonal(values)
     close(report.cdnv_mean, pairs.mean())
     close(report.cdnv_max, pairs.max())
@@ -525,9 +523,7 @@ def test_deep_collapse_keeps_eight_digits(noise, offset, num_classes, dim):
     rank = min(num_classes - 1, dim)
     expected = reference.nc1(within, between, rank, num_classes)
     _, class_means, variances, _ = reference.class_moments(features, labels, num_classes)
-    distances = ((class_means[:, None] - class_means) ** 2).sum(axis=-1)
-    np.fill_diagonal(distances, 1.0)
-    pairs = reference.off_diagonal((variances[:, None] + variances) / (2.0 * distances))
+    pairs = reference.off_diagonal(reference.cdnv_matrix(class_means, variances))
 
     report = collapse_report(features, labels)
     streamed = ClassMoments(num_classes, dim, scatter=True)

@@ -68,7 +68,7 @@ def _draw_metrics(axes: Axes, report: CollapseReport) -> None:
         axes.annotate(text, (shown, -row), (7, 0), textcoords="offset points", va="center")
     axes.set_xscale("log")
     axes.set_yticks(-np.arange(len(found)), [symbol for symbol, _ in found])
-    axes.set_ylim(-len(found) + 0.5, 0.5)
+    axes.set_ylim(0.5 - max(len(found), 1), 0.5)
     axes.margins(x=0.25)
     axes.grid(axis="x", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
