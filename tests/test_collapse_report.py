@@ -3,12 +3,14 @@
 import json
 import math
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from collapse_samples import ALL_FIELDS, SHAPES, close, moments_of, sample
 from infall import ClassMoments, CollapseReport, _samples, collapse, collapse_report
+from infall._report import NUMBERS
 from infall.collapse import METRICS, UndefinedMetric
 
 # Kinds of input -----------------------------------------------------------------------------------
@@ -171,6 +173,24 @@ def test_report_says_how_it_was_measured():
     assert f"{report.nc1:.4g}" in shown
     with pytest.raises(AttributeError):
         report.nc1 = 0.0
+
+
+def test_the_page_on_collapse_names_every_metric():
+    page = (Path(__file__).parent.parent / "docs" / "collapse.md").read_text()
+    fields = [
+        *NUMBERS,
+        "rank",
+        "empty_classes",
+        "single_sample_classes",
+        "cdnv_max_pair",
+        "missing",
+    ]
+    ends = ("_std", "_max", "_min")
+    for field in fields:
+        stem = next((field.removesuffix(end) for end in ends if field.endswith(end)), field)
+        assert stem in page, field
+    functions = [name for name in collapse.__all__ if name.islower()]
+    assert all(name in page for name in functions)
 
 
 def test_only_what_is_asked_for():

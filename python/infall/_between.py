@@ -24,7 +24,7 @@ from infall._simplex import (
     row_blocks,
     scaled_sum,
 )
-from infall.classes import ClassMoments
+from infall.classes import ClassMoments, GlobalMean
 
 _Float = NDArray[np.float64]
 
@@ -66,7 +66,7 @@ class Between:
     def __init__(
         self,
         moments: ClassMoments,
-        global_mean: str,
+        global_mean: GlobalMean,
         num_threads: int | None,
         progress: Progress | None = None,
     ) -> None:

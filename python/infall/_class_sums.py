@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infall._arrays import Progress
-from infall._class_inputs import DecisionRows, Weighting, check_samples
+from infall._arrays import Progress, watch_of
+from infall._class_inputs import DecisionRows, Weighting, check_samples, of_observed
 from infall._decisions import decisions
+from infall._features import feature_rows
 from infall._samples import Samples
 from infall.classes import ClassMoments
 
@@ -26,7 +27,8 @@ def class_weights(moments: ClassMoments, weighting: Weighting) -> _Float:
     """Return the weights (K,) of the classes with samples: n_c / N, or 1 / K."""
     counts = moments.counts[moments.observed]
     if weighting == "samples":
-        return cast(_Float, counts / moments.num_samples)
+        weights: _Float = counts / moments.num_samples
+        return weights
     return np.full(len(counts), 1.0 / len(counts))
 
 
@@ -59,13 +61,14 @@ def nearest_classes(
     check_samples(moments)
     observed = moments.observed
     classifier, bias = (None, None) if decision is None else decision
+    count = len(feature_rows(features, "features", dim=moments.num_features))
     nearest, predicted = decisions(
         features,
-        moments.means[observed],
+        of_observed(moments, moments.means),
         classifier,
         bias,
         num_threads=num_threads,
-        progress=progress,
+        progress=watch_of(progress, count),
     )
     return observed[nearest], predicted
 

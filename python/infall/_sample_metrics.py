@@ -19,6 +19,7 @@ from infall._class_inputs import (
     feature_shape,
     float64_rows,
     number_between,
+    of_observed,
 )
 from infall._class_sums import mean_square_distance, nearest_classes
 from infall._samples import ArraySamples, Samples
@@ -288,7 +289,7 @@ def strong_residuals(
         diagonal, _, off = deviation_sums(rows, rows, np.ones(num_classes), squares, root)
         first = diagonal + off
     counts = moments.counts[moments.observed]
-    difference = moments.means[moments.observed] - rows / root
+    difference = of_observed(moments, moments.means) - rows / root
     second = np.einsum("kd,kd->k", difference, difference)
     second += moments.variances[moments.observed]
     third = None if offsets is None else float(np.linalg.norm(offsets - 1.0 / num_classes))

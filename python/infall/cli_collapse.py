@@ -106,7 +106,7 @@ def collapse(
     start = time.perf_counter()
     try:
         report = _measure(
-            arrays,
+            **arrays,
             classes=names,
             weighting=weighting,
             global_mean=global_mean,
@@ -179,11 +179,11 @@ def _class_names(arrays: dict[str, NDArray[Any]]) -> list[Any] | None:
     return np.unique(labels).tolist() if labels.dtype.kind in "SU" else None
 
 
-def _measure(arrays: dict[str, NDArray[Any]], **options: Any) -> CollapseReport:
+def _measure(**options: Any) -> CollapseReport:
     """Measure, under a progress bar where stderr is a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        return collapse_report(**arrays, **options)
+        return collapse_report(**options)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -198,7 +198,7 @@ def _measure(arrays: dict[str, NDArray[Any]], **options: Any) -> CollapseReport:
                 tasks[stage] = progress.add_task(stage, total=total)
             progress.update(tasks[stage], completed=done)
 
-        return collapse_report(**arrays, progress=show, **options)
+        return collapse_report(progress=show, **options)
 
 
 def _table(report: CollapseReport) -> Table:

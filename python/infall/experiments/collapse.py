@@ -89,11 +89,13 @@ def _draw_samples(axes: Axes, features: Any, labels: NDArray[Any]) -> None:
     points[:, : len(plane)] = (rows - centre) @ plane.T
     ends = np.zeros((len(means), 2))
     ends[:, : len(plane)] = (means - centre) @ plane.T
-    axes.scatter(*points.T, s=6, c=numbers, cmap="tab20", alpha=0.6, linewidths=0)
-    axes.scatter(*ends.T, s=70, c=np.arange(len(names)), cmap="tab20", edgecolors="black")
+    x, y = points.T
+    axes.scatter(x, y, s=6, c=numbers, cmap="tab20", alpha=0.6, linewidths=0)
+    x, y = ends.T
+    axes.scatter(x, y, s=70, c=np.arange(len(names)), cmap="tab20", edgecolors="black")
     if len(names) <= 20:
-        for name, (x, y) in zip(names.tolist(), ends, strict=True):
-            axes.annotate(str(name), (x, y), (6, 4), textcoords="offset points", fontsize=8)
+        for name, end in zip(names.tolist(), ends, strict=True):
+            axes.annotate(str(name), tuple(end), (6, 4), textcoords="offset points", fontsize=8)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_title("Samples in the plane of the class means", fontsize=10)
     axes.tick_params(labelleft=False, labelbottom=False, length=0)
