@@ -58,6 +58,11 @@ def check_moments(moments: Any) -> None:
     """Raise TypeError for anything but a ClassMoments."""
     if not isinstance(moments, ClassMoments):
         raise TypeError(f"moments is a {type(moments).__name__}; expected a ClassMoments")
+    if not isinstance(moments.counts, np.ndarray):
+        raise TypeError(
+            "moments are in device memory; expected moments on the host, where the metrics of "
+            "collapse are computed: see to_host()"
+        )
 
 
 class Between:

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from infall._arrays import check_finite, one_of, to_numpy
+from infall._arrays import DLPACK_HOST, check_finite, one_of, to_numpy
 from infall._between import WEIGHTS, UndefinedMetric, check_moments
 from infall._features import feature_rows, float32_of
 from infall.classes import ClassMoments
@@ -95,8 +95,23 @@ def of_observed(moments: ClassMoments, entries: _Float) -> _Float:
     return entries if len(observed) == len(entries) else entries[observed]
 
 
+def refuse_device(array: Any, name: str) -> None:
+    """Raise TypeError for an array that is not in host memory."""
+    if isinstance(array, np.ndarray):
+        return
+    exchanged = getattr(array, "__dlpack_device__", None)
+    on_host = exchanged is None or int(exchanged()[0]) in DLPACK_HOST
+    if hasattr(array, "__cuda_array_interface__") or not on_host:
+        kind = f"{type(array).__module__}.{type(array).__name__}"
+        raise TypeError(
+            f"{name} is a {kind} in device memory; copy it to the host first, where the metrics of "
+            "collapse are computed"
+        )
+
+
 def feature_shape(array: Any, name: str) -> tuple[int, int]:
     """Return the shape (N, d) of features, neither of them 0."""
+    refuse_device(array, name)
     shape = tuple(int(n) for n in getattr(array, "shape", None) or np.shape(array))
     if len(shape) != 2 or 0 in shape:
         raise ValueError(f"{name} has shape {shape}; expected (N, d), neither of them 0")

@@ -156,7 +156,8 @@ def collapse_report(
     if isinstance(features, ClassMoments):
         if labels is not None or classes is not None:
             raise ValueError("labels and classes are part of the ClassMoments; expected neither")
-        labelled = Labelled(features, features, None, None)
+        moments = features.to_host()
+        labelled = Labelled(moments, moments, None, None)
     else:
         if labels is None:
             raise ValueError("features came without labels")
