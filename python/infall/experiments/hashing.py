@@ -174,7 +174,7 @@ class Hashing(Result):
         counts = self.distances[:, number].ravel()
         law = stats.binom(num_bits, theta)
         first, last = int(law.ppf(1e-5)), int(law.ppf(1.0 - 1e-5)) + 1
-        width = max(1, (last - first) // 40)
+        width = max(1, (last - first) // 28)
         edges = np.arange(first, last + width, width)
         expected = np.diff(law.cdf(edges - 1))
         found, _ = np.histogram(counts, edges)
@@ -337,14 +337,13 @@ def hashing(
     angle_scores = np.arange(1, num_angles + 1) / (num_angles + 1.0)
     distances, selected, probabilities = [], [], []
     for done, seed in enumerate(numbers):
-        if progress is not None:
-            progress("hashing: seeds", done, len(numbers))
         w, tests = _pairs(dim, angle_scores, seed)
         distances.append(_code_distances(w, tests, num_bits, num_codes, seed))
         found = []
         for layer in range(num_layers):
             if progress is not None:
-                progress("hashing: selected layers", done * num_layers + layer, num_layers)
+                total = num_layers * len(numbers)
+                progress("hashing: selected layers", done * num_layers + layer, total)
             found.append(_selected_distances(w, tests, angle_scores, width, seed, layer, sampler))
         counts, expected = zip(*found, strict=True)
         selected.append(np.stack(counts, axis=1))
@@ -354,7 +353,8 @@ def hashing(
     w, tests = _pairs(dim, angle_scores, other_seed)
     other = _selected_distances(w, tests, angle_scores, width, other_seed, 0, other_sampler)
     if progress is not None:
-        progress("hashing: seeds", len(numbers), len(numbers))
+        total = num_layers * len(numbers)
+        progress("hashing: selected layers", total, total)
     settings = {
         "dim": dim,
         "num_bits": num_bits,
