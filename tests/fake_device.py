@@ -8,14 +8,19 @@ CPU's bit for bit.
 import ctypes
 import importlib
 import itertools
+import sys
 import types
 
 import numpy as np
+from numpy.testing import assert_array_equal
+
+import infall
 
 current_device = [0]
 current_streams = {0: 0x1000, 1: 0x1001}
 waits = []  # (stream that waits, stream waited for)
 calls = []  # (kernel, device, stream)
+synchronisations = []  # what made the host wait for a device
 
 
 class _DeviceContext:
@@ -57,22 +62,45 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     def __getitem__(self, index):
         if isinstance(index, Array):
             index = index._values
+            if index.dtype == bool:
+                synchronisations.append("a mask is counted")
+        else:
+            assert not isinstance(index, (list, np.ndarray)), "indices would have to be copied"
         return self._like(self._values[index])
 
     def __setitem__(self, index, value):
         self._values[index] = value._values if isinstance(value, Array) else value
 
+    def _host_value(self, kind):
+        synchronisations.append(f"{kind.__name__} of an array")
+        return kind(self._values)
+
+    def __int__(self):
+        return self._host_value(int)
+
+    def __float__(self):
+        return self._host_value(float)
+
+    def tolist(self):
+        return self._host_value(np.ndarray.tolist)
+
+    def item(self):
+        return self._host_value(np.ndarray.item)
+
     def __len__(self):
         return len(self._values)
 
     def __bool__(self):
-        return bool(self._values)
+        return self._host_value(bool)
 
     def all(self):
         return self._like(self._values.all())
 
     def any(self):
         return self._like(self._values.any())
+
+    def sum(self, axis):
+        return self._like(self._values.sum(axis))
 
     def reshape(self, *shape):
         return self._like(self._values.reshape(*shape))
@@ -117,14 +145,45 @@ class Tensor(Array):
     def is_contiguous(self):
         return self._values.flags.c_contiguous
 
-    def to(self, target, non_blocking=False):
-        if isinstance(target, str):
-            number = int(target.removeprefix("cuda:"))
-            return Tensor(self._values.copy(), number)
-        return self._like(self._values.astype(target))
+    def to(self, dtype):
+        return self._like(self._values.astype(dtype))
 
     def cpu(self):
+        synchronisations.append("cpu")
         return types.SimpleNamespace(numpy=self._values.copy)
+
+
+class HostTensor:
+    """What torch.from_numpy gives."""
+
+    def __init__(self, values, pinned=False):
+        self._values, self._pinned = values, pinned
+
+    def pin_memory(self):
+        return HostTensor(self._values.copy(), pinned=True)
+
+    def to(self, device, non_blocking=False):
+        if not (self._pinned and non_blocking):
+            synchronisations.append("an upload from pageable memory")
+        return Tensor(self._values.copy(), int(device.removeprefix("cuda:")))
+
+
+class Event:
+    """An event of either library, recorded on the current stream."""
+
+    def record(self):
+        self.stream = current_streams[current_device[-1]]
+
+    def synchronize(self):
+        synchronisations.append("an event")
+
+
+class _Stream:
+    def __init__(self, number):
+        self.ptr = self.cuda_stream = current_streams[number]
+
+    def wait_event(self, event):
+        waits.append((self.ptr, event.stream))
 
 
 def _functions(array_type):
@@ -136,7 +195,10 @@ def _functions(array_type):
 
         return call
 
-    names = ("abs", "amax", "isfinite", "frexp", "arctan2", "minimum", "log", "log1p")
+    names = (
+        "abs", "amax", "isfinite", "frexp", "arctan2", "minimum", "log", "log1p", "argsort",
+        "searchsorted", "clip",
+    )  # fmt: skip
     functions = {name: wrapped(getattr(np, name)) for name in names}
     return functions | {
         "linalg": types.SimpleNamespace(norm=wrapped(np.linalg.norm)),
@@ -157,10 +219,19 @@ def make_cupy():
     events = {}
     numbers = itertools.count(1)
 
-    class Event:
-        def __init__(self, disable_timing=False):
-            assert disable_timing
-            self.ptr = next(numbers)
+    def event(disable_timing=False):
+        assert disable_timing
+        made = Event()
+        made.ptr = next(numbers)
+        events[made.ptr] = made
+        return made
+
+    def record(number, stream):
+        events[number].stream = stream
+
+    def asnumpy(array):
+        synchronisations.append("asnumpy")
+        return array._values.copy()
 
     def asarray(source):
         if isinstance(source, np.ndarray):
@@ -181,21 +252,18 @@ def make_cupy():
     def from_dlpack(source):
         return CuPyArray(np.from_dlpack(source.host), source.__dlpack_device__()[1])
 
-    runtime = types.SimpleNamespace(
-        eventRecord=events.__setitem__,
-        streamWaitEvent=lambda stream, event: waits.append((stream, events[event])),
-    )
     cupy.cuda = types.SimpleNamespace(
         Device=_DeviceContext,
-        Event=Event,
-        runtime=runtime,
-        get_current_stream=lambda: types.SimpleNamespace(ptr=current_streams[current_device[-1]]),
+        Event=event,
+        runtime=types.SimpleNamespace(eventRecord=record),
+        get_current_stream=lambda: _Stream(current_device[-1]),
     )
     cupy.__dict__.update(_functions(CuPyArray))
     cupy.ndarray = CuPyArray
     cupy.asarray, cupy.from_dlpack = asarray, from_dlpack
-    cupy.asnumpy = lambda array: array._values.copy()
+    cupy.asnumpy = asnumpy
     cupy.ascontiguousarray = lambda array: array._like(np.ascontiguousarray(array._values))
+    cupy.arange = lambda count, dtype: CuPyArray(np.arange(count, dtype=dtype))
     cupy.empty = lambda shape, dtype: CuPyArray(_empty(shape, dtype))
     return cupy
 
@@ -205,14 +273,18 @@ def make_torch():
     torch = types.ModuleType("torch")
     torch.__dict__.update(_functions(Tensor))
     torch.Tensor = Tensor
-    torch.from_numpy = Tensor
+    torch.from_numpy = HostTensor
     torch.empty = lambda shape, dtype, device: Tensor(
         _empty(shape, dtype), int(device.removeprefix("cuda:"))
+    )
+    torch.arange = lambda count, dtype, device: Tensor(
+        np.arange(count, dtype=dtype), int(device.removeprefix("cuda:"))
     )
     torch.cuda = types.SimpleNamespace(
         device=_DeviceContext,
         current_device=lambda: current_device[-1],
-        current_stream=lambda number: types.SimpleNamespace(cuda_stream=current_streams[number]),
+        current_stream=_Stream,
+        Event=Event,
     )
     return torch
 
@@ -234,13 +306,61 @@ def make_cuda():
 
         return call
 
-    for name in ("selection_workspace", "matrix_workspace"):
-        setattr(module, name, getattr(kernels, name))
-    for name in (
-        "gaussian_rows", "select_stream", "select_rotated", "deciding_entries", "rotate_rows",
-        "hyperplane_codes", "hamming_distances", "select_matrix",
-    ):  # fmt: skip
-        setattr(module, name, launched(getattr(kernels, name)))
+    for name in dir(kernels):
+        if name.startswith("_"):
+            continue
+        function = getattr(kernels, name)
+        asks = name.endswith(("_workspace", "_scratch"))  # and launches nothing
+        setattr(module, name, function if asks else launched(function))
     module.device_count = lambda: 2
     module.architectures = lambda: "90"
     return module
+
+
+# For tests ----------------------------------------------------------------------------------------
+
+
+def installed(monkeypatch):
+    """Put the stand-ins in the places of CuPy, PyTorch and infall._cuda: a fixture's generator."""
+    for log in (calls, waits, synchronisations):
+        log.clear()
+    cuda = make_cuda()
+    monkeypatch.setitem(sys.modules, "infall._cuda", cuda)
+    monkeypatch.setattr(infall, "_cuda", cuda, raising=False)
+    monkeypatch.setitem(sys.modules, "cupy", make_cupy())
+    monkeypatch.setitem(sys.modules, "torch", make_torch())
+    yield
+    assert current_device == [0], "every device that was made current was left again"
+
+
+class Library:
+    """One of the stand-ins: how to put arrays on its device, and to see what they hold."""
+
+    def __init__(self, array_type):
+        self.array_type = array_type
+
+    def put(self, values, number=0):
+        return self.array_type(np.asarray(values), number)
+
+    def values(self, array, number=0):
+        assert type(array) is self.array_type
+        assert array._number == number
+        return array._values
+
+
+CUPY, TORCH = Library(CuPyArray), Library(Tensor)
+
+
+def vector(dim, batch=None, seed=0):
+    """Normal entries, of shape (dim,) or (batch, dim)."""
+    return np.random.default_rng(seed).normal(size=dim if batch is None else (batch, dim))
+
+
+def same(found, expected, library, number=0):
+    """Assert that a selection on a device is one on the host, bit for bit."""
+    for name in ("indices", "projections", "unit_projections", "rows"):
+        mine, theirs = library.values(getattr(found, name), number), getattr(expected, name)
+        assert mine.dtype == theirs.dtype, name
+        assert_array_equal(mine, theirs, err_msg=name)
+    for name in ("width", "seed", "layer", "sampler", "score", "order", "row_range"):
+        assert getattr(found, name) == getattr(expected, name)

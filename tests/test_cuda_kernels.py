@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
+from scipy import special
 
 import infall
 from infall import _core
@@ -143,6 +144,95 @@ def test_thresholds_and_the_second_pass(sampler, first, batch):
             seed=1,
             layer=2,
         )
+
+
+@pytest.mark.parametrize(("batch", "dim"), [(2, 2), (9, 5), (20, 90), (70, 70), (130, 65)])
+@pytest.mark.parametrize("score", ["absolute", "signed"])
+def test_estimates_rule_out_no_row(batch, dim, score):
+    # The threshold is the last score wanted of one direction: an estimate below it loses that row,
+    # and nothing makes up for it.
+    w = vectors(dim, batch, dim)
+    factors = _core.householder(w)[2]
+    for num_rows in range(1, 25) if batch < 10 else (1, 7, 13):
+        absolute = score == "absolute"
+        found = _core.select_rotated(
+            factors, batch, dim, 4001, 6000, num_rows, absolute, -np.inf, 1, None
+        )
+        last = min(abs(projections[-1]) for _, projections in found)
+        same_as_cpu(
+            w,
+            "rotated",
+            4001,
+            6000,
+            num_rows,
+            (last, 9.0),
+            score=score,
+            order="score",
+            seed=batch,
+            layer=dim,
+        )
+
+
+@pytest.mark.parametrize("batch", [2, 9])
+def test_estimates_of_far_pairs_are_not_believed(batch):
+    # The radius word of this row is 0: 32 bits put it at 6.2566, all 64 at 6.28996.
+    row, projection = 3474486366, 6.289957152288427
+    same_as_cpu(
+        np.tile([[1.0, 0.0]], (batch, 1)),
+        "rotated",
+        row - 99,
+        row + 99,
+        1,
+        (projection - 1e-6, 9.0),
+        score="signed",
+        order="score",
+        seed=1,
+        layer=0,
+    )
+
+
+# Up to 4096 candidates all pairs are compared, more are sorted.
+NUMBERS_OF_ROWS = (1, 2, 255, 256, 257, 1000, 4096, 4097, 5000, 70001)
+
+
+@pytest.mark.parametrize("num_rows", NUMBERS_OF_ROWS)
+@pytest.mark.parametrize("order", ["index", "score"])
+def test_cuts_of_any_size(num_rows, order):
+    # A part of the rows, of which a little more than are wanted pass; and all rows there are.
+    threshold = special.ndtri(1.0 - (num_rows + 4.0 * num_rows**0.5 + 20.0) / (4 * num_rows + 99))
+    for score, rows, first_threshold in (
+        ("signed", 4 * num_rows + 99, threshold),
+        ("absolute", num_rows, -np.inf),
+    ):
+        same_as_cpu(
+            vectors(2, 1, num_rows),
+            "rotated",
+            77,
+            77 + rows,
+            num_rows,
+            (first_threshold, -np.inf),
+            score=score,
+            order=order,
+            seed=num_rows,
+            layer=1,
+        )
+
+
+@pytest.mark.parametrize("order", ["index", "score"])
+def test_large_cuts_of_a_batch(order):
+    # Directions of unlike numbers of candidates: of the last two, too many pass at first.
+    same_as_cpu(
+        vectors(3, 3) * np.array([[1.0], [1.1], [1.12]]),
+        "stream",
+        0,
+        60000,
+        5000,
+        (1.7, 1.85),
+        score="absolute",
+        order=order,
+        seed=3,
+        layer=1,
+    )
 
 
 def test_columns_beyond_one_tile():
@@ -310,6 +400,37 @@ def test_matrices_that_a_sample_does_not_foresee(kind, score):
     best = np.argsort(-ranked, kind="stable")[:40]
     assert_array_equal(indices[0], best)
     assert_array_equal(projections[0], values[best].astype(np.float32))
+
+
+@pytest.mark.parametrize("order", ["index", "score"])
+@pytest.mark.parametrize("num_rows", [300, 9000, 40000])
+@pytest.mark.parametrize("kind", ["hidden", "ties", "nan", "ascending"])
+def test_large_cuts_of_a_matrix(kind, num_rows, order):
+    # Among many equal scores the lower rows win; where rows run out there is nothing to select.
+    rows = 50001
+    rng = np.random.default_rng(0)
+    values = {
+        "hidden": np.where(np.arange(rows) % 4, 2.0 + np.arange(rows) % 7, 0.0),
+        "ties": rng.integers(-2, 3, rows).astype(float),
+        "nan": np.where(np.arange(rows) % 9 < 5, rng.normal(size=rows), np.nan),
+        "ascending": np.arange(rows) - rows / 2.0,
+    }[kind]
+    matrix = values.astype(np.float32)[:, None]
+    indices, projections = select_matrix(
+        matrix, "float32", np.ones((1, 1)), num_rows, "absolute", order
+    )
+    ranked = np.where(np.isnan(matrix[:, 0]), -np.inf, np.abs(matrix[:, 0]))
+    best = np.argsort(-ranked, kind="stable")[:num_rows]
+    best = best[np.isfinite(ranked[best])]
+    nothing = np.full(num_rows - len(best), -1)
+    if order == "index":
+        expected = np.concatenate([nothing, np.sort(best)])
+    else:
+        expected = np.concatenate([best, nothing])
+    assert_array_equal(indices[0], expected)
+    found = np.where(expected < 0, np.nan, matrix[expected, 0])
+    assert_array_equal(projections[0], found)
+    assert (len(nothing) > 0) == (kind == "nan" and num_rows == 40000)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

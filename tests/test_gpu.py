@@ -32,6 +32,16 @@ class CuPy:
     def stream(self):
         return self.module.cuda.Stream(non_blocking=True)
 
+    def keep_busy(self, cycles):
+        spin = """extern "C" __global__ void spin(long long cycles) {
+            const long long begin = clock64();
+            while (clock64() - begin < cycles) {}
+        }"""
+        self.module.RawKernel(spin, "spin")((1,), (1,), (self.module.int64(cycles),))
+        event = self.module.cuda.Event(disable_timing=True)
+        event.record()
+        return lambda: not event.done
+
 
 class Torch:
     def __init__(self):
@@ -51,6 +61,12 @@ class Torch:
 
     def stream(self):
         return self.module.cuda.stream(self.module.cuda.Stream())
+
+    def keep_busy(self, cycles):
+        self.module.cuda._sleep(cycles)
+        event = self.module.cuda.Event()
+        event.record()
+        return lambda: not event.query()
 
 
 @pytest.fixture(params=[CuPy, Torch])
@@ -118,6 +134,20 @@ def test_widths_around_blocks(library, sampler, width):
         settings = {"sampler": sampler, "num_rows": num_rows, "order": "score"}
         expected = infall.select_rows(w, width, **settings)
         same(infall.select_rows(library.put(w), width, **settings), expected, library)
+
+
+@pytest.mark.parametrize("num_rows", [1000, 5000, 70001, 10**6])
+@pytest.mark.parametrize("order", ["index", "score"])
+def test_many_rows(library, num_rows, order):
+    for sampler, width in itertools.product(("stream", "rotated"), (num_rows, 5 * num_rows)):
+        settings = {"sampler": sampler, "num_rows": num_rows, "order": order}
+        w = vector(2)
+        expected = infall.select_rows(w, width, **settings)
+        same(infall.select_rows(library.put(w), width, **settings), expected, library)
+    matrix = np.random.default_rng(0).integers(-9, 10, (2 * num_rows, 1)).astype(np.float32)
+    expected = infall.select_rows_from(matrix, [1.0], num_rows, order=order)
+    found = infall.select_rows_from(library.put(matrix), library.put([1.0]), num_rows, order=order)
+    same(found, expected, library)
 
 
 @pytest.mark.parametrize("sampler", ["stream", "rotated"])
@@ -219,6 +249,57 @@ def test_streams_of_foreign_arrays():
             indices -= 95
         found = infall.gaussian_rows(Foreign(indices, producer), 1)
         assert_array_equal(cupy.asnumpy(found), expected)
+
+
+def test_nothing_waits(library):
+    w, x = library.put(vector(20)), library.put(vector(20, 50))
+    matrix = library.put(np.random.default_rng(2).normal(size=(5000, 20)))
+
+    def run():
+        kept = []
+        for sampler in ("stream", "rotated", "order_statistics"):
+            kept.append(infall.select_rows(w, 30000, sampler=sampler))
+            model = infall.MaxLikelihood(30000, 3, sampler=sampler).fit(w)
+            kept.extend((model, model.transform(x), model.angles(x, layer=None), model.nll(x)))
+        kept.append(infall.select_rows(x[:9], 30000, sampler="rotated"))
+        kept.append(infall.select_rows_from(matrix, w))
+        codes = infall.hyperplane_codes(x, 100)
+        kept.append(infall.hamming_distances(codes, codes))
+        kept.append(infall.gaussian_rows(kept[0].indices, 20))
+        return kept
+
+    library.keep_busy(1)
+    for _ in range(2):  # the libraries make memory and kernels when they first need them
+        run()
+    library.get(w)
+    is_busy = library.keep_busy(10**10)  # some seconds
+    kept = run()
+    assert is_busy()
+    assert kept[1].indices_.shape == (3, 20)
+
+
+def test_vectors_without_a_direction(library):
+    w = vector(6, 5)
+    w[1, 2], w[3] = np.nan, 0.0
+    for sampler in ("stream", "rotated"):
+        found = infall.select_rows(library.put(w), 9001, sampler=sampler)
+        missing = library.get(found.indices) == -1
+        assert_array_equal(missing.any(axis=1), [False, True, False, True, False])
+        assert_array_equal(missing.all(axis=1), missing.any(axis=1))
+        assert_array_equal(np.isnan(library.get(found.rows)).all(axis=(1, 2)), missing[:, 0])
+        assert_array_equal(np.isnan(library.get(found.projections)), missing)
+    model = infall.MaxLikelihood(9001, 2).fit(library.put(w[1]))
+    with pytest.raises(ValueError, match="w, which the model was fitted to, is zero or not finite"):
+        _ = model.layers_
+
+
+@pytest.mark.parametrize("dim", [1, 2, 15, 257, 784, 5000, 10**6])
+def test_norms(library, dim):
+    for batch in (1, 2) if dim > 5000 else (1, 40):
+        w = vector(dim, batch) * 2.0 ** np.random.default_rng(1).integers(-300, 300, (batch, 1))
+        expected = infall.select_rows(w, 64, num_rows=1, sampler="rotated")
+        found = infall.select_rows(library.put(w), 64, num_rows=1, sampler="rotated")
+        same(found, expected, library)
 
 
 def test_max_likelihood(library):

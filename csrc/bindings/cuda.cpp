@@ -51,6 +51,51 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
                py::arg("available_rows"), py::arg("batch"));
 
     module.def(
+        "unit_vectors",
+        [](Pointer w, int64_t batch, int64_t dim, Pointer directions, Pointer norms,
+           Pointer exponents, int device_number, Pointer stream) {
+            const device::OnDevice on(device_number);
+            device::unit_vectors(as<const double>(w), batch, dim, as<double>(directions),
+                                 as<double>(norms), as<int64_t>(exponents), as<void>(stream));
+        },
+        py::arg("w"), py::arg("batch"), py::arg("dim"), py::arg("directions"), py::arg("norms"),
+        py::arg("exponents"), py::arg("device"), py::arg("stream"));
+
+    module.def(
+        "householder",
+        [](Pointer w, int64_t batch, int64_t dim, Pointer v, Pointer scale, Pointer columns,
+           int device_number, Pointer stream) {
+            const device::OnDevice on(device_number);
+            device::householder(as<const double>(w), batch, dim, as<double>(v), as<double>(scale),
+                                as<double>(columns), as<void>(stream));
+        },
+        py::arg("w"), py::arg("batch"), py::arg("dim"), py::arg("v"), py::arg("scale"),
+        py::arg("columns"), py::arg("device"), py::arg("stream"));
+
+    module.def(
+        "discard_undirected",
+        [](Pointer norms, int64_t batch, int64_t num_rows, Pointer indices, Pointer projections,
+           int device_number, Pointer stream) {
+            const device::OnDevice on(device_number);
+            device::discard_undirected(as<const double>(norms), batch, num_rows,
+                                       as<int64_t>(indices), as<double>(projections),
+                                       as<void>(stream));
+        },
+        py::arg("norms"), py::arg("batch"), py::arg("num_rows"), py::arg("indices"),
+        py::arg("projections"), py::arg("device"), py::arg("stream"));
+
+    module.def(
+        "multiply_in_order",
+        [](Pointer rows, int64_t count, int64_t dim, Pointer w, Pointer out, int device_number,
+           Pointer stream) {
+            const device::OnDevice on(device_number);
+            device::multiply_in_order(as<const float>(rows), count, dim, as<const double>(w),
+                                      as<double>(out), as<void>(stream));
+        },
+        py::arg("rows"), py::arg("count"), py::arg("dim"), py::arg("w"), py::arg("out"),
+        py::arg("device"), py::arg("stream"));
+
+    module.def(
         "gaussian_rows",
         [](Pointer indices, int64_t count, int64_t dim, uint64_t seed, uint32_t layer, Pointer out,
            int device_number, Pointer stream) {
@@ -116,6 +161,20 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
         py::arg("row_stride"), py::arg("column_stride"), py::arg("w"), py::arg("num_rows"),
         py::arg("batch"), py::arg("absolute"), py::arg("by_index"), py::arg("workspace"),
         py::arg("indices"), py::arg("projections"), py::arg("device"), py::arg("stream"));
+
+    module.def(
+        "gather_rows",
+        [](Pointer matrix, const std::string& dtype, int64_t rows, int64_t dim, int64_t row_stride,
+           int64_t column_stride, Pointer indices, int64_t count, Pointer out, int device_number,
+           Pointer stream) {
+            const device::OnDevice on(device_number);
+            device::gather_rows(
+                {as<const void>(matrix), element_of(dtype), rows, dim, row_stride, column_stride},
+                as<const int64_t>(indices), count, as<void>(out), as<void>(stream));
+        },
+        py::arg("matrix"), py::arg("dtype"), py::arg("rows"), py::arg("dim"), py::arg("row_stride"),
+        py::arg("column_stride"), py::arg("indices"), py::arg("count"), py::arg("out"),
+        py::arg("device"), py::arg("stream"));
 
     module.def(
         "deciding_entries",

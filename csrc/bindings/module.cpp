@@ -9,6 +9,7 @@ namespace infall {
 
 void bind_moments(py::module_& module);
 void bind_rows(py::module_& module);
+void bind_decisions(py::module_& module);
 void bind_geometry(py::module_& module);
 
 }  // namespace infall
@@ -27,4 +28,5 @@ PYBIND11_MODULE(_core, module) {
     infall::bind_moments(module);
     infall::bind_rows(module);
     infall::bind_geometry(module);
+    infall::bind_decisions(module);
 }

@@ -127,6 +127,24 @@ void bind_rows(py::module_& module) {
         py::arg("layer"));
 
     module.def(
+        "unit_vectors",
+        [](const Array<double>& w) {
+            const py::ssize_t batch = w.shape(0), dim = w.shape(1);
+            Array<double> directions({batch, dim}), norms(batch);
+            Array<int64_t> exponents(batch);
+            double *directions_data = directions.mutable_data(), *norms_data = norms.mutable_data();
+            int64_t* exponents_data = exponents.mutable_data();
+            PythonWatch watch(py::none{});
+            {
+                const py::gil_scoped_release release;
+                unit_vectors(w.data(), batch, dim, directions_data, norms_data, exponents_data,
+                             &watch);
+            }
+            return py::make_tuple(directions, norms, exponents);
+        },
+        py::arg("w").noconvert());
+
+    module.def(
         "householder",
         [](const Array<double>& w) {
             const py::ssize_t batch = w.shape(0), dim = w.shape(1), span = std::min(batch, dim);

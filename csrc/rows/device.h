@@ -11,6 +11,25 @@
 namespace infall {
 namespace device {
 
+// The twin of infall::unit_vectors.
+void unit_vectors(const double* w, int64_t batch, int64_t dim, double* directions, double* norms,
+                  int64_t* exponents, Stream stream);
+
+// The twin of infall::householder: w (batch, dim), v (span, dim), scale (span,). The first span
+// rows of columns (dim, batch), on and above their diagonal, are the factors; the rest is scratch.
+void householder(const double* w, int64_t batch, int64_t dim, double* v, double* scale,
+                 double* columns, Stream stream);
+
+// What is selected for a vector without a direction, whose norm is NaN: indices -1, projections
+// NaN; both (batch, num_rows).
+void discard_undirected(const double* norms, int64_t batch, int64_t num_rows, int64_t* indices,
+                        double* projections, Stream stream);
+
+// out (count,) = rows (count, dim) times w (dim,), summed column by column in binary64.
+void multiply_in_order(const float* rows, int64_t count, int64_t dim, const double* w, double* out,
+                       Stream stream);
+
+// Rows of negative indices are NaN.
 void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count, float* out,
                    Stream stream);
 
@@ -54,7 +73,11 @@ size_t matrix_workspace(int64_t rows, int64_t num_rows, int64_t batch);
 void select_matrix(const DeviceMatrix& matrix, const DeviceSelection& task, const void* w,
                    Stream stream);
 
-// out (count, span).
+// out (count, dim), in the type of the matrix and C order: its rows; NaN for negative indices.
+void gather_rows(const DeviceMatrix& matrix, const int64_t* indices, int64_t count, void* out,
+                 Stream stream);
+
+// out (count, span); NaN for negative rows.
 void deciding_entries(const GaussianLayer& layer, const int64_t* rows, int64_t count, int64_t span,
                       double* out, Stream stream);
 

@@ -9,25 +9,13 @@
 
 #include "rows/candidate.h"
 #include "rows/device.h"
+#include "rows/device_grid.h"
+#include "rows/device_sort.h"
 #include "runtime/cuda_launch.h"
 
 namespace infall {
 namespace device {
 namespace {
-
-constexpr int block_threads = 256;
-constexpr int max_grid = 132 * 16;  // grid-stride kernels: enough blocks for any card of today
-constexpr int max_grid_y = 65535;   // CUDA's own limit
-
-inline unsigned grid_for(int64_t blocks) {
-    return static_cast<unsigned>(blocks < 1 ? 1 : blocks < max_grid ? blocks : max_grid);
-}
-
-inline int64_t blocks_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
-
-inline unsigned exact_grid(int64_t count, int64_t size) {
-    return static_cast<unsigned>(blocks_of(count, size));
-}
 
 // Candidates one direction has seen in each of the two passes.
 struct Found {
@@ -37,9 +25,12 @@ struct Found {
 struct Workspace {
     Found* found;           // (batch,)
     Candidate* candidates;  // (batch, capacity)
-    Candidate* best;        // (batch, num_rows)
+    Candidate* spare;       // (batch, capacity)
     int64_t capacity;
 };
+
+// Up to so many candidates, comparing all pairs takes less time than the launches of a sort.
+constexpr int64_t most_compared = 16 * block_threads;
 
 inline size_t found_bytes(int64_t batch) { return static_cast<size_t>(batch) * sizeof(Found); }
 
@@ -74,8 +65,9 @@ inline __device__ Candidate no_limit(bool absolute) {
 
 // Number of the candidates that rank before `mine`: its place in the total order, in which no two
 // are equal. All threads of a block call it together.
+template <class Before>
 __device__ int64_t rank_among(const Candidate* candidates, int64_t count, const Candidate& mine,
-                              RanksBefore before) {
+                              Before before) {
     __shared__ Candidate others[block_threads];
     int64_t rank = 0;
     for (int64_t first = 0; first < count; first += block_threads) {
@@ -88,39 +80,72 @@ __device__ int64_t rank_among(const Candidate* candidates, int64_t count, const 
     return rank;
 }
 
-// The best of the candidates, each to its place: the cut needs neither a sort nor a buffer.
+// Candidates that found room in the pass that counts.
+struct Collected {
+    DeviceSelection task;
+    Workspace space;
+    __device__ int64_t operator()(int64_t direction) const {
+        const Found& found = space.found[direction];
+        const auto capacity = static_cast<unsigned long long>(space.capacity);
+        const unsigned long long seen =
+            found.count[settled(found, task.num_rows, space.capacity) ? 0 : 1];
+        return static_cast<int64_t>(seen < capacity ? seen : capacity);
+    }
+};
+
+struct Fixed {
+    int64_t count;
+    __device__ int64_t operator()(int64_t) const { return count; }
+};
+
+// For a place that nothing is left for: a matrix of NaN has no rows to select. No two are equal.
+inline __device__ Candidate nothing_at(int64_t place) { return Candidate{NAN, -1 - place}; }
+
+inline __device__ void write_row(const DeviceSelection& task, int64_t direction, int64_t place,
+                                 const Candidate& candidate) {
+    const int64_t at = direction * task.num_rows + place;
+    task.indices[at] = candidate.row < 0 ? -1 : candidate.row;
+    task.projections[at] = candidate.projection;
+}
+
+// Few candidates: the best of them, each to its place, by comparing all pairs.
 __global__ void __launch_bounds__(block_threads)
     rank_kernel(DeviceSelection task, Workspace space) {
     const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-    const Found& found = space.found[direction];
-    const auto capacity = static_cast<unsigned long long>(space.capacity);
-    const unsigned long long seen =
-        found.count[settled(found, task.num_rows, space.capacity) ? 0 : 1];
-    const int64_t count = static_cast<int64_t>(seen < capacity ? seen : capacity);
-    // Places that nothing is left for: a matrix of NaN has no rows to select.
-    if (i >= count && i < task.num_rows)
-        space.best[direction * task.num_rows + i] = Candidate{NAN, -1};
+    const int64_t count = Collected{task, space}(direction);
+    Candidate* best = space.spare + direction * space.capacity;
+    if (i >= count && i < task.num_rows) best[i] = nothing_at(i);
     if (int64_t{blockIdx.x} * blockDim.x >= count) return;
     const Candidate* candidates = space.candidates + direction * space.capacity;
     Candidate mine{0.0, 0};
     if (i < count) mine = candidates[i];
     const int64_t rank = rank_among(candidates, count, mine, RanksBefore{task.absolute});
-    if (i < count && rank < task.num_rows) space.best[direction * task.num_rows + rank] = mine;
+    if (i < count && rank < task.num_rows) best[rank] = mine;
 }
 
 __global__ void __launch_bounds__(block_threads)
-    write_selection_kernel(DeviceSelection task, Workspace space) {
+    place_kernel(DeviceSelection task, const Candidate* best, int64_t stride) {
     const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-    if (i >= task.num_rows) return;
-    const Candidate* best = space.best + direction * task.num_rows;
-    int64_t place = i;
-    if (task.by_index) {
-        place = 0;
-        for (int64_t j = 0; j < task.num_rows; ++j)
-            place += best[j].row < best[i].row || (best[j].row == best[i].row && j < i);
-    }
-    task.indices[direction * task.num_rows + place] = best[i].row;
-    task.projections[direction * task.num_rows + place] = best[i].projection;
+    if (int64_t{blockIdx.x} * blockDim.x >= task.num_rows) return;
+    const Candidate* mine = best + direction * stride;
+    const Candidate candidate = mine[i < task.num_rows ? i : 0];
+    const int64_t place =
+        task.by_index ? rank_among(mine, task.num_rows, candidate, LowerRow{}) : i;
+    if (i < task.num_rows) write_row(task, direction, place, candidate);
+}
+
+// Many candidates: sorted, in two orders where they are wanted by index.
+__global__ void __launch_bounds__(block_threads)
+    fill_kernel(DeviceSelection task, Workspace space, Candidate* sorted) {
+    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    if (i >= Collected{task, space}(direction) && i < task.num_rows)
+        sorted[direction * space.capacity + i] = nothing_at(i);
+}
+
+__global__ void __launch_bounds__(block_threads)
+    write_kernel(DeviceSelection task, const Candidate* sorted, int64_t stride) {
+    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    if (i < task.num_rows) write_row(task, direction, i, sorted[direction * stride + i]);
 }
 
 inline void clear(const Workspace& space, int64_t batch, Stream stream) {
@@ -133,10 +158,24 @@ inline void clear(const Workspace& space, int64_t batch, Stream stream) {
 
 inline void cut(const DeviceSelection& task, const Workspace& space, Stream stream) {
     const auto batch = static_cast<unsigned>(task.batch);
-    launch("ranking", rank_kernel, dim3(exact_grid(space.capacity, block_threads), batch),
-           block_threads, stream, task, space);
-    launch("writing", write_selection_kernel, dim3(exact_grid(task.num_rows, block_threads), batch),
-           block_threads, stream, task, space);
+    const dim3 rows(exact_grid(task.num_rows, block_threads), batch);
+    if (space.capacity <= most_compared) {
+        launch("ranking", rank_kernel, dim3(exact_grid(space.capacity, block_threads), batch),
+               block_threads, stream, task, space);
+        launch("placing", place_kernel, rows, block_threads, stream, task,
+               const_cast<const Candidate*>(space.spare), space.capacity);
+        return;
+    }
+    Candidate* sorted =
+        sort(space.candidates, space.spare, space.capacity, task.batch, space.capacity,
+             Collected{task, space}, RanksBefore{task.absolute}, stream);
+    launch("filling", fill_kernel, rows, block_threads, stream, task, space, sorted);
+    if (task.by_index)
+        sorted =
+            sort(sorted, sorted == space.spare ? space.candidates : space.spare, space.capacity,
+                 task.batch, task.num_rows, Fixed{task.num_rows}, LowerRow{}, stream);
+    launch("writing", write_kernel, rows, block_threads, stream, task,
+           const_cast<const Candidate*>(sorted), space.capacity);
 }
 
 }  // namespace

@@ -32,14 +32,28 @@ __global__ void gaussian_rows_kernel(GaussianLayer layer, const int64_t* indices
         float z[4];
         box_muller(b.w[0], b.w[1], k, z[0], z[1]);
         box_muller(b.w[2], b.w[3], k, z[2], z[3]);
+        const bool exists = indices[row] >= 0;
         float* target = out + row * layer.dim + 4 * block;
         for (int c = 0; c < 4; ++c)
-            if (4 * block + c < layer.dim) target[c] = z[c];
+            if (4 * block + c < layer.dim) target[c] = exists ? z[c] : NAN;
     }
 }
 
 // ---------------------------------------------------------------------------------------------
 // Projections
+
+__device__ PhiloxState<ScalarWide> block_words(const PhiloxRows<ScalarWide>& rows,
+                                               const PhiloxColumn& column, PhiloxKey key) {
+    PhiloxState<ScalarWide> s;
+    rows.start_third(s, column);
+    rows.mix_third(s, column);
+#pragma unroll
+    for (int round = 3; round < philox_rounds; ++round) {
+        s.multiply();
+        s.mix(key.first(round), key.second(round));
+    }
+    return s;
+}
 
 // Constants and weights of a tile of columns, shared by the threads of a block.
 template <int directions>
@@ -79,14 +93,7 @@ __device__ void project_rows(const GaussianLayer& layer, PhiloxKey key, int64_t 
             loaded = wanted;
         }
         for (int block = 0; block < here; ++block) {
-            PhiloxState<ScalarWide> s;
-            rows.start_third(s, tile.columns[block]);
-            rows.mix_third(s, tile.columns[block]);
-#pragma unroll
-            for (int round = 3; round < philox_rounds; ++round) {
-                s.multiply();
-                s.mix(key.first(round), key.second(round));
-            }
+            const PhiloxState<ScalarWide> s = block_words(rows, tile.columns[block], key);
             float z[4];
             box_muller(s.c0.low, s.c1.low, k, z[0], z[1]);
             box_muller(s.c2.low, s.c3.low, k, z[2], z[3]);
@@ -124,7 +131,7 @@ Workspace workspace_of(const DeviceSelection& task) {
     char* at = static_cast<char*>(task.workspace);
     space.found = reinterpret_cast<Found*>(at);
     space.candidates = reinterpret_cast<Candidate*>(at + found_bytes(task.batch));
-    space.best = space.candidates + task.batch * space.capacity;
+    space.spare = space.candidates + task.batch * space.capacity;
     return space;
 }
 
@@ -170,21 +177,86 @@ __global__ void __launch_bounds__(block_threads)
     }
 }
 
-// Several directions: every row is projected exactly; factors vanish below the diagonal.
+// Constants and factors of a tile of deciding columns, shared by the threads of a block.
+struct DecidingTile {
+    PhiloxColumn columns[tile_blocks];
+    float factors[tile_blocks][tile_directions];
+};
+
+// Whether an estimate of either row of a pair on any of the directions from `direction` on reaches
+// `sieve`, or the estimates of the pair say nothing. All threads of a block call it together, with
+// pairs start + threadIdx.x as in project_rows.
+__device__ bool may_pass(const GaussianLayer& layer, PhiloxKey key, int64_t start,
+                         const DeviceSelection& task, const double* factors, int64_t columns,
+                         int64_t direction, float sieve, DecidingTile& tile, int64_t& loaded) {
+    const NormalCoefficients<float> k;
+    const uint64_t pair = static_cast<uint64_t>(start) + threadIdx.x;
+    const uint32_t pair_high = static_cast<uint32_t>(pair >> 32);
+    const PhiloxRows<ScalarWide> rows({static_cast<uint32_t>(pair), 0}, layer.layer, key);
+    float sums[2][tile_directions] = {};
+    float square_radius = 0.0f;
+    for (int64_t first = 0; first < columns; first += tile_blocks) {
+        const int here =
+            static_cast<int>(columns - first < tile_blocks ? columns - first : tile_blocks);
+        const int64_t wanted = columns <= tile_blocks ? static_cast<int64_t>(pair_high) : -1;
+        if (wanted < 0 || wanted != loaded) {
+            __syncthreads();
+            for (int i = threadIdx.x; i < here; i += blockDim.x)
+                tile.columns[i] = PhiloxColumn(
+                    pair_high, deciding_stream + static_cast<uint32_t>(first + i), key);
+            for (int i = threadIdx.x; i < here * tile_directions; i += blockDim.x) {
+                const int64_t c = first + i / tile_directions, d = direction + i % tile_directions;
+                tile.factors[i / tile_directions][i % tile_directions] =
+                    c <= d && d < task.batch ? static_cast<float>(factors[c * task.batch + d])
+                                             : 0.0f;
+            }
+            __syncthreads();
+            loaded = wanted;
+        }
+        for (int c = 0; c < here; ++c) {
+            const PhiloxState<ScalarWide> s = block_words(rows, tile.columns[c], key);
+            float even, odd;
+            box_muller(s.c0.low, s.c1.low, k, even, odd);
+            const float square = fused(even, even, odd * odd);
+            square_radius = square > square_radius ? square : square_radius;
+#pragma unroll
+            for (int d = 0; d < tile_directions; ++d) {
+                sums[0][d] = fused(even, tile.factors[c][d], sums[0][d]);
+                sums[1][d] = fused(odd, tile.factors[c][d], sums[1][d]);
+            }
+        }
+    }
+    bool passes = square_radius >= far_square_radius;
+    for (int parity = 0; parity < 2; ++parity)
+        for (int d = 0; d < tile_directions; ++d)
+            passes |= (task.absolute ? fabsf(sums[parity][d]) : sums[parity][d]) >= sieve;
+    return passes;
+}
+
+// Several directions: pairs of rows that an estimate does not rule out are projected exactly.
+// Factors vanish below the diagonal. Without a threshold above zero nothing is ruled out.
 __global__ void __launch_bounds__(block_threads)
     select_span_kernel(GaussianLayer layer, DeviceSelection task, Workspace space, int pass,
-                       const double* factors, int64_t span) {
+                       const double* factors, int64_t span, bool sieved, float sieve) {
+    __shared__ DecidingTile tile;
     const int64_t direction = int64_t{blockIdx.y} * tile_directions;
     if (!needed(task, space, pass, direction, tile_directions)) return;
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     const int64_t first = task.first_row / 2, last = (task.end_row - 1) / 2;
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
+    const int64_t origin = first - first % block_threads;
+    const int64_t tiles = (last - origin) / block_threads + 1;
     const int64_t end =
         direction + tile_directions < task.batch ? direction + tile_directions : task.batch;
-    for (int64_t pair = first + int64_t{blockIdx.x} * blockDim.x + threadIdx.x; pair <= last;
-         pair += step) {
+    const int64_t columns = span < end ? span : end;
+    int64_t loaded = -1;
+    for (int64_t i = blockIdx.x; i < tiles; i += gridDim.x) {
+        const int64_t start = origin + i * block_threads, pair = start + threadIdx.x;
+        if (sieved &&
+            !may_pass(layer, key, start, task, factors, columns, direction, sieve, tile, loaded))
+            continue;
+        if (pair < first || pair > last) continue;
         double sums[2][tile_directions] = {};
-        for (int64_t c = 0; c < span && c < end; ++c) {
+        for (int64_t c = 0; c < columns; ++c) {
             double entries[2];
             deciding_pair(static_cast<uint64_t>(pair), static_cast<uint32_t>(c), layer.layer, key,
                           entries[0], entries[1]);
@@ -222,7 +294,7 @@ __global__ void deciding_entries_kernel(GaussianLayer layer, const int64_t* rows
         double even, odd;
         deciding_pair(static_cast<uint64_t>(row) / 2, static_cast<uint32_t>(i % span), layer.layer,
                       key, even, odd);
-        out[i] = row % 2 ? odd : even;
+        out[i] = row < 0 ? NAN : row % 2 ? odd : even;
     }
 }
 
@@ -301,7 +373,7 @@ void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t c
 }
 
 size_t selection_workspace(int64_t num_rows, int64_t available_rows, int64_t batch) {
-    const int64_t candidates = capacity_for(num_rows, available_rows) + num_rows;
+    const int64_t candidates = 2 * capacity_for(num_rows, available_rows);
     return found_bytes(batch) + static_cast<size_t>(batch * candidates) * sizeof(Candidate);
 }
 
@@ -322,11 +394,11 @@ void select_stream(const GaussianLayer& layer, const DeviceSelection& task, cons
 void select_rotated(const GaussianLayer& layer, const DeviceSelection& task, const double* factors,
                     int64_t span, Stream stream) {
     const int64_t pairs = (task.end_row - 1) / 2 - task.first_row / 2 + 1;
-    const unsigned tiles = grid_for(blocks_of(pairs, block_threads));
+    const unsigned tiles = grid_for(blocks_of(pairs, block_threads) + 1);
     select(task, stream, [&](const Workspace& space, int pass) {
+        const double t = task.thresholds[pass];
         if (task.batch == 1) {
             // |D| >= t needs a radius of at least t, so a radius uniform of at most exp(-t^2 / 2).
-            const double t = task.thresholds[pass];
             double bound = 4294967295.0;
             if (t > 0.0) bound = std::fmin(bound, std::exp(-0.5 * t * t) * 4294967296.0 + 1.0);
             launch("select_rotated", select_deciding_kernel, tiles, block_threads, stream, layer,
@@ -334,7 +406,7 @@ void select_rotated(const GaussianLayer& layer, const DeviceSelection& task, con
         } else {
             launch("select_rotated", select_span_kernel,
                    dim3(tiles, exact_grid(task.batch, tile_directions)), block_threads, stream,
-                   layer, task, space, pass, factors, span);
+                   layer, task, space, pass, factors, span, t > 0.0, estimate_threshold(t, span));
         }
     });
 }

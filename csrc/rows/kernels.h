@@ -2,6 +2,7 @@
 // table of function pointers. Every instruction set gives the same bits.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 
@@ -22,6 +23,14 @@ struct MatrixRows {
     int64_t row_stride, column_stride;
     int64_t dim;
 };
+
+// What the binary32 estimates of the deciding columns are sieved by: how far an estimate of a
+// projection on a vector of unit length may be off, and the squared radius of a pair of rows above
+// which it says nothing, for the radius is then known to 64 bits only.
+constexpr float far_square_radius = 22.0f;
+INFALL_HD float estimate_threshold(double threshold, int64_t span) {
+    return static_cast<float>(threshold - 1e-3 * sqrt(static_cast<double>(span)));
+}
 
 struct RowKernels {
     const char* isa;
@@ -58,7 +67,7 @@ struct RowKernels {
     // Binary32 estimates of sum_c D[row, c] factors[b, c], D the deciding columns c < span, for
     // the even and the odd rows of row pairs: even, odd (batch, groups * lanes), factors
     // (batch, span). Right to 1e-3 |factors[b]| sqrt(span), but for pairs whose largest squared
-    // radius, in square_radii (groups * lanes,), is above 22: they need the 64-bit radius.
+    // radius, in square_radii (groups * lanes,), reaches far_square_radius.
     void (*estimate_deciding)(const GaussianLayer& layer, int64_t first_pair, int64_t groups,
                               int64_t span, const float* factors, int64_t batch, float* even,
                               float* odd, float* square_radii);

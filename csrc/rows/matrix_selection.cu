@@ -53,7 +53,7 @@ MatrixSpace layout(int64_t rows, int64_t num_rows, int64_t batch, void* workspac
     space.limit = reinterpret_cast<Candidate*>(take(many(batch)));
     space.sample = reinterpret_cast<Candidate*>(take(many(batch * space.samples)));
     space.cut.candidates = reinterpret_cast<Candidate*>(take(many(batch * space.cut.capacity)));
-    space.cut.best = reinterpret_cast<Candidate*>(take(many(batch * num_rows)));
+    space.cut.spare = reinterpret_cast<Candidate*>(take(many(batch * space.cut.capacity)));
     if (bytes) *bytes = static_cast<size_t>(at - static_cast<char*>(workspace));
     return space;
 }
@@ -171,23 +171,51 @@ __global__ void __launch_bounds__(block_threads)
     }
 }
 
+// Candidates of the directions that need a second pass, because more than found room passed.
+struct Overflowing {
+    DeviceSelection task;
+    Workspace space;
+    __device__ int64_t operator()(int64_t direction) const {
+        const auto capacity = static_cast<unsigned long long>(space.capacity);
+        return space.found[direction].count[0] > capacity ? space.capacity : 0;
+    }
+};
+
 // For the second pass: the num_rows-th best of the candidates that found room, or no limit where
 // there were too few. Any row that ranks behind it is none of the best.
 __global__ void __launch_bounds__(block_threads)
-    refine_limit_kernel(DeviceSelection task, MatrixSpace space) {
+    refine_limit_kernel(DeviceSelection task, MatrixSpace space, const Candidate* sorted) {
     const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
     const Found& found = space.cut.found[direction];
     if (settled(found, task.num_rows, space.cut.capacity)) return;
-    if (found.count[0] < static_cast<unsigned long long>(task.num_rows)) {
+    const int64_t count = Overflowing{task, space.cut}(direction);
+    if (count == 0) {
         if (i == 0) space.limit[direction] = no_limit(task.absolute);
         return;
     }
     const Candidate* candidates = space.cut.candidates + direction * space.cut.capacity;
+    if (sorted) {
+        if (i == 0)
+            space.limit[direction] = sorted[direction * space.cut.capacity + task.num_rows - 1];
+        return;
+    }
     Candidate mine{0.0, 0};
-    if (i < space.cut.capacity) mine = candidates[i];
-    const int64_t rank =
-        rank_among(candidates, space.cut.capacity, mine, RanksBefore{task.absolute});
-    if (i < space.cut.capacity && rank == task.num_rows - 1) space.limit[direction] = mine;
+    if (i < count) mine = candidates[i];
+    const int64_t rank = rank_among(candidates, count, mine, RanksBefore{task.absolute});
+    if (i < count && rank == task.num_rows - 1) space.limit[direction] = mine;
+}
+
+void refine_limit(const DeviceSelection& task, const MatrixSpace& space, Stream stream) {
+    const auto batch = static_cast<unsigned>(task.batch);
+    const bool few = space.cut.capacity <= most_compared;
+    const Candidate* sorted = nullptr;
+    if (!few)
+        sorted = sort(space.cut.candidates, space.cut.spare, space.cut.capacity, task.batch,
+                      space.cut.capacity, Overflowing{task, space.cut}, RanksBefore{task.absolute},
+                      stream);
+    launch("threshold", refine_limit_kernel,
+           dim3(few ? exact_grid(space.cut.capacity, block_threads) : 1, batch), block_threads,
+           stream, task, space, sorted);
 }
 
 // What is left where both passes failed, as for rows made to defeat a sample: one block goes
@@ -205,7 +233,7 @@ __global__ void __launch_bounds__(block_threads)
                       (found.count[1] >= wanted && found.count[1] <= capacity);
     if (done) return;
     Candidate* candidates = space.cut.candidates + direction * space.cut.capacity;
-    Candidate* best = space.cut.best + direction * task.num_rows;
+    Candidate* spare = space.cut.spare + direction * space.cut.capacity;
     const RanksBefore before{task.absolute};
     __syncthreads();
     if (threadIdx.x == 0) kept = 0;
@@ -221,20 +249,43 @@ __global__ void __launch_bounds__(block_threads)
         const bool last = start + block_threads >= matrix.rows;
         if (count + block_threads <= space.cut.capacity && !last) continue;
         // Cut to the best, which the others then have to rank before.
-        for (int64_t first = 0; first < count; first += block_threads) {
-            Candidate one{0.0, 0};
-            if (first + threadIdx.x < count) one = candidates[first + threadIdx.x];
-            const int64_t rank = rank_among(candidates, count, one, before);
-            if (first + threadIdx.x < count && rank < task.num_rows) best[rank] = one;
-        }
-        __syncthreads();
+        const Candidate* sorted = sort_in_block(candidates, spare, count, before);
         const int64_t left = count < task.num_rows ? count : task.num_rows;
-        for (int64_t i = threadIdx.x; i < left; i += block_threads) candidates[i] = best[i];
-        if (left == task.num_rows) limit = best[left - 1];
+        if (left == task.num_rows) limit = sorted[left - 1];
+        for (int64_t i = threadIdx.x; sorted != candidates && i < left; i += block_threads)
+            candidates[i] = sorted[i];
         if (threadIdx.x == 0) kept = static_cast<unsigned long long>(left);
         __syncthreads();
     }
     if (threadIdx.x == 0) found.count[1] = kept;
+}
+
+inline __device__ void make_nan(float* p) { *p = NAN; }
+inline __device__ void make_nan(double* p) { *p = NAN; }
+inline __device__ void make_nan(Float16* p) { p->bits = 0x7E00u; }
+inline __device__ void make_nan(BFloat16* p) { p->bits = 0x7FC0u; }
+
+template <class T>
+__global__ void gather_rows_kernel(DeviceMatrix matrix, const int64_t* indices, int64_t count,
+                                   T* out) {
+    const T* data = static_cast<const T*>(matrix.data);
+    const int64_t step = int64_t{gridDim.x} * blockDim.x;
+    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * matrix.dim;
+         i += step) {
+        const int64_t row = indices[i / matrix.dim], column = i % matrix.dim;
+        if (row < 0)
+            make_nan(out + i);
+        else
+            out[i] = data[row * matrix.row_stride + column * matrix.column_stride];
+    }
+}
+
+template <class T>
+void gather_of(const DeviceMatrix& matrix, const int64_t* indices, int64_t count, void* out,
+               Stream stream) {
+    launch("gather_rows", gather_rows_kernel<T>,
+           grid_for(blocks_of(count * matrix.dim, block_threads)), block_threads, stream, matrix,
+           indices, count, static_cast<T*>(out));
 }
 
 template <class T>
@@ -254,10 +305,7 @@ void select_of(const DeviceMatrix& matrix, const DeviceSelection& task, const Ma
             launch("select_matrix", select_matrix_kernel<T, tile_directions>,
                    dim3(tiles, exact_grid(task.batch, tile_directions)), block_threads, stream,
                    matrix, task, space, pass, w);
-        if (pass == 0)
-            launch("threshold", refine_limit_kernel,
-                   dim3(exact_grid(space.cut.capacity, block_threads), batch), block_threads,
-                   stream, task, space);
+        if (pass == 0) refine_limit(task, space, stream);
     }
     launch("select_matrix", select_slowly_kernel<T>, dim3(1, batch), block_threads, stream, matrix,
            task, space, w);
@@ -285,6 +333,20 @@ void select_matrix(const DeviceMatrix& matrix, const DeviceSelection& task, cons
             return select_of<Float16>(matrix, task, space, w, stream);
         case Element::bfloat16:
             return select_of<BFloat16>(matrix, task, space, w, stream);
+    }
+}
+
+void gather_rows(const DeviceMatrix& matrix, const int64_t* indices, int64_t count, void* out,
+                 Stream stream) {
+    switch (matrix.element) {
+        case Element::float32:
+            return gather_of<float>(matrix, indices, count, out, stream);
+        case Element::float64:
+            return gather_of<double>(matrix, indices, count, out, stream);
+        case Element::float16:
+            return gather_of<Float16>(matrix, indices, count, out, stream);
+        case Element::bfloat16:
+            return gather_of<BFloat16>(matrix, indices, count, out, stream);
     }
 }
 

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "random/scalar.h"
+#include "rows/directions.h"
 #include "runtime/host_device.h"
 
 namespace infall {
@@ -14,13 +14,8 @@ INFALL_HD void reflect_row(float* z, int64_t dim, const double* deciding, const 
                            const double* scale, int64_t reflections, double* x, int64_t stride) {
     for (int64_t j = 0; j < dim; ++j)
         x[j * stride] = j < reflections ? deciding[j] : static_cast<double>(z[j]);
-    for (int64_t h = reflections - 1; h >= 0; --h) {
-        const double* direction = v + h * dim;
-        double dot = 0.0;
-        for (int64_t j = h; j < dim; ++j) dot = fused(direction[j], x[j * stride], dot);
-        const double step = -scale[h] * dot;
-        for (int64_t j = h; j < dim; ++j) x[j * stride] = fused(step, direction[j], x[j * stride]);
-    }
+    for (int64_t h = reflections - 1; h >= 0; --h)
+        reflect(x, stride, v + h * dim, scale[h], h, dim);
     for (int64_t j = 0; j < dim; ++j) z[j] = static_cast<float>(x[j * stride]);
 }
 

@@ -31,10 +31,7 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
     std::vector<std::vector<int32_t>> positions(threads, std::vector<int32_t>(pairs));
     // |D| >= t needs a radius of at least t, so a radius uniform of at most exp(-t^2 / 2).
     const double bound = std::exp(-0.5 * threshold * threshold) * 4294967296.0 + 1.0;
-    // What the estimates may be off by, and the squared radius above which they say nothing.
-    const float estimate_threshold =
-        static_cast<float>(threshold - 1e-3 * std::sqrt(static_cast<double>(span)));
-    constexpr float far_square_radius = 22.0f;
+    const float sieve = estimate_threshold(threshold, span);
     std::vector<float> factors32(static_cast<size_t>(by_radius ? 0 : batch * span));
     for (size_t i = 0; i < factors32.size(); ++i) {
         const auto d = static_cast<int64_t>(i) / span, c = static_cast<int64_t>(i) % span;
@@ -84,8 +81,8 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
                 for (int64_t parity = 0; parity < 2; ++parity)
                     for (int64_t d = 0; d < batch; ++d) {
                         const float* estimate = by_parity[parity] + d * blocks.rows;
-                        const int64_t hits = kernels.at_least(estimate, count, estimate_threshold,
-                                                              task.absolute, found);
+                        const int64_t hits =
+                            kernels.at_least(estimate, count, sieve, task.absolute, found);
                         for (int64_t i = 0; i < hits; ++i)
                             if (square_radii[found[i]] < far_square_radius)
                                 add_exactly(2 * (start + found[i]) + parity, d, d + 1, thread);
@@ -136,47 +133,6 @@ void draw_order_statistics(const GaussianLayer& layer, int64_t first_row, int64_
         if (seen.insert(row).second) rows[j++] = first_row + static_cast<int64_t>(row);
         if (watch && draw % polled_every == 0) watch->poll(0);
     }
-}
-
-void householder(const double* w, int64_t batch, int64_t dim, double* v, double* scale,
-                 double* factors, Watch* watch) {
-    // Below this a squared length has lost its digits; a part that short is none.
-    constexpr double smallest_square = 1e-290;
-    const int64_t span = std::min(batch, dim);
-    std::vector<double> work(w, w + batch * dim);  // (batch, dim): columns of w^T
-    std::fill(v, v + span * dim, 0.0);
-    for (int64_t h = 0; h < span; ++h) {
-        double* x = work.data() + h * dim;
-        double tail = 0.0;
-        for (int64_t j = h + 1; j < dim; ++j) tail = fused(x[j], x[j], tail);
-        if (tail < smallest_square) {
-            tail = 0.0;
-            std::fill(x + h + 1, x + dim, 0.0);
-        }
-        const double norm = std::sqrt(fused(x[h], x[h], tail));
-        double* direction = v + h * dim;
-        scale[h] = 0.0;
-        if (tail > 0.0 || x[h] * x[h] >= smallest_square) {
-            // H x = +norm e_h; the first component in the form that does not cancel.
-            direction[h] = x[h] > 0.0 ? -tail / (x[h] + norm) : x[h] - norm;
-            std::copy(x + h + 1, x + dim, direction + h + 1);
-            const double square = fused(direction[h], direction[h], tail);
-            if (square > 0.0) scale[h] = 2.0 / square;
-        }
-        for (int64_t b = h + 1; b < batch; ++b) {
-            double* column = work.data() + b * dim;
-            double dot = 0.0;
-            for (int64_t j = h; j < dim; ++j) dot = fused(direction[j], column[j], dot);
-            const double step = -scale[h] * dot;
-            for (int64_t j = h; j < dim; ++j) column[j] = fused(step, direction[j], column[j]);
-        }
-        std::fill(x + h, x + dim, 0.0);  // H x, known exactly
-        x[h] = norm;
-        if (watch) watch->poll(0);
-    }
-    for (int64_t b = 0; b < batch; ++b)
-        for (int64_t h = 0; h < span; ++h)
-            factors[h * batch + b] = h <= b ? work[static_cast<size_t>(b * dim + h)] : 0.0;
 }
 
 void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,

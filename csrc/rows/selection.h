@@ -46,6 +46,11 @@ void draw_order_statistics(const GaussianLayer& layer, int64_t first_row, int64_
                            int64_t num_rows, double* exponentials, uint8_t* signs, int64_t* rows,
                            Watch* watch);
 
+// Directions (batch, dim) of w (batch, dim), and |w| = norms 2^exponents, the exponent that of the
+// largest magnitude. For a vector that is zero or not finite norm and direction are NaN.
+void unit_vectors(const double* w, int64_t batch, int64_t dim, double* directions, double* norms,
+                  int64_t* exponents, Watch* watch);
+
 // Householder reflections H_0 ... H_{span-1} with w^T = H_0 ... H_{span-1} [R; 0] and R's diagonal
 // not negative. w is (batch, dim); v (span, dim), scale (span,), factors = R (span, batch) are
 // results; span = min(batch, dim).

@@ -4,7 +4,8 @@
 #include <cstdlib>
 #include <stdexcept>
 
-#define INFALL_KERNELS(isa) &isa::row_kernels, &isa::moment_kernels, &isa::geometry_kernels
+#define INFALL_KERNELS(isa) \
+    &isa::row_kernels, &isa::moment_kernels, &isa::geometry_kernels, &isa::decision_kernels
 
 namespace infall {
 namespace {

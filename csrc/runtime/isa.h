@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "classes/decisions.h"
 #include "classes/geometry.h"
 #include "classes/moments.h"
 #include "rows/kernels.h"
@@ -15,6 +16,7 @@ struct Isa {
     const RowKernels* rows;
     const MomentKernels* moments;
     const GeometryKernels* geometry;
+    const DecisionKernels* decisions;
 };
 
 // Levels this processor has, best first.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 import os
 import sys
@@ -11,6 +10,8 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+
+from infall import _core
 
 # Called as progress(done, total).
 Progress = Callable[[int, int], object]
@@ -23,7 +24,7 @@ MAX_DIM = 2**32
 _BLOCK_ENTRIES = 2**20  # numbers of a block of vectors: 8 MiB as float64
 
 # DLPack device types in host memory: the CPU's, and page-locked for CUDA.
-_DLPACK_HOST = (1, 3)
+DLPACK_HOST = (1, 3)
 
 
 def to_numpy(array: Any, name: str) -> NDArray[Any]:
@@ -62,7 +63,7 @@ def _from_dlpack(array: Any, name: str) -> NDArray[Any]:
             # Also page-locked memory and tensors of a graph, which torch does not export.
             return cast(NDArray[Any], array.detach().numpy())
         device, _ = array.__dlpack_device__()
-        if int(device) in _DLPACK_HOST:
+        if int(device) in DLPACK_HOST:
             return np.from_dlpack(array)
     except (RuntimeError, BufferError, TypeError, ValueError) as error:
         raise TypeError(f"{name} is a {kind} that cannot be read: {error}") from None
@@ -179,32 +180,23 @@ def check_finite(values: NDArray[Any], name: str, *, first_row: int = 0) -> None
 def unit_vectors(
     values: NDArray[np.float64], name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Split (B, k) vectors into directions (B, k) and norms fraction * 2**exponent, each (B,).
+    """Split (B, k) vectors into directions and norms fraction * 2**exponent, each (B,).
 
-    Sums of squares are rounded once (`math.fsum`) in blocks of fixed length, so that the direction
-    does not depend on the machine; scaling by a power of two keeps it exact for the largest and
-    smallest numbers.
+    The sum of squares is rounded once, for all practical purposes (twice the digits of binary64,
+    in an order that is the same on every machine); scaling by a power of two keeps it so for the
+    largest and smallest numbers.
 
     Raises
     ------
     ValueError
         For a zero vector.
     """
-    exponents = np.frexp(np.abs(values).max(axis=1))[1].astype(np.int64)
-    scaled = np.ldexp(values, -exponents[:, None])
-    norms = np.array([math.sqrt(_sum_of_squares(row)) for row in scaled])
-    for i, norm in enumerate(norms):
-        if norm == 0.0:
-            which = name if len(norms) == 1 else f"{name}[{i}]"
-            raise ValueError(f"{which} is zero: it has no direction")
-    return scaled / norms[:, None], norms, exponents
-
-
-def _sum_of_squares(row: NDArray[np.float64]) -> float:
-    # In blocks, between which Ctrl-C is answered: one sum over millions would not stop for it.
-    step = 2**16
-    blocks = (row[start : start + step] for start in range(0, len(row), step))
-    return math.fsum(math.fsum(block * block) for block in blocks)
+    directions, norms, exponents = _core.unit_vectors(values)
+    zero = np.isnan(norms)
+    if zero.any():
+        which = name if len(norms) == 1 else f"{name}[{int(np.argmax(zero))}]"
+        raise ValueError(f"{which} is zero: it has no direction")
+    return directions, norms, exponents
 
 
 def largest_magnitudes(

@@ -55,6 +55,9 @@ def select_matrix(
 def draw_order_statistics(
     num_rows: int, first_row: int, end_row: int, seed: int, layer: int
 ) -> tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64]]: ...
+def unit_vectors(
+    w: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]: ...
 def householder(
     w: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
@@ -153,3 +156,46 @@ def cdnv_block(
     num_threads: int,
     progress: _Progress,
 ) -> NDArray[np.float64]: ...
+
+_Floats = NDArray[np.float32] | NDArray[np.float64]
+
+# Rows are float16, float32, float64, or bfloat16 as uint16.
+def centre_rows(
+    rows: NDArray[Any],
+    first: int,
+    centre: NDArray[np.float64] | None,
+    scale: float,
+    out: _Floats,
+    square_norms: NDArray[np.float64],
+    num_threads: int,
+) -> int: ...
+def reduce_scores(
+    products: _Floats,
+    first_class: int,
+    row_factors: _Floats,
+    term: _Floats,
+    norm: _Floats,
+    slack: _Floats,
+    low: _Floats,
+    high: _Floats,
+    second: _Floats,
+    candidate: NDArray[np.int64],
+    num_threads: int,
+) -> None: ...
+def decide(
+    products: _Floats,
+    first_class: int,
+    row_factors: _Floats,
+    term: _Floats,
+    norm: _Floats,
+    slack: _Floats,
+    least: _Floats,
+    samples: NDArray[np.int64],
+    features: NDArray[Any],
+    classes: NDArray[Any],
+    scale: float,
+    bias: NDArray[np.float64] | None,
+    best_scores: NDArray[np.float64],
+    best_classes: NDArray[np.int64],
+    num_threads: int,
+) -> None: ...

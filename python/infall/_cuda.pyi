@@ -4,6 +4,31 @@ def device_count() -> int: ...
 def architectures() -> str: ...
 def selection_workspace(num_rows: int, available_rows: int, batch: int) -> int: ...
 def matrix_workspace(rows: int, num_rows: int, batch: int) -> int: ...
+def unit_vectors(
+    w: int,
+    batch: int,
+    dim: int,
+    directions: int,
+    norms: int,
+    exponents: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def householder(
+    w: int, batch: int, dim: int, v: int, scale: int, columns: int, device: int, stream: int
+) -> None: ...
+def discard_undirected(
+    norms: int,
+    batch: int,
+    num_rows: int,
+    indices: int,
+    projections: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def multiply_in_order(
+    rows: int, count: int, dim: int, w: int, out: int, device: int, stream: int
+) -> None: ...
 def gaussian_rows(
     indices: int, count: int, dim: int, seed: int, layer: int, out: int, device: int, stream: int
 ) -> None: ...
@@ -58,6 +83,19 @@ def select_matrix(
     workspace: int,
     indices: int,
     projections: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def gather_rows(
+    matrix: int,
+    dtype: str,
+    rows: int,
+    dim: int,
+    row_stride: int,
+    column_stride: int,
+    indices: int,
+    count: int,
+    out: int,
     device: int,
     stream: int,
 ) -> None: ...

@@ -61,8 +61,15 @@ class Device:
         """Return uninitialised memory of the library's allocator."""
         raise NotImplementedError
 
+    def arange(self, count: int) -> Any:
+        """Return the numbers from 0 to count - 1, int64."""
+        raise NotImplementedError
+
     def upload(self, values: NDArray[Any]) -> Any:
-        """Copy a small host array to the device, in the order of the current stream."""
+        """Copy a small host array to the device, in the order of the current stream.
+
+        Through page-locked memory: from other memory the driver may wait for the stream.
+        """
         raise NotImplementedError
 
     def download(self, array: Any) -> NDArray[Any]:
@@ -97,6 +104,14 @@ class Device:
         """Return a result as an array of the caller's library."""
         return array
 
+    def recorded(self) -> Any:
+        """Return an event: what the current stream holds so far is done."""
+        raise NotImplementedError
+
+    def wait_for(self, event: Any) -> None:
+        """Let the current stream wait for an event, on the device."""
+        raise NotImplementedError
+
     def scaled(self, array: Any, exponents: Any) -> Any:
         """Return array * 2**exponents, with the rounding of ldexp.
 
@@ -110,6 +125,14 @@ class Device:
     def _power_of_two(self, exponents: Any) -> Any:
         return ((exponents + 1023) << 52).view(self.xp.float64)
 
+    def vectors(self, array: Any, name: str, *, dim: int | None = None) -> tuple[Any, bool]:
+        """Return float64 vectors of shape (B, k) in C order, and whether there was a batch axis.
+
+        Values are not searched for NaN and infinity: that would wait for the current stream.
+        """
+        found, batched = self._two_axes(array, name, dim)
+        return self.contiguous(self.cast(found, "float64")), batched
+
     def vector_blocks(
         self, array: Any, name: str, *, dim: int | None = None
     ) -> tuple[Iterator[tuple[int, Any]], int, int, bool]:
@@ -118,9 +141,7 @@ class Device:
         Blocks, numbers and flag are those of `infall._arrays.vector_blocks`. Values are not
         searched for NaN, infinity and zero vectors: that would wait for the current stream.
         """
-        self._check_real(array, name)
-        batched = check_two_axes(tuple(array.shape), name, dim)
-        found = array if batched else array[None]
+        found, batched = self._two_axes(array, name, dim)
         count, dim = (int(n) for n in found.shape)
         step = max(1, _BLOCK_ENTRIES // dim)
 
@@ -132,12 +153,14 @@ class Device:
 
         return blocks(), count, dim, batched
 
-    def _check_real(self, array: Any, name: str) -> None:
+    def _two_axes(self, array: Any, name: str, dim: int | None) -> tuple[Any, bool]:
         dtype = self.dtype_name(array)
         if not dtype.startswith(("float", "bfloat", "int", "uint", "bool")):
             raise TypeError(
                 f"{name} has dtype {dtype}; expected real numbers (floating point or integer)"
             )
+        batched = check_two_axes(tuple(array.shape), name, dim)
+        return array if batched else array[None], batched
 
 
 class _CuPyDevice(Device):
@@ -158,9 +181,12 @@ class _CuPyDevice(Device):
     def empty(self, shape: tuple[int, ...] | int, dtype: str) -> Any:
         return self.xp.empty(shape, dtype=dtype)
 
+    def arange(self, count: int) -> Any:
+        return self.xp.arange(count, dtype="int64")
+
     def upload(self, values: NDArray[Any]) -> Any:
         with self._current():
-            return self.xp.asarray(values)  # through page-locked memory: does not wait
+            return self.xp.asarray(values)  # CuPy locks a copy
 
     def download(self, array: Any) -> NDArray[Any]:
         with self._current():
@@ -190,14 +216,22 @@ class _CuPyDevice(Device):
     def returned(self, array: Any) -> Any:
         return array if self._namespace is None else self._namespace.from_dlpack(array)
 
-    def wait_for(self, stream: int) -> None:
+    def recorded(self) -> Any:
+        event = self.xp.cuda.Event(disable_timing=True)
+        event.record()
+        return event
+
+    def wait_for(self, event: Any) -> None:
+        self.xp.cuda.get_current_stream().wait_event(event)
+
+    def wait_for_stream(self, stream: int) -> None:
         """Let the current stream wait, on the device, for what `stream` holds so far."""
         if max(stream, _LEGACY_DEFAULT_STREAM) == max(self.stream, _LEGACY_DEFAULT_STREAM):
             return
         with self._current():
             event = self.xp.cuda.Event(disable_timing=True)
             self.xp.cuda.runtime.eventRecord(event.ptr, stream)
-            self.xp.cuda.runtime.streamWaitEvent(self.stream, event.ptr)
+            self.wait_for(event)
 
 
 class _TorchDevice(Device):
@@ -213,10 +247,12 @@ class _TorchDevice(Device):
     def empty(self, shape: tuple[int, ...] | int, dtype: str) -> Any:
         return self.xp.empty(shape, dtype=getattr(self.xp, dtype), device=str(self))
 
+    def arange(self, count: int) -> Any:
+        return self.xp.arange(count, dtype=self.xp.int64, device=str(self))
+
     def upload(self, values: NDArray[Any]) -> Any:
-        # From pageable memory the driver has read the values before this returns.
         host = self.xp.from_numpy(np.asarray(values, order="C"))
-        return host.to(str(self), non_blocking=True)
+        return host.pin_memory().to(str(self), non_blocking=True)
 
     def download(self, array: Any) -> NDArray[Any]:
         if self.dtype_name(array) == "bfloat16":
@@ -241,6 +277,14 @@ class _TorchDevice(Device):
 
     def cast(self, array: Any, dtype: str) -> Any:
         return array.to(getattr(self.xp, dtype))
+
+    def recorded(self) -> Any:
+        event = self.xp.cuda.Event()
+        event.record()
+        return event
+
+    def wait_for(self, event: Any) -> None:
+        self.xp.cuda.current_stream(self.number).wait_event(event)
 
 
 def located(array: Any, name: str) -> tuple[Device | None, Any]:
@@ -310,7 +354,7 @@ def _through_cupy(array: Any, interface: dict[str, Any] | None, name: str) -> tu
     device = _CuPyDevice(int(found.device.id), namespace)
     stream = None if interface is None else interface.get("stream")
     if stream is not None:
-        device.wait_for(int(stream))
+        device.wait_for_stream(int(stream))
     return device, found
 
 

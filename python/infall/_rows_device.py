@@ -9,17 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from infall._arrays import padded_float32
 from infall._device import Device, cuda_kernels, located_with
 from infall._selection import (
     SelectionTask,
     check_indices,
     draw_order_statistics,
     expected_to_pass,
-    rotation,
     threshold,
 )
 
@@ -28,11 +23,35 @@ _DTYPES = ("float32", "float64", "float16", "bfloat16")
 _ROTATED_ENTRIES = 2**21
 
 
+def unit_vectors(device: Device, values: Any, into: tuple[Any, Any, Any] | None = None) -> Any:
+    """Split (B, k) float64 vectors into directions and norms fraction * 2**exponent, each (B,).
+
+    The twin of `infall._arrays.unit_vectors`, but that a vector which is zero or not finite has a
+    direction and a norm of NaN.
+    """
+    batch, dim = (int(n) for n in values.shape)
+    if into is None:
+        into = (
+            device.empty((batch, dim), "float64"),
+            device.empty((batch,), "float64"),
+            device.empty((batch,), "int64"),
+        )
+    cuda_kernels("w", None).unit_vectors(
+        device.pointer(values),
+        batch,
+        dim,
+        *(device.pointer(a) for a in into),
+        device.number,
+        device.stream,
+    )
+    return into
+
+
 def select(
-    device: Device, task: SelectionTask, sampler: str, directions: NDArray[np.float64]
+    device: Device, task: SelectionTask, sampler: str, directions: Any, norms: Any
 ) -> tuple[Any, Any, Any]:
-    batch, dim = directions.shape
-    count = batch * task.num_rows
+    batch, dim = (int(n) for n in directions.shape)
+    count, span = batch * task.num_rows, min(batch, dim)
     kernels = cuda_kernels("w", None)
     here = (device.number, device.stream)
     if sampler == "order_statistics":
@@ -57,13 +76,18 @@ def select(
             *here,
         )
     if sampler == "stream":
-        padded = device.upload(padded_float32(directions))
+        padded = _padded(device, directions)
         kernels.select_stream(device.pointer(padded), dim, *settings)
     else:
-        reflections, scale, factors = (device.upload(found) for found in rotation(directions))
-        span = len(reflections)
+        reflections = device.empty((span, dim), "float64")
+        scale = device.empty((span,), "float64")
+        columns = device.empty((dim, batch), "float64")  # the factors are its first rows
+        rotation = tuple(device.pointer(a) for a in (reflections, scale, columns))
+        kernels.householder(device.pointer(directions), batch, dim, *rotation, *here)
         if sampler == "rotated":
-            kernels.select_rotated(device.pointer(factors), span, *settings)
+            kernels.select_rotated(device.pointer(columns), span, *settings)
+        found = (device.pointer(a) for a in (indices, unit_projections))
+        kernels.discard_undirected(device.pointer(norms), batch, task.num_rows, *found, *here)
 
     rows = device.empty((count, dim), "float32")
     numbers = indices.reshape(count)
@@ -100,6 +124,14 @@ def select(
     return indices, unit_projections, rows.reshape(batch, task.num_rows, dim)
 
 
+def _padded(device: Device, vectors: Any) -> Any:
+    count, dim = (int(n) for n in vectors.shape)
+    padded = device.empty((count, -(-dim // 4) * 4), "float32")
+    padded[:, :dim] = vectors
+    padded[:, dim:] = 0.0
+    return padded
+
+
 def matrix_of(device: Device, matrix: Any) -> Any:
     dtype = device.dtype_name(matrix)
     if dtype not in _DTYPES:
@@ -108,35 +140,52 @@ def matrix_of(device: Device, matrix: Any) -> Any:
 
 
 def select_from_matrix(
-    device: Device, task: SelectionTask, matrix: Any, directions: NDArray[np.float64]
+    device: Device, task: SelectionTask, matrix: Any, directions: Any
 ) -> tuple[Any, Any, Any]:
-    batch, dim = directions.shape
+    batch, dim = (int(n) for n in directions.shape)
     kernels = cuda_kernels("weights", None)
     dtype = device.dtype_name(matrix)
     strides = device.element_strides(matrix, "weights")
-    w = device.upload(directions.astype(np.float64 if dtype == "float64" else np.float32))
+    here = (device.number, device.stream)
+    stored = (device.pointer(matrix), dtype, task.last, dim, *strides)
+    w = device.cast(directions, "float64" if dtype == "float64" else "float32")
     num_bytes = int(kernels.matrix_workspace(task.last, task.num_rows, batch))
     workspace = device.empty(num_bytes, "uint8")
     indices = device.empty((batch, task.num_rows), "int64")
     unit_projections = device.empty((batch, task.num_rows), "float64")
     kernels.select_matrix(
-        device.pointer(matrix),
-        dtype,
-        task.last,
-        dim,
-        *strides,
+        *stored,
         device.pointer(w),
         task.num_rows,
         batch,
         task.absolute,
         task.by_index,
         *(device.pointer(a) for a in (workspace, indices, unit_projections)),
-        device.number,
-        device.stream,
+        *here,
+    )
+    rows = device.empty((batch, task.num_rows, dim), dtype)
+    kernels.gather_rows(
+        *stored, device.pointer(indices), batch * task.num_rows, device.pointer(rows), *here
     )
     if task.watch is not None:
         task.watch(task.last)
-    return indices, unit_projections, matrix[indices]
+    return indices, unit_projections, rows
+
+
+def multiply_in_order(device: Device, rows: Any, w: Any) -> Any:
+    """Return rows (m, k) times w (k,), summed column by column in float64: (m,)."""
+    count, dim = (int(n) for n in rows.shape)
+    product = device.empty((count,), "float64")
+    cuda_kernels("w", None).multiply_in_order(
+        device.pointer(rows),
+        count,
+        dim,
+        device.pointer(w),
+        device.pointer(product),
+        device.number,
+        device.stream,
+    )
+    return product
 
 
 def row_numbers(device: Device, indices: Any) -> Any:
@@ -188,9 +237,7 @@ def codes(
     codes = device.empty(shape, "uint8")
     for first, block in blocks:
         count = len(block)
-        padded = device.empty((count, -(-dim // 4) * 4), "float32")
-        padded[:, :dim] = block
-        padded[:, dim:] = 0.0
+        padded = _padded(device, block)
         kernels.hyperplane_codes(
             device.pointer(padded),
             dim,

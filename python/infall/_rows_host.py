@@ -17,7 +17,6 @@ from infall._selection import (
     check_indices,
     draw_order_statistics,
     expected_to_pass,
-    rotation,
     threshold,
 )
 
@@ -40,7 +39,9 @@ def select(
             task,
         )
     else:
-        reflections, scale, factors = rotation(directions)
+        reflections, scale, factors = _core.householder(directions)
+        if batch == 1:
+            factors = np.ones((1, 1))  # the direction's norm, exactly
         if sampler == "rotated":
             indices, unit_projections = _selected(
                 lambda threshold: _core.select_rotated(

@@ -69,15 +69,6 @@ def draw_order_statistics(task: SelectionTask) -> tuple[NDArray[np.int64], NDArr
     return by_index(indices, unit_projections) if task.by_index else (indices, unit_projections)
 
 
-def rotation(
-    directions: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    reflections, scale, factors = _core.householder(directions)
-    if len(directions) == 1:
-        factors = np.ones((1, 1))  # the direction's norm, exactly
-    return reflections, scale, factors
-
-
 def check_indices(dtype: str, is_integer: bool, num_axes: int) -> None:
     if not is_integer:
         raise TypeError(f"indices has dtype {dtype}; expected integers")

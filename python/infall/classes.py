@@ -8,26 +8,26 @@ one-pass form E[h h^T] - mu mu^T and float32 sums lose all of them.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Hashable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infall import _core, _saved
-from infall._arrays import Progress, integer, one_of, thread_count, to_numpy, watch_of
+from infall import _classes_device, _core, _saved
+from infall._arrays import Progress, integer, thread_count, to_numpy, watch_of
+from infall._class_labels import ClassLabels
+from infall._classes_device import DeviceMoments
+from infall._classes_host import HostMoments, symmetric
+from infall._device import Device, located, located_with
 from infall._features import feature_rows, refuse_nonfinite
 
 GlobalMean = Literal["classes", "samples"]
 
 _FORMAT = "infall.ClassMoments"
 _FORMAT_VERSION = 1
-_GLOBAL_MEANS = ("classes", "samples")
 _MAX_ENTRIES = 2**48
-_HELD_SAMPLES = 256  # deviations that wait until the scatter is worth a matrix product
-_SCATTER_ENTRIES = 2**22  # deviations made at a time: 32 MiB
 
 
 class ClassMoments:
@@ -60,6 +60,12 @@ class ClassMoments:
     batches by rounding only (1e-15), and so does everything with `merge` and the order of samples.
     Memory: K d (8 + 4) bytes, 16 once float64 features were seen, and for an update as much again
     for the classes it touches.
+
+    Features in CUDA memory (CuPy, PyTorch, and others through CuPy) are added there, on the current
+    stream of their library, and nothing waits: counts, means and variances are the bits of the
+    host. Their values are not searched, so that NaN and infinity stay in the moments of their
+    class, and a label in device memory that is out of range makes all moments NaN. Scatters and
+    centred means are computed in host memory, and returned on the device.
 
     Source: the shifted one-pass moments of Chan, Golub and LeVeque (1983), with one shift per
     class.
@@ -98,57 +104,55 @@ class ClassMoments:
         self.scatter = bool(scatter)
         self.num_threads = num_threads
         thread_count(num_threads)
-        self.classes = None if classes is None else _class_names(classes, self.num_classes)
-        self._numbers = None if self.classes is None else {c: i for i, c in enumerate(self.classes)}
-        shape = (self.num_classes, self.num_features)
-        self._counts = np.zeros(self.num_classes, dtype=np.int64)
-        # What belongs to a class without samples is not read.
-        self._shifts: NDArray[Any] = np.empty(shape, dtype=np.float32)
-        self._sums = np.empty(shape)
-        self._squares = np.zeros(self.num_classes)
-        size = self.num_features if self.scatter else 0
-        self._scatter = np.zeros((size, size))  # tiles on and above the diagonal
-        self._held = np.empty((_HELD_SAMPLES if self.scatter else 0, size))
-        self._num_held = 0
+        self._labels = ClassLabels(self.num_classes, classes)
+        self._state: HostMoments | DeviceMoments = HostMoments(
+            self.num_classes, self.num_features, self.scatter, num_threads
+        )
 
     @property
-    def counts(self) -> NDArray[np.int64]:
+    def classes(self) -> list[Hashable] | None:
+        """Names of the classes, if they have any."""
+        return self._labels.names
+
+    @property
+    def counts(self) -> Any:
         """Samples of each class, int64 (K,)."""
-        return self._counts.copy()
+        if isinstance(self._state, DeviceMoments):
+            with self._state.device:
+                return self._state.device.returned(self._state.counts + 0)
+        return self._state.counts.copy()
 
     @property
     def num_samples(self) -> int:
         """Samples of all classes."""
-        return int(self._counts.sum())
+        return self._host().num_samples
 
     @property
     def observed(self) -> NDArray[np.int64]:
         """Numbers of the classes that have samples, int64 (K_observed,), ascending."""
-        return np.flatnonzero(self._counts)
+        return self._host().observed
 
     @property
-    def means(self) -> NDArray[np.float64]:
+    def means(self) -> Any:
         """Class means mu_c, float64 (K, d); NaN for a class without samples."""
-        return self._class_means(np.zeros(self.num_features))
+        if isinstance(self._state, DeviceMoments):
+            with self._state.device:
+                return self._state.device.returned(self._state.means_and_offsets()[0])
+        return self._state.means()
 
     @property
-    def variances(self) -> NDArray[np.float64]:
+    def variances(self) -> Any:
         """Mean squared distance of its samples to a class mean, float64 (K,); NaN without samples.
 
         This is the trace of the class covariance: the sum over features, with 1/n_c.
         """
-        _, offsets = _core.class_means(
-            *self._state(), np.zeros(self.num_features), False, True, self._threads()
-        )
-        # The square of the offset is part of the sum of squares: the difference is not negative
-        # but by rounding.
-        with np.errstate(invalid="ignore"):
-            mean_squares = self._squares / self._counts
-        variances: NDArray[np.float64] = np.maximum(mean_squares - offsets, 0.0)
-        return variances
+        if isinstance(self._state, DeviceMoments):
+            with self._state.device:
+                return self._state.device.returned(self._state.variances())
+        return self._state.variances()
 
     @property
-    def within_scatter(self) -> NDArray[np.float64]:
+    def within_scatter(self) -> Any:
         """Within-class covariance Sigma_W = (1/N) sum (h - mu_c)(h - mu_c)^T, float64 (d, d).
 
         Raises
@@ -158,16 +162,10 @@ class ClassMoments:
         """
         if not self.scatter:
             raise ValueError("within_scatter was not kept; make ClassMoments with scatter=True")
-        self._require_samples()
-        self._flush()
-        offsets = np.zeros_like(self._scatter)
-        for block in self._observed_blocks():
-            scaled = self._sums[block] / np.sqrt(self._counts[block])[:, None]
-            _core.accumulate_scatter(scaled, offsets, self._threads())
-        return _symmetric(self._scatter - offsets) / self.num_samples
+        return self._returned(self._host().within_scatter())
 
     @property
-    def between_scatter(self) -> NDArray[np.float64]:
+    def between_scatter(self) -> Any:
         """Between-class covariance (1/K) sum (mu_c - mu_G)(mu_c - mu_G)^T, float64 (d, d).
 
         mu_G is the mean of the class means, and K counts the classes that have samples.
@@ -177,12 +175,9 @@ class ClassMoments:
         ValueError
             Without samples.
         """
-        centred = self.centred_means()
-        scatter = np.zeros((self.num_features, self.num_features))
-        _core.accumulate_scatter(centred, scatter, self._threads())
-        return _symmetric(scatter) / len(centred)
+        return self._returned(self._host().between_scatter())
 
-    def global_mean(self, kind: GlobalMean = "classes") -> NDArray[np.float64]:
+    def global_mean(self, kind: GlobalMean = "classes") -> Any:
         """Return the mean of the class means, or of all samples, float64 (d,).
 
         Parameters
@@ -195,10 +190,11 @@ class ClassMoments:
         ValueError
             Without samples.
         """
-        centre, means = self._about_a_shift()
-        return centre + self._mean_of(means, kind)
+        state = self._host()
+        centre, means = state.about_a_shift()
+        return self._returned(centre + state.mean_of(means, kind))
 
-    def centred_means(self, global_mean: GlobalMean = "classes") -> NDArray[np.float64]:
+    def centred_means(self, global_mean: GlobalMean = "classes") -> Any:
         """Return mu_c - mu_G for the classes that have samples, float64 (K_observed, d).
 
         The offset that the classes share is subtracted before anything is rounded, so that it
@@ -214,9 +210,7 @@ class ClassMoments:
         ValueError
             Without samples.
         """
-        _, means = self._about_a_shift()
-        means -= self._mean_of(means, global_mean)
-        return means
+        return self._returned(self._host().centred_means(global_mean))
 
     def update(self, features: Any, labels: Any, *, progress: Progress | None = None) -> None:
         """Add samples.
@@ -235,30 +229,23 @@ class ClassMoments:
         Raises
         ------
         TypeError
-            For another dtype, and memory of a device.
+            For another dtype, and memory other than that of the features before.
         ValueError
             For another shape, a label out of range, and NaN or infinity, with the position. After
             this or any other exception, Ctrl-C included, the moments are as they were.
         """
+        device, features = located(features, "features")
+        self._require_place(device)
+        if device is not None:
+            with device:
+                self._update_on(device, features, labels, progress)
+            return
+        assert isinstance(self._state, HostMoments)
         rows = feature_rows(features, "features", dim=self.num_features)
         numbers = self.label_numbers(labels, len(rows))
         watch = watch_of(progress, len(rows))
-        if len(rows) == 0:
-            return
-        self._widen_shifts(rows.dtype)
-        threads = self._threads()
-        scatter, held = self._scatter, self._num_held
-        if self.scatter:
-            scatter, held, remainder = self._scatter_with(rows, numbers)
-        label = _core.accumulate_moments(rows, numbers, *self._state(), threads, watch)
-        if label >= 0:
-            refuse_nonfinite(rows, "features", threads)
-            raise ValueError(
-                f"features overflows: the squares of class {label} do not fit into float64"
-            )
-        if self.scatter:
-            self._held[held - len(remainder) : held] = remainder
-            self._scatter, self._num_held = scatter, held
+        if len(rows) > 0:
+            self._state.add(rows, numbers, watch)
 
     def merge(self, other: ClassMoments) -> None:
         """Add the samples of other moments, which stay as they are.
@@ -283,33 +270,11 @@ class ClassMoments:
                 raise ValueError(f"other has {name} {theirs!r}; expected {mine!r}")
         if self.scatter and not other.scatter:
             raise ValueError("other has no scatter; make it with scatter=True")
-        if self.scatter:
-            self._flush()
-            other._flush()
-        self._widen_shifts(other._shifts.dtype)
-        new = np.flatnonzero((self._counts == 0) & (other._counts > 0))
-        both = np.flatnonzero((self._counts > 0) & (other._counts > 0))
-        sums, squares = self._sums.copy(), self._squares.copy()
-        scatter = self._scatter + other._scatter if self.scatter else self._scatter
-        self._shifts[new] = other._shifts[new]  # not read until the class is counted
-        sums[new], squares[new] = other._sums[new], other._squares[new]
-        for block in _blocks(both, self.num_features):
-            # The other's deviations, taken from the shifts of these moments.
-            moved = other._shifts[block].astype(np.float64) - self._shifts[block]
-            counts, theirs = other._counts[block][:, None], other._sums[block]
-            sums[block] += theirs + counts * moved
-            squares[block] += other._squares[block] + (moved * (2.0 * theirs + counts * moved)).sum(
-                axis=1
-            )
-            if self.scatter:
-                product = moved.T @ (theirs + counts * moved / 2.0)
-                scatter += product + product.T
-        self._counts, self._sums, self._squares, self._scatter = (
-            self._counts + other._counts,
-            sums,
-            squares,
-            scatter,
-        )
+        merged = self._host()
+        merged.merge(other._host())
+        if isinstance(self._state, DeviceMoments):
+            with self._state.device:
+                self._state.upload(_whole(merged))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the moments to one .npz file, whole or not at all.
@@ -327,21 +292,23 @@ class ClassMoments:
         TypeError
             If `classes` holds names of another kind.
         """
-        self._flush()
-        seen = self.observed
+        state = self._host()
+        state.flush()
+        seen = state.observed
         arrays = {
             "num_classes": np.array(self.num_classes),
             "num_features": np.array(self.num_features),
             "scatter": np.array(self.scatter),
             "observed": seen,
-            "counts": self._counts[seen],
-            "shifts": self._shifts[seen],
-            "sums": self._sums[seen],
-            "squares": self._squares[seen],
-            "within": self._scatter,
+            "counts": state.counts[seen],
+            "shifts": state.shifts[seen],
+            "sums": state.sums[seen],
+            "squares": state.squares[seen],
+            "within": np.zeros((0, 0)) if state.scatter is None else state.scatter,
         }
-        if self.classes is not None:
-            arrays["classes"] = _names_as_array(self.classes)
+        names = self._labels.names_as_array()
+        if names is not None:
+            arrays["classes"] = names
         _saved.save(path, _FORMAT, _FORMAT_VERSION, arrays)
 
     @classmethod
@@ -377,12 +344,12 @@ class ClassMoments:
                 classes=names,
                 num_threads=num_threads,
             )
-            moments._restore(found)
+            moments._state = moments._restored(found)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{path} is damaged: {error}") from None
         return moments
 
-    def _restore(self, found: dict[str, NDArray[Any]]) -> None:
+    def _restored(self, found: dict[str, NDArray[Any]]) -> HostMoments:
         number = len(found["observed"])
         seen = _saved.saved_array(found, "observed", (number,), np.int64)
         if number and (seen[0] < 0 or seen[-1] >= self.num_classes or (np.diff(seen) <= 0).any()):
@@ -391,19 +358,22 @@ class ClassMoments:
         counts = _saved.saved_array(found, "counts", (number,), np.int64)
         if (counts <= 0).any():
             raise ValueError("counts has a class without samples")
-        self._widen_shifts(found["shifts"].dtype)
-        size = self.num_features if self.scatter else 0
-        self._counts[seen] = counts
+        state = HostMoments(self.num_classes, self.num_features, self.scatter, self.num_threads)
+        state.counts[seen] = counts
+        state.shifts = state.shifts.astype(found["shifts"].dtype)
         for name, array, expected, dtypes in (
-            ("shifts", self._shifts, shape, (np.float32, np.float64)),
-            ("sums", self._sums, shape, (np.float64,)),
-            ("squares", self._squares, (number,), (np.float64,)),
+            ("shifts", state.shifts, shape, (np.float32, np.float64)),
+            ("sums", state.sums, shape, (np.float64,)),
+            ("squares", state.squares, (number,), (np.float64,)),
         ):
             values = _saved.saved_array(found, name, expected, *dtypes)
             if not np.isfinite(values).all():
                 raise ValueError(f"{name} is not finite")
             array[seen] = values
-        self._scatter = _saved.saved_array(found, "within", (size, size), np.float64)
+        size = self.num_features if self.scatter else 0
+        scatter = _saved.saved_array(found, "within", (size, size), np.float64)
+        state.scatter = scatter if self.scatter else None
+        return state
 
     def label_numbers(self, labels: Any, num_samples: int) -> NDArray[np.int64]:
         """Return labels as class numbers, int64 (N,).
@@ -422,103 +392,87 @@ class ClassMoments:
         ValueError
             For another shape, and a label out of range or not in `classes`, with its position.
         """
-        if self._numbers is not None:
-            return _numbers_of_names(labels, num_samples, self._numbers)
-        found = to_numpy(labels, "labels")
-        if found.size == 0 and not hasattr(labels, "dtype"):
-            found = found.astype(np.int64)  # an empty list has no dtype of its own
-        if found.dtype.kind not in "iu":
-            raise TypeError(
-                f"labels has dtype {found.dtype}; expected integers (or names, with classes=)"
-            )
-        _check_length(found.shape, num_samples)
-        bad = (found < 0) | (found >= self.num_classes)
-        if bad.any():
-            i = int(np.argmax(bad))
-            raise ValueError(
-                f"labels is {found[i]} at position {i}; expected 0 <= label < {self.num_classes}"
-            )
-        return np.ascontiguousarray(found, dtype=np.int64)
+        return self._labels.numbers(labels, num_samples)
+
+    def to_host(self) -> ClassMoments:
+        """Return these moments in host memory: themselves, or a copy from their device.
+
+        The copy waits for the current stream of the device's library.
+        """
+        if isinstance(self._state, HostMoments):
+            return self
+        moments = ClassMoments(
+            self.num_classes,
+            self.num_features,
+            scatter=self.scatter,
+            classes=self.classes,
+            num_threads=self.num_threads,
+        )
+        moments._state = self._host()
+        return moments
 
     def __repr__(self) -> str:
         scatter = ", scatter=True" if self.scatter else ""
+        state = self._host()
         return (
-            f"ClassMoments({self.num_classes}, {self.num_features}{scatter}: {self.num_samples} "
-            f"samples of {len(self.observed)} classes)"
+            f"ClassMoments({self.num_classes}, {self.num_features}{scatter}: {state.num_samples} "
+            f"samples of {len(state.observed)} classes)"
         )
 
-    def _threads(self) -> int:
-        return thread_count(self.num_threads)
+    def _host(self) -> HostMoments:
+        # The state in host memory: of a device, a copy.
+        if isinstance(self._state, HostMoments):
+            return self._state
+        state = HostMoments(0, self.num_features, self.scatter, self.num_threads)
+        with self._state.device:
+            for name, values in self._state.downloaded().items():
+                setattr(state, name, values)
+        return state
 
-    def _state(self) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any], NDArray[Any]]:
-        return self._counts, self._shifts, self._sums, self._squares
+    def _returned(self, values: NDArray[np.float64]) -> Any:
+        if isinstance(self._state, HostMoments):
+            return values
+        device = self._state.device
+        with device:
+            return device.returned(device.upload(values))
 
-    def _require_samples(self) -> None:
-        if not self._counts.any():
-            raise ValueError("there are no samples yet; call update first")
+    def _require_place(self, device: Device | None) -> None:
+        state = self._state
+        if isinstance(state, HostMoments) and not state.counts.any():
+            return
+        held = None if isinstance(state, HostMoments) else state.device
+        places = [
+            "host memory" if d is None else f"memory of {d} held by {d.library}"
+            for d in (device, held)
+        ]
+        if places[0] != places[1]:
+            raise TypeError(
+                f"features is in {places[0]}, the moments in {places[1]}; expected both in one "
+                "place (moments of several places can be merged)"
+            )
 
-    def _class_means(self, centre: NDArray[np.float64]) -> NDArray[np.float64]:
-        means: NDArray[np.float64]
-        means, _ = _core.class_means(*self._state(), centre, True, False, self._threads())
-        return means
+    def _update_on(
+        self, device: Device, features: Any, labels: Any, progress: Progress | None
+    ) -> None:
+        rows = _classes_device.device_rows(device, features, "features", dim=self.num_features)
+        numbers = self._numbers_on(device, labels, len(rows))
+        watch = watch_of(progress, len(rows))
+        if isinstance(self._state, HostMoments):
+            shape = (self.num_classes, self.num_features)
+            self._state = DeviceMoments(device, *shape, self.scatter)
+        if len(rows) > 0:
+            self._state.add(rows, numbers)
+        if watch is not None:
+            watch(len(rows))
 
-    def _about_a_shift(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        # Means of the observed classes less the shift of the first: small if they share an offset.
-        self._require_samples()
-        seen = self.observed
-        centre = self._shifts[seen[0]].astype(np.float64)
-        means = self._class_means(centre)
-        return centre, means if len(seen) == len(means) else means[seen]
-
-    def _mean_of(self, means: NDArray[np.float64], kind: str) -> NDArray[np.float64]:
-        one_of(kind, "global_mean", _GLOBAL_MEANS)
-        if kind == "classes":
-            mean: NDArray[np.float64] = means.mean(axis=0)
-            return mean
-        weights = self._counts[self.observed] / self.num_samples
-        return weights @ means
-
-    def _observed_blocks(self) -> list[NDArray[np.int64]]:
-        return _blocks(self.observed, self.num_features)
-
-    def _widen_shifts(self, dtype: np.dtype[Any]) -> None:
-        # Exact, so that it need not be undone if the update fails.
-        if dtype == np.float64 and self._shifts.dtype != np.float64:
-            if self._counts.any():
-                self._shifts = self._shifts.astype(np.float64)
-            else:
-                self._shifts = np.empty(self._shifts.shape)
-
-    def _scatter_with(
-        self, rows: NDArray[Any], numbers: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], int, NDArray[np.float64]]:
-        # The scatter with these samples, how many deviations then wait, and the new ones of them.
-        threads = self._threads()
-        _core.start_classes(rows, numbers, *self._state())
-        held, count = self._num_held, len(rows)
-        if held + count < _HELD_SAMPLES:
-            waiting = np.empty((count, self.num_features))
-            _core.deviations(rows, numbers, self._shifts, waiting, threads)
-            return self._scatter, held + count, waiting
-        scatter = self._scatter.copy()
-        step = max(1, _SCATTER_ENTRIES // (self.num_features * _HELD_SAMPLES)) * _HELD_SAMPLES
-        waiting = self._held[:held]
-        for start in range(0, count, step):
-            some = slice(start, min(start + step, count))
-            x = np.empty((len(waiting) + some.stop - start, self.num_features))
-            x[: len(waiting)] = waiting
-            _core.deviations(rows[some], numbers[some], self._shifts, x[len(waiting) :], threads)
-            whole = len(x) // _HELD_SAMPLES * _HELD_SAMPLES
-            _core.accumulate_scatter(x[:whole], scatter, threads)
-            waiting = x[whole:]
-        return scatter, len(waiting), waiting
-
-    def _flush(self) -> None:
-        # Sums run over the samples in order wherever they are cut: the bits stay the same.
-        if self._num_held:
-            scatter = self._scatter.copy()
-            _core.accumulate_scatter(self._held[: self._num_held], scatter, self._threads())
-            self._scatter, self._num_held = scatter, 0
+    def _numbers_on(self, device: Device, labels: Any, num_samples: int) -> Any:
+        place, found = located(labels, "labels")
+        if place is None:
+            return device.upload(self.label_numbers(found, num_samples))
+        if self.classes is not None:
+            raise TypeError("labels is in device memory; names are looked up in host memory")
+        found = located_with(device, labels, "labels", "features")
+        return _classes_device.device_labels(device, found, num_samples)
 
 
 def within_projection(
@@ -529,7 +483,7 @@ def within_projection(
     *,
     num_threads: int | None = None,
     progress: Progress | None = None,
-) -> NDArray[np.float64]:
+) -> Any:
     """Return the within-class sums of squares along some directions, class by class.
 
     Parameters
@@ -554,94 +508,59 @@ def within_projection(
     TypeError, ValueError
         As `ClassMoments.update`; for a label of a class without a mean.
     """
+    device, features = located(features, "features")
+    place, columns = located(directions, "directions")
+    if place is None:
+        columns = np.ascontiguousarray(to_numpy(columns, "directions"), dtype=np.float64)
+    if columns.ndim != 2 or len(columns) != moments.num_features:
+        raise ValueError(
+            f"directions has shape {tuple(columns.shape)}; expected ({moments.num_features}, r)"
+        )
+    if device is not None:
+        return _projection_on(device, features, labels, moments, place, columns)
+    if place is not None:
+        raise TypeError(f"directions is in memory of {place}, features in host memory")
     rows = feature_rows(features, "features", dim=moments.num_features)
     numbers = moments.label_numbers(labels, len(rows))
     threads = thread_count(num_threads)
-    columns = np.ascontiguousarray(to_numpy(directions, "directions"), dtype=np.float64)
-    if columns.ndim != 2 or len(columns) != moments.num_features:
-        raise ValueError(
-            f"directions has shape {columns.shape}; expected ({moments.num_features}, r)"
-        )
-    missing = moments.counts[numbers] == 0
+    state = moments._host()
+    missing = state.counts[numbers] == 0
     if missing.any():
         i = int(np.argmax(missing))
         raise ValueError(f"labels is {numbers[i]} at position {i}, a class without a mean")
     square_norms = _core.projected_square_norms(
-        rows, numbers, moments.means, columns, threads, watch_of(progress, len(rows))
+        rows, numbers, state.means(), columns, threads, watch_of(progress, len(rows))
     )
     if not np.isfinite(square_norms).all():
         refuse_nonfinite(rows, "features", threads)
-    sums = np.bincount(numbers, weights=square_norms, minlength=moments.num_classes)
-    return cast(NDArray[np.float64], sums)
+    return np.bincount(numbers, weights=square_norms, minlength=moments.num_classes)
 
 
-def _blocks(classes: NDArray[np.int64], num_features: int) -> list[NDArray[np.int64]]:
-    step = max(1, _SCATTER_ENTRIES // num_features)
-    return [classes[start : start + step] for start in range(0, len(classes), step)]
-
-
-def _symmetric(upper: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.triu(upper) + np.triu(upper, 1).T
-
-
-def _class_names(classes: Sequence[Hashable], num_classes: int) -> list[Hashable]:
-    names = classes.tolist() if hasattr(classes, "tolist") else list(classes)
-    if len(names) != num_classes:
-        raise ValueError(f"classes has {len(names)} names; expected {num_classes}")
-    seen: set[Hashable] = set()
-    for i, name in enumerate(names):
-        try:
-            repeated = name in seen
-        except TypeError:
-            raise TypeError(f"classes[{i}] is {name!r}, which is not hashable") from None
-        if repeated:
-            raise ValueError(f"classes[{i}] is {name!r} a second time")
-        seen.add(name)
-    return names
-
-
-def _names_as_array(names: list[Hashable]) -> NDArray[Any]:
-    for kind in (str, int):
-        if all(type(name) is kind for name in names):
-            return np.array(names, dtype=None if kind is str else np.int64)
-    raise TypeError("classes can be saved if they are all text or all integers")
-
-
-def _numbers_of_names(
-    labels: Any, num_samples: int, numbers: dict[Hashable, int]
-) -> NDArray[np.int64]:
-    if hasattr(labels, "__array__") and not isinstance(labels, np.ndarray):
-        labels = np.asarray(labels)
-    if isinstance(labels, np.ndarray):
-        _check_length(labels.shape, num_samples)
-        if labels.dtype.kind in "iubSUf":
-            # Each distinct label is looked up once.
-            distinct, first, inverse = np.unique(labels, return_index=True, return_inverse=True)
-            table = _look_up(distinct.tolist(), first.tolist(), numbers)
-            return table[inverse]
-        labels = labels.tolist()
-    names = list(labels)
-    _check_length((len(names),), num_samples)
-    return _look_up(names, range(len(names)), numbers)
-
-
-def _look_up(
-    names: list[Any], positions: Sequence[int], numbers: dict[Hashable, int]
-) -> NDArray[np.int64]:
-    found = np.empty(len(names), dtype=np.int64)
-    unknown: tuple[float, Any] = (math.inf, None)
-    for i, (name, position) in enumerate(zip(names, positions, strict=True)):
-        try:
-            found[i] = numbers[name]
-        except (KeyError, TypeError):
-            unknown = min(unknown, (position, name), key=lambda pair: pair[0])
-    if unknown[0] != math.inf:
-        raise ValueError(
-            f"labels is {unknown[1]!r} at position {unknown[0]}; expected one of classes"
+def _projection_on(
+    device: Device,
+    features: Any,
+    labels: Any,
+    moments: ClassMoments,
+    place: Device | None,
+    columns: Any,
+) -> Any:
+    state = moments._state
+    if isinstance(state, HostMoments):
+        raise TypeError("moments is in host memory, features is not; expected both in one place")
+    with device:
+        rows = _classes_device.device_rows(device, features, "features", dim=moments.num_features)
+        numbers = moments._numbers_on(device, labels, len(rows))
+        columns = device.upload(columns) if place is None else device.cast(columns, "float64")
+        return device.returned(
+            _classes_device.within_projection(device, rows, numbers, state, columns)
         )
-    return found
 
 
-def _check_length(shape: tuple[int, ...], num_samples: int) -> None:
-    if shape != (num_samples,):
-        raise ValueError(f"labels has shape {shape}; expected ({num_samples},), one per sample")
+def _whole(state: HostMoments) -> dict[str, NDArray[Any]]:
+    # As a device holds it: the scatter with both its triangles.
+    arrays: dict[str, NDArray[Any]] = {
+        name: getattr(state, name) for name in ("counts", "shifts", "sums", "squares")
+    }
+    if state.scatter is not None:
+        arrays["scatter"] = symmetric(state.scatter)
+    return arrays

@@ -24,14 +24,16 @@ from infall._arrays import (
     vector_blocks,
     vectors,
 )
-from infall._device import Device, device_number, located, named_device
+from infall._device import device_number, located, named_device
+from infall._maxlikelihood_device import QueuedFit
 from infall.laws import binary_entropy
-from infall.rows import Sampler, select_rows
+from infall.rows import RowSelection, Sampler, select_rows
 
 _FORMAT = "infall.MaxLikelihood"
 _FORMAT_VERSION = 1
 _SAMPLERS = ("stream", "rotated", "order_statistics")
 _FITTED = ("layers_", "outputs_", "log_norms_", "indices_", "scores_", "input_")
+_FETCHED = (*_FITTED, "log_input_norm_")
 
 
 class MaxLikelihood:
@@ -76,11 +78,15 @@ class MaxLikelihood:
 
     Notes
     -----
-    The attributes are NumPy arrays, bit for bit the same wherever the model was fitted. Vectors go
-    through the layers where they live: those in CUDA memory on their device, by the binary64
-    matrix products of their library, which round in another order than the host's. Nothing waits
-    for the device then, and values are not searched: NaN comes out of NaN, infinity and zero
-    vectors. The layers are copied there in every call.
+    The attributes are NumPy arrays, bit for bit the same wherever the model was fitted. After a fit
+    on a device the first look at one of them, and `save`, wait for it and fetch them all; then they
+    raise ValueError if the vector, whose values such a fit does not see, was zero or not finite.
+
+    Vectors go through the layers where they live: those in CUDA memory on their device, by the
+    binary64 matrix products of their library, which round in another order than the host's. Nothing
+    waits for the device then, and values are not searched: NaN comes out of NaN, infinity and zero
+    vectors, and of a model fitted to one. On the stream of a fit that has not been fetched the
+    layers are used as they lie there; otherwise they are copied in every call.
 
     Source: Wormhole Dynamics in Deep Neural Networks, Section IV, Algorithm 1 and Eq. 4, 27-31.
 
@@ -124,6 +130,7 @@ class MaxLikelihood:
         if device is not None:
             device_number(device)
         self.device = device
+        self._queued: QueuedFit | None = None
 
     def fit(
         self, w: Any, *, progress: Callable[[int, int, int], object] | None = None
@@ -133,7 +140,10 @@ class MaxLikelihood:
         Parameters
         ----------
         w : array, shape (k,)
-            The vector, k <= width; any length but zero.
+            The vector, k <= width; any length but zero. On a device it is not looked at, and all
+            layers are queued on the current stream without waiting: for a vector that is zero or
+            not finite the layers are NaN, and the attributes raise. A vector that lives on another
+            device than `device` goes through the host, which waits for it.
         progress : callable, optional
             Called as progress(layer, rows_done, rows_total), layer from 0; what it raises stops the
             fit and leaves the model as it was.
@@ -149,24 +159,21 @@ class MaxLikelihood:
             As `infall.select_rows`.
         """
         device, found = located(w, "w")
-        values, batched = vectors(w if device is None else device.download(found), "w")
-        if self.device is not None:
-            device = named_device(self.device, w)
+        target = device if self.device is None else named_device(self.device, w)
+        if device is None or target is None or str(device) != str(target):
+            values, batched = vectors(w if device is None else device.download(found), "w")
+        else:
+            with device:
+                values, batched = device.vectors(found, "w")
         if batched:
-            raise ValueError(f"w has 2 axes, shape {values.shape}; expected shape (k,)")
-        dim = values.shape[1]
+            raise ValueError(f"w has 2 axes, shape {tuple(values.shape)}; expected shape (k,)")
+        dim = int(values.shape[1])
         if dim > self.width:
             raise ValueError(f"w has length {dim}; expected at most width = {self.width}")
-        directions, norms, exponents = unit_vectors(values, "w")
-        current = directions[0]
-        layers = np.empty((self.depth, dim, dim), dtype=np.float32)
-        outputs = np.empty((self.depth, dim))
-        log_norms = np.empty(self.depth)
-        indices = np.empty((self.depth, dim), dtype=np.int64)
-        scores = np.empty((self.depth, dim))
-        for number in range(self.depth):
-            selection = select_rows(
-                current if device is None else device.upload(current),
+
+        def select(number: int, current: Any) -> RowSelection:
+            return select_rows(
+                current,
                 self.width,
                 seed=self.seed,
                 layer=number,
@@ -174,17 +181,67 @@ class MaxLikelihood:
                 num_threads=self.num_threads,
                 progress=None if progress is None else _layer_progress(progress, number),
             )
-            layers[number] = _on_host(device, selection.rows)
-            indices[number] = _on_host(device, selection.indices)
-            scores[number] = _on_host(device, selection.projections)
-            output = _project_in_order(layers[number], current)
-            norm = math.sqrt(math.fsum(output * output))
-            log_norms[number] = math.log(norm)
-            current = outputs[number] = output / norm
-        self.layers_, self.outputs_, self.log_norms_ = layers, outputs, log_norms
-        self.indices_, self.scores_, self.input_ = indices, scores, directions[0]
-        self.log_input_norm_ = math.log(norms[0]) + int(exponents[0]) * math.log(2.0)
+
+        if target is None:
+            fitted = self._fit_on_host(values, select)
+            self._queued = None
+        else:
+            if isinstance(values, np.ndarray):
+                unit_vectors(values, "w")  # refuses zero
+                with target:
+                    values = target.upload(values)
+            queued = QueuedFit(target, values, self.depth, select)
+            fitted = {}
+            self._queued = queued
+        for name in _FETCHED:
+            self.__dict__.pop(name, None)
+        self.__dict__.update(fitted)
         return self
+
+    def _fit_on_host(
+        self, values: NDArray[np.float64], select: Callable[[int, Any], RowSelection]
+    ) -> dict[str, Any]:
+        directions, norms, exponents = unit_vectors(values, "w")
+        dim = directions.shape[1]
+        current = directions[0]
+        layers = np.empty((self.depth, dim, dim), dtype=np.float32)
+        outputs = np.empty((self.depth, dim))
+        log_norms = np.empty(self.depth)
+        indices = np.empty((self.depth, dim), dtype=np.int64)
+        scores = np.empty((self.depth, dim))
+        for number in range(self.depth):
+            selection = select(number, current)
+            layers[number] = selection.rows
+            indices[number], scores[number] = selection.indices, selection.projections
+            output = _multiply_in_order(layers[number], current)
+            unit, norm, exponent = unit_vectors(output[None], "w")
+            log_norms[number] = math.log(np.ldexp(norm[0], exponent[0]))
+            current = outputs[number] = unit[0]
+        return {
+            "layers_": layers,
+            "outputs_": outputs,
+            "log_norms_": log_norms,
+            "indices_": indices,
+            "scores_": scores,
+            "input_": directions[0],
+            "log_input_norm_": math.log(norms[0]) + int(exponents[0]) * math.log(2.0),
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        # Reached for what is not there: the attributes of a fit that is still on its device.
+        if name in _FETCHED and self.__dict__.get("_queued") is not None:
+            self._fetch()
+            return self.__dict__[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._fetch()  # arrays of a device are of this process
+        return self.__dict__
+
+    def _fetch(self) -> None:
+        if self._queued is not None:
+            self.__dict__.update(self._queued.fetched())
+            self._queued = None
 
     def transform(self, X: Any, layer: int | None = -1) -> Any:
         """Map vectors through the fitted layers.
@@ -211,7 +268,7 @@ class MaxLikelihood:
         """
         with _Place(X) as place:
             blocks, num_samples, batched = self._outputs(place, layer)
-            dim = self.outputs_.shape[1]
+            dim = self._dim()
             result = place.empty((len(self._layer_numbers(layer)), num_samples, dim))
             for first, outputs in blocks:
                 result[:, first : first + outputs.shape[1]] = outputs
@@ -422,7 +479,7 @@ class MaxLikelihood:
         return model
 
     def __repr__(self) -> str:
-        fitted = f", fitted to k={self.outputs_.shape[1]}" if self._is_fitted() else ", not fitted"
+        fitted = f", fitted to k={self._dim()}" if self._is_fitted() else ", not fitted"
         return (
             f"MaxLikelihood(width={self.width}, depth={self.depth}, seed={self.seed}, "
             f"sampler={self.sampler!r}{fitted})"
@@ -444,11 +501,20 @@ class MaxLikelihood:
     __hash__ = None  # type: ignore[assignment]  # mutable
 
     def _is_fitted(self) -> bool:
-        return hasattr(self, "outputs_")
+        return self._queued is not None or "outputs_" in self.__dict__
 
     def _require_fit(self) -> None:
         if not self._is_fitted():
             raise RuntimeError("the model is not fitted yet: call fit(w) first")
+
+    def _dim(self) -> int:
+        return self.outputs_.shape[1] if self._queued is None else self._queued.dim
+
+    def _queued_at(self, place: _Place) -> QueuedFit | None:
+        """Return the fit whose arrays are at hand where the vectors are, if there is one."""
+        if self._queued is not None and self._queued.is_at(place.device):
+            return self._queued
+        return None
 
     def _layer_numbers(self, layer: int | None) -> list[int]:
         if layer is None:
@@ -463,8 +529,12 @@ class MaxLikelihood:
         self._require_fit()
         wanted = self._layer_numbers(layer)
         xp = place.xp
-        blocks, num_samples, batched = place.unit_blocks(self.outputs_.shape[1])
-        layers = [place.put(rows) for rows in self.layers_[: wanted[-1]]]
+        blocks, num_samples, batched = place.unit_blocks(self._dim())
+        queued = self._queued_at(place)
+        if queued is None:
+            layers = [place.put(rows) for rows in self.layers_[: wanted[-1]]]
+        else:
+            layers = queued.layers[: wanted[-1]]
 
         def outputs() -> Iterator[tuple[int, Any]]:
             for first, block in blocks:
@@ -484,7 +554,13 @@ class MaxLikelihood:
         blocks, num_samples, batched = self._outputs(place, layer)
         xp = place.xp
         wanted = self._layer_numbers(layer)
-        references = place.put(np.concatenate([self.input_[None], self.outputs_])[wanted])
+        queued = self._queued_at(place)
+        directions = slice(wanted[0], wanted[-1] + 1)
+        if queued is None:
+            references = np.concatenate([self.input_[None], self.outputs_])[directions]
+            references = place.put(references)
+        else:
+            references = queued.directions[directions]
         result = place.empty((2, len(wanted), num_samples))
         for first, outputs in blocks:
             difference = xp.linalg.norm(outputs - references[:, None], axis=-1)
@@ -550,17 +626,13 @@ class _Place:
         return self.device.returned(array)
 
 
-def _on_host(device: Device | None, array: Any) -> Any:
-    return array if device is None else device.download(array)
-
-
 def _layer_progress(
     progress: Callable[[int, int, int], object], number: int
 ) -> Callable[[int, int], object]:
     return lambda done, total: progress(number, done, total)
 
 
-def _project_in_order(rows: NDArray[np.float32], w: NDArray[np.float64]) -> NDArray[np.float64]:
+def _multiply_in_order(rows: NDArray[np.float32], w: NDArray[np.float64]) -> NDArray[np.float64]:
     # Column by column: a matrix product would sum in an order of its own, which differs between
     # machines, and the next layer is selected by the bits of this sum.
     total = np.zeros(len(rows))

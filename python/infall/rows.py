@@ -5,10 +5,13 @@ A layer is a matrix of independent standard normals whose entry (i, j) is a pure
 
 Arrays in CUDA memory (CuPy, PyTorch, and others through CuPy) stay there: the work is queued on the
 current stream of their library and the results are arrays of that library on that device, the same
-bits as on the host. Calls return before the work is done. Only the vector w that rows are selected
-for is read back, which waits for the stream; larger arrays are checked for shape and dtype, and
-their values taken as they are. There `num_threads` has no effect, and `progress` is called once,
-when everything is queued. All arrays of one call live in one place.
+bits as on the host. Calls return before the work is done, and none waits for the device. Arrays are
+therefore checked for shape and dtype, and their values taken as they are: for a vector w that is
+zero or not finite, the rows selected have index -1 and are NaN, and so are their projections, while
+the other vectors of the batch are not touched by it. To see whether that is so, look at the result,
+``bool((selection.indices < 0).any())``, which waits as any look at an array does. On a device
+`num_threads` has no effect, and `progress` is called once, when everything is queued. All arrays of
+one call live in one place.
 """
 
 from __future__ import annotations
@@ -59,7 +62,7 @@ class RowSelection:
     Attributes
     ----------
     indices : int64 array, shape (m,) or (B, m)
-        Row numbers.
+        Row numbers; -1 on a device for a w without a direction.
     projections : float64 array, shape (m,) or (B, m)
         Signed projections of the rows on w: the unit projections times ||w||.
     rows : float32 array, shape (m, k) or (B, m, k)
@@ -157,8 +160,9 @@ def select_rows(
     Parameters
     ----------
     w : array, shape (k,) or (B, k)
-        The vector, or B vectors that share the layer (its words are then drawn once for all). From
-        a device it is read back to be checked and normalised, which waits for the current stream.
+        The vector, or B vectors that share the layer (its words are then drawn once for all). On a
+        device values are not searched: for a w that is zero or not finite all indices are -1, and
+        projections and rows NaN.
     width : int
         Rows n of the layer, below 2**63.
     num_rows : int, optional
@@ -197,8 +201,9 @@ def select_rows(
         For kinds and dtypes: complex or text in w, a fractional width, a device array in a build
         without CUDA kernels.
     ValueError
-        For shapes and values: NaN, infinity or zero w, num_rows above the rows there are, a
-        reversed or outlying row_range, an unknown sampler, score or order.
+        For shapes and values: num_rows above the rows there are, a reversed or outlying row_range,
+        an unknown sampler, score or order; on the host also NaN, infinity or zero w, and a w so
+        long that its projections overflow float64 (on a device they are infinite).
     OverflowError
         For width past 2**63 - 1.
 
@@ -218,7 +223,7 @@ def select_rows(
     True
     """
     device, w = located(w, "w")
-    values, batched = vectors(w if device is None else device.download(w), "w")
+    values, batched = _vectors(device, w, None)
     batch, dim = values.shape
     width = row_count(width, "width")
     one_of(sampler, "sampler", _SAMPLERS)
@@ -232,17 +237,18 @@ def select_rows(
     absolute = score == "absolute"
     if num_rows * dim * batch >= 2**60:
         raise ValueError(f"num_rows is {num_rows}; {batch} x {num_rows} rows of {dim} do not fit")
-    directions, norms, exponents = unit_vectors(values, "w")
     if sampler == "order_statistics":
         _require_whole_layer(batch, absolute, (first, last) == (0, width))
     task = SelectionTask(
         seed, layer, first, last, num_rows, absolute, order == "index", threads, watch
     )
     if device is None:
+        directions, norms, exponents = unit_vectors(values, "w")
         found = _rows_host.select(task, sampler, directions)
     else:
         with device:
-            found = _rows_device.select(device, task, sampler, directions)
+            directions, norms, exponents = _rows_device.unit_vectors(device, values)
+            found = _rows_device.select(device, task, sampler, directions, norms)
     return _selection(
         device,
         w,
@@ -280,9 +286,10 @@ def select_rows_from(
     weights : float32 or float64 array, shape (n, k)
         Any strides, C or Fortran order included. In CUDA memory also float16 and bfloat16; there it
         is not searched for NaN and infinity: infinite projections rank first, and rows whose
-        projection is NaN are passed over (index -1, projection NaN where none other is left).
+        projection is NaN are passed over (index -1, projection and row NaN where none other is
+        left).
     w : array, shape (k,) or (B, k)
-        The vector or vectors, read back from a device as in `select_rows`.
+        The vector or vectors; on a device not searched, as in `select_rows`.
     num_rows : int, optional
         Rows m to select; k by default.
     score, order, num_threads, progress
@@ -299,7 +306,7 @@ def select_rows_from(
     TypeError
         For another dtype, or a byte order that is not the machine's.
     ValueError
-        As `select_rows`, and for NaN or infinity in `weights`, with the first position.
+        As `select_rows`, and on the host for NaN or infinity in `weights`, with the first position.
     """
     device, matrix = located(weights, "weights")
     w = located_with(device, w, "w", "weights")
@@ -311,19 +318,20 @@ def select_rows_from(
     if 0 in matrix.shape:
         raise ValueError(f"weights is empty: shape {tuple(matrix.shape)}")
     total, dim = matrix.shape
-    values, batched = vectors(w if device is None else device.download(w), "w", dim=dim)
+    values, batched = _vectors(device, w, dim)
     one_of(score, "score", _SCORES)
     one_of(order, "order", _ORDERS)
     num_rows = _num_rows(num_rows, dim, total)
-    directions, norms, exponents = unit_vectors(values, "w")
     threads = thread_count(num_threads)
     watch = watch_of(progress, total)
     absolute = score == "absolute"
     task = SelectionTask(0, 0, 0, total, num_rows, absolute, order == "index", threads, watch)
     if device is None:
+        directions, norms, exponents = unit_vectors(values, "w")
         found = _rows_host.select_from_matrix(task, matrix, directions)
     else:
         with device:
+            directions, norms, exponents = _rows_device.unit_vectors(device, values)
             found = _rows_device.select_from_matrix(device, task, matrix, directions)
     return _selection(
         device,
@@ -349,7 +357,8 @@ def merge_selections(parts: Iterable[RowSelection], num_rows: int | None = None)
     ----------
     parts : iterable of RowSelection
         Selections for the same w with the same settings, in any order, whose row ranges join
-        without a gap. A part holds at least `num_rows` rows, or all rows of its range.
+        without a gap. A part holds at least `num_rows` rows, or all rows of its range. Parts on a
+        device are merged on the host, which waits for them.
     num_rows : int, optional
         Rows to keep; those of the largest part by default.
 
@@ -416,7 +425,7 @@ def gaussian_rows(
     ----------
     indices : integer array, shape (m,)
         Row numbers, 0 <= i < 2**63, in any order, repeats allowed. On a device they are not
-        searched for numbers outside, which give rows of no layer.
+        searched for negative ones, whose rows are NaN.
     dim : int
         Columns k.
     seed, layer : int
@@ -603,6 +612,13 @@ def hamming_distances(
 # --------------------------------------------------------------------------------------------------
 
 
+def _vectors(device: Device | None, w: Any, dim: int | None) -> tuple[Any, bool]:
+    if device is None:
+        return vectors(w, "w", dim=dim)
+    with device:
+        return device.vectors(w, "w", dim=dim)
+
+
 def _row_range(row_range: tuple[int, int] | None, width: int) -> tuple[int, int]:
     if row_range is None:
         return 0, width
@@ -670,24 +686,19 @@ def _selection(
     indices: Any,
     unit_projections: Any,
     rows: Any,
-    norms: NDArray[np.float64],
-    exponents: NDArray[np.int64],
+    norms: Any,
+    exponents: Any,
     **settings: Any,
 ) -> RowSelection:
-    too_long = "w is too long: its projections overflow float64; scale it down"
     if device is None:
         with np.errstate(over="ignore"):
             projections = np.ldexp(unit_projections * norms[:, None], exponents[:, None])
         if not np.isfinite(projections).all():
-            raise ValueError(too_long)
+            raise ValueError("w is too long: its projections overflow float64; scale it down")
         arrays = (indices, projections, rows, unit_projections)
         return RowSelection(*(like(a if batched else a[0], w) for a in arrays), **settings)
     with device:
-        scaled = unit_projections * device.upload(norms[:, None])
-        projections = device.scaled(scaled, device.upload(exponents[:, None]))
-        # Only projections of vectors this long are worth waiting for.
-        if exponents.max() > 800 and not bool(device.xp.isfinite(projections).all()):
-            raise ValueError(too_long)
+        projections = device.scaled(unit_projections * norms[:, None], exponents[:, None])
         arrays = (indices, projections, rows, unit_projections)
         return RowSelection(*(device.returned(a if batched else a[0]) for a in arrays), **settings)
 

@@ -1,0 +1,217 @@
+// Compiled once per instruction set with INFALL_ISA naming it. No STL templates here: a weak copy
+// built for a newer processor could be linked for everyone.
+#include "classes/decisions.h"
+#include "runtime/doubles.h"
+
+namespace infall {
+namespace INFALL_ISA {
+namespace {
+
+typedef int64_t Longs __attribute__((vector_size(8 * double_lanes)));
+typedef float Floats __attribute__((vector_size(8 * double_lanes)));
+typedef int32_t Ints __attribute__((vector_size(8 * double_lanes)));
+typedef float UnalignedFloats __attribute__((vector_size(8 * double_lanes), aligned(4), may_alias));
+
+template <class Number>
+struct Vector;
+template <>
+struct Vector<float> {
+    using Type = Floats;
+    using Index = Ints;
+    using Whole = int32_t;
+    static constexpr int lanes = 2 * double_lanes;
+    INFALL_HD static Floats load(const float* p) {
+        return *reinterpret_cast<const UnalignedFloats*>(p);
+    }
+};
+template <>
+struct Vector<double> {
+    using Type = Doubles;
+    using Index = Longs;
+    using Whole = int64_t;
+    static constexpr int lanes = double_lanes;
+    INFALL_HD static Doubles load(const double* p) { return load_doubles(p); }
+};
+
+// ---------------------------------------------------------------------------------------------
+
+// The first column of a row that is NaN or infinite, or -1.
+template <class Feature>
+int64_t first_nonfinite(const Feature* row, int64_t dim) {
+    for (int64_t j = 0; j < dim; ++j)
+        if (!(__builtin_fabs(to_double(row[j])) <= 0x1.fffffffffffffp1023)) return j;
+    return -1;
+}
+
+template <class Feature, class Number>
+int64_t centre(const FloatRows& rows, int64_t first, int64_t count, const double* centre,
+               double scale, Number* out, double* square_norms) {
+    const Feature* row = static_cast<const Feature*>(rows.data) + first * rows.stride;
+    for (int64_t i = 0; i < count; ++i, row += rows.stride, out += rows.dim) {
+        double lanes[pair_lanes] = {};
+        double spoilt = 0.0;  // NaN once an entry is not finite
+        int64_t j = 0;
+        for (; j + pair_lanes <= rows.dim; j += pair_lanes)
+            for (int lane = 0; lane < pair_lanes; ++lane) {
+                const double entry = to_double(row[j + lane]);
+                const double shifted = scale * (centre ? entry - centre[j + lane] : entry);
+                out[j + lane] = static_cast<Number>(shifted);
+                lanes[lane] += shifted * shifted;
+                spoilt += 0.0 * entry;
+            }
+        for (; j < rows.dim; ++j) {
+            const double entry = to_double(row[j]);
+            const double shifted = scale * (centre ? entry - centre[j] : entry);
+            out[j] = static_cast<Number>(shifted);
+            lanes[j % pair_lanes] += shifted * shifted;
+            spoilt += 0.0 * entry;
+        }
+        if (spoilt != 0.0) return i * rows.dim + first_nonfinite(row, rows.dim);
+        square_norms[i] = lane_total(lanes);
+    }
+    return -1;
+}
+
+template <class Number>
+int64_t centre_rows(const FloatRows& rows, int64_t first, int64_t count, const double* shift,
+                    double scale, Number* out, double* square_norms) {
+    switch (rows.type) {
+        case FloatType::float16:
+            return centre<Float16>(rows, first, count, shift, scale, out, square_norms);
+        case FloatType::bfloat16:
+            return centre<BFloat16>(rows, first, count, shift, scale, out, square_norms);
+        case FloatType::float32:
+            return centre<float>(rows, first, count, shift, scale, out, square_norms);
+        default:
+            return centre<double>(rows, first, count, shift, scale, out, square_norms);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+
+// One row's bests; further lower and upper bounds are taken in one by one.
+template <class Number>
+struct Best {
+    Number low, high, second;
+    int64_t candidate;
+
+    INFALL_HD void take(Number other_low, Number other_high, int64_t other) {
+        if (other_low > low) low = other_low;
+        if (other_high > high) {
+            second = high;
+            high = other_high;
+            candidate = other;
+        } else if (other_high > second) {
+            second = other_high;
+        }
+    }
+};
+
+template <class Number>
+void reduce(const Number* products, int64_t count, int64_t classes, int64_t first_class,
+            const Number* row_factors, const ScoreBounds<Number>& bounds,
+            const RowBests<Number>& bests) {
+    using V = Vector<Number>;
+    using Type = typename V::Type;
+    using Index = typename V::Index;
+    constexpr int lanes = V::lanes;
+    const Type none = Type{} - static_cast<Number>(__builtin_inf());
+    for (int64_t i = 0; i < count; ++i, products += classes) {
+        const Type factor = Type{} + row_factors[i];
+        Type low = none, high = none, second = none;
+        Index place{}, candidate{};
+        for (int lane = 0; lane < lanes; ++lane) place[lane] = static_cast<typename V::Whole>(lane);
+        int64_t c = 0;
+        for (; c + lanes <= classes; c += lanes, place += lanes) {
+            const Type score = V::load(products + c) + V::load(bounds.term + c);
+            const Type error = factor * V::load(bounds.norm + c) + V::load(bounds.slack + c);
+            const Type lower = score - error, upper = score + error;
+            low = lower > low ? lower : low;
+            const Index better = upper > high;
+            const Type worse = better ? high : upper;
+            second = worse > second ? worse : second;
+            high = better ? upper : high;
+            candidate = better ? place : candidate;
+        }
+        Best<Number> best{bests.low[i], bests.high[i], bests.second[i], bests.candidate[i]};
+        for (int lane = 0; lane < lanes; ++lane) {
+            best.take(low[lane], high[lane], first_class + candidate[lane]);
+            best.take(low[lane], second[lane], -1);
+        }
+        for (; c < classes; ++c) {
+            Number lower, upper;
+            bounds.of(products[c], row_factors[i], c, lower, upper);
+            best.take(lower, upper, first_class + c);
+        }
+        bests.low[i] = best.low;
+        bests.high[i] = best.high;
+        bests.second[i] = best.second;
+        bests.candidate[i] = best.candidate;
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+
+template <class Feature, class Class>
+double exact_score(const ExactScores& exact, int64_t sample, int64_t c) {
+    const Feature* h =
+        static_cast<const Feature*>(exact.samples.data) + sample * exact.samples.stride;
+    const Class* row = static_cast<const Class*>(exact.classes.data) + c * exact.classes.stride;
+    const int64_t dim = exact.samples.dim;
+    return exact.bias ? inner_product(h, row, dim) + exact.bias[c]
+                      : minus_square_distance(h, row, dim, exact.scale);
+}
+
+template <class Feature>
+double exact_score_of(const ExactScores& exact, int64_t sample, int64_t c) {
+    switch (exact.classes.type) {
+        case FloatType::float16:
+            return exact_score<Feature, Float16>(exact, sample, c);
+        case FloatType::bfloat16:
+            return exact_score<Feature, BFloat16>(exact, sample, c);
+        case FloatType::float32:
+            return exact_score<Feature, float>(exact, sample, c);
+        default:
+            return exact_score<Feature, double>(exact, sample, c);
+    }
+}
+
+double exact_score_of(const ExactScores& exact, int64_t sample, int64_t c) {
+    switch (exact.samples.type) {
+        case FloatType::float16:
+            return exact_score_of<Float16>(exact, sample, c);
+        case FloatType::bfloat16:
+            return exact_score_of<BFloat16>(exact, sample, c);
+        case FloatType::float32:
+            return exact_score_of<float>(exact, sample, c);
+        default:
+            return exact_score_of<double>(exact, sample, c);
+    }
+}
+
+template <class Number>
+void decide(const Number* products, int64_t count, int64_t classes, int64_t first_class,
+            const Number* row_factors, const ScoreBounds<Number>& bounds, const Number* least,
+            const int64_t* samples, const ExactScores& exact, double* best_scores,
+            int64_t* best_classes) {
+    for (int64_t i = 0; i < count; ++i, products += classes)
+        for (int64_t c = 0; c < classes; ++c) {
+            Number lower, upper;
+            bounds.of(products[c], row_factors[i], c, lower, upper);
+            if (upper < least[i]) continue;  // not so for NaN
+            const double score = exact_score_of(exact, samples[i], first_class + c);
+            if (best_classes[i] < 0 || score > best_scores[i]) {
+                best_scores[i] = score;
+                best_classes[i] = first_class + c;
+            }
+        }
+}
+
+}  // namespace
+
+extern const DecisionKernels decision_kernels{centre_rows<float>, centre_rows<double>,
+                                              reduce<float>,      reduce<double>,
+                                              decide<float>,      decide<double>};
+
+}  // namespace INFALL_ISA
+}  // namespace infall

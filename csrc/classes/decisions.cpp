@@ -1,0 +1,108 @@
+// The decision kernels over threads: a task is a few rows.
+#include "classes/decisions.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "runtime/isa.h"
+
+namespace infall {
+namespace {
+
+constexpr int64_t task_entries = int64_t{1} << 17;  // read by a task, a fraction of a millisecond
+
+// Runs body(first row, rows) over all rows, a task at a time.
+template <class Body>
+void over_rows(int64_t count, int64_t entries_per_row, int num_threads, Watch* watch,
+               const Body& body) {
+    const int64_t step = std::max<int64_t>(1, task_entries / std::max<int64_t>(entries_per_row, 1));
+    run_blocks((count + step - 1) / step, num_threads,
+               [&](int64_t block, int) {
+                   const int64_t first = block * step, here = std::min(step, count - first);
+                   body(first, here);
+                   return here;
+               },
+               watch);
+}
+
+template <class Number>
+RowBests<Number> from(const RowBests<Number>& bests, int64_t first) {
+    return {bests.low + first, bests.high + first, bests.second + first, bests.candidate + first};
+}
+
+}  // namespace
+
+template <class Number>
+int64_t centre_rows(const FloatRows& rows, int64_t first, int64_t count, const double* centre,
+                    double scale, int num_threads, Watch* watch, Number* out,
+                    double* square_norms) {
+    const DecisionKernels& kernels = *current_isa().decisions;
+    constexpr int64_t none = INT64_MAX;
+    std::atomic<int64_t> bad{none};
+    over_rows(count, rows.dim, num_threads, watch, [&](int64_t row, int64_t here) {
+        int64_t position;
+        if constexpr (sizeof(Number) == 4)
+            position = kernels.centre_to_float32(rows, first + row, here, centre, scale,
+                                                 out + row * rows.dim, square_norms + row);
+        else
+            position = kernels.centre_to_float64(rows, first + row, here, centre, scale,
+                                                 out + row * rows.dim, square_norms + row);
+        if (position < 0) return;
+        position += row * rows.dim;
+        for (int64_t lowest = bad; position < lowest;)
+            if (bad.compare_exchange_weak(lowest, position)) break;
+    });
+    return bad == none ? -1 : bad.load();
+}
+
+template <class Number>
+void reduce_scores(const Number* products, int64_t count, int64_t classes, int64_t first_class,
+                   const Number* row_factors, const ScoreBounds<Number>& bounds, int num_threads,
+                   Watch* watch, const RowBests<Number>& bests) {
+    const DecisionKernels& kernels = *current_isa().decisions;
+    over_rows(count, classes, num_threads, watch, [&](int64_t row, int64_t here) {
+        if constexpr (sizeof(Number) == 4)
+            kernels.reduce_float32(products + row * classes, here, classes, first_class,
+                                   row_factors + row, bounds, from(bests, row));
+        else
+            kernels.reduce_float64(products + row * classes, here, classes, first_class,
+                                   row_factors + row, bounds, from(bests, row));
+    });
+}
+
+template <class Number>
+void decide(const Number* products, int64_t count, int64_t classes, int64_t first_class,
+            const Number* row_factors, const ScoreBounds<Number>& bounds, const Number* least,
+            const int64_t* samples, const ExactScores& exact, int num_threads, Watch* watch,
+            double* best_scores, int64_t* best_classes) {
+    const DecisionKernels& kernels = *current_isa().decisions;
+    over_rows(count, classes * exact.samples.dim, num_threads, watch,
+              [&](int64_t row, int64_t here) {
+                  if constexpr (sizeof(Number) == 4)
+                      kernels.decide_float32(products + row * classes, here, classes, first_class,
+                                             row_factors + row, bounds, least + row, samples + row,
+                                             exact, best_scores + row, best_classes + row);
+                  else
+                      kernels.decide_float64(products + row * classes, here, classes, first_class,
+                                             row_factors + row, bounds, least + row, samples + row,
+                                             exact, best_scores + row, best_classes + row);
+              });
+}
+
+template int64_t centre_rows<float>(const FloatRows&, int64_t, int64_t, const double*, double, int,
+                                    Watch*, float*, double*);
+template int64_t centre_rows<double>(const FloatRows&, int64_t, int64_t, const double*, double, int,
+                                     Watch*, double*, double*);
+template void reduce_scores<float>(const float*, int64_t, int64_t, int64_t, const float*,
+                                   const ScoreBounds<float>&, int, Watch*, const RowBests<float>&);
+template void reduce_scores<double>(const double*, int64_t, int64_t, int64_t, const double*,
+                                    const ScoreBounds<double>&, int, Watch*,
+                                    const RowBests<double>&);
+template void decide<float>(const float*, int64_t, int64_t, int64_t, const float*,
+                            const ScoreBounds<float>&, const float*, const int64_t*,
+                            const ExactScores&, int, Watch*, double*, int64_t*);
+template void decide<double>(const double*, int64_t, int64_t, int64_t, const double*,
+                             const ScoreBounds<double>&, const double*, const int64_t*,
+                             const ExactScores&, int, Watch*, double*, int64_t*);
+
+}  // namespace infall
