@@ -11,6 +11,9 @@
 namespace py = pybind11;
 
 namespace infall {
+
+void bind_cuda_geometry(py::module_& module);
+
 namespace {
 
 using Pointer = uintptr_t;
@@ -50,6 +53,7 @@ device::Element element_of(const std::string& dtype) {
 PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
     using namespace infall;
     module.doc() = "The CUDA kernels of infall. Arguments are checked by the Python modules.";
+    bind_cuda_geometry(module);
     module.def("device_count", &device::device_count);
     module.def("architectures", [] { return std::string(INFALL_CUDA_ARCHITECTURES); });
     module.def("selection_workspace", &device::selection_workspace, py::arg("num_rows"),
