@@ -288,3 +288,50 @@ def largest_outputs(features, classifier, bias):
     """Class of the largest h . a + b for features (N, d), the lowest on ties: (N,) int64."""
     h, a = (np.asarray(x, dtype=np.longdouble) for x in (features, classifier))
     return np.array([((a * row).sum(axis=1) + bias).argmax() for row in h], dtype=np.int64)
+
+
+# Collapse: features (N, d), labels (N,), K classes, means (K, d), classifier A (K, d) -------------
+
+
+def within_and_between(features, labels, weighting="samples", global_mean="classes"):
+    """Sigma_W and Sigma_B (d, d), centred means (K, d) of the classes that have samples."""
+    features = np.asarray(features).astype(np.float64)
+    counts, means, _, within = class_moments(features, labels, int(labels.max()) + 1)
+    seen = np.flatnonzero(counts)
+    if weighting == "classes":
+        within = np.zeros_like(within)
+        for c in seen:
+            deviations = features[labels == c] - means[c]
+            within += deviations.T @ deviations / (len(deviations) * len(seen))
+    # Subtracting one of the means first keeps the offset out of the sums.
+    moved = means[seen] - means[seen[0]]
+    weights = {"classes": np.ones(len(seen)), "samples": counts[seen]}[global_mean]
+    centred = moved - weights @ moved / weights.sum()
+    return within, centred.T @ centred / len(seen), centred
+
+
+def nc1(within, between, rank, num_classes):
+    """tr(Sigma_W Sigma_B^+) / K with a pseudo-inverse of a given rank."""
+    values, vectors = np.linalg.eigh(between)
+    values, vectors = values[-rank:], vectors[:, -rank:]
+    return np.trace(within @ (vectors / values) @ vectors.T) / num_classes
+
+
+def simplex_matrix(num_classes):
+    """(I - 11^T / K) / sqrt(K - 1): (K, K), of Frobenius norm one."""
+    return (np.eye(num_classes) - 1.0 / num_classes) / np.sqrt(num_classes - 1)
+
+
+def simplex_distance(gram):
+    """|| G / ||G||_F - (I - 11^T / K) / sqrt(K - 1) ||_F of a matrix (K, K)."""
+    return np.linalg.norm(gram / np.linalg.norm(gram) - simplex_matrix(len(gram)))
+
+
+def unit_rows(vectors):
+    """Rows (K, d) scaled to length one."""
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def off_diagonal(matrix):
+    """Entries (K (K - 1),) of a matrix (K, K) beside its diagonal."""
+    return matrix[~np.eye(len(matrix), dtype=bool)]

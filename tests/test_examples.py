@@ -6,20 +6,26 @@ from pathlib import Path
 
 import pytest
 
+import infall.collapse
 import infall.laws
 import infall.maxlikelihood
 import infall.rows
+import infall.trajectory
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example(path, capsys):
+def test_example(path, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where an example writes
+    monkeypatch.setattr("sys.argv", [str(path)])
     runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize("module", [infall.rows, infall.maxlikelihood, infall.laws])
+@pytest.mark.parametrize(
+    "module", [infall.rows, infall.maxlikelihood, infall.laws, infall.collapse, infall.trajectory]
+)
 def test_docstrings(module):
     result = doctest.testmod(module)
     assert result.failed == 0
@@ -30,3 +36,24 @@ def test_the_tour_of_the_readme():
     tour = readme.split("```python\n")[1].split("```")[0]
     assert len(tour.splitlines()) <= 16
     exec(compile(tour, "README.md", "exec"), {})
+
+
+def test_the_collapse_of_the_readme(tmp_path, monkeypatch):
+    """The example writes the file that the command of the README reads."""
+    from typer.testing import CliRunner
+
+    from infall import cli
+
+    root = Path(__file__).parent.parent
+    section = (root / "README.md").read_text().split("## Neural collapse\n")[1]
+    example, command = (line.split() for line in section.splitlines() if line.startswith("    "))
+    assert example[0] == "python"
+    assert command[:2] == ["infall", "collapse"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", example[1:])
+    runpy.run_path(str(root / example[1]), run_name="__main__")
+    result = CliRunner().invoke(cli.app, command[1:])
+    assert result.exit_code == 0, result.output
+    assert "NC1" in result.stdout
+    written = sorted(path.name for path in tmp_path.rglob("*.*"))
+    assert written == ["collapse.png", "figure.png", "last_layer.npz"]

@@ -24,7 +24,7 @@ MAX_DIM = 2**32
 _BLOCK_ENTRIES = 2**20  # numbers of a block of vectors: 8 MiB as float64
 
 # DLPack device types in host memory: the CPU's, and page-locked for CUDA.
-_DLPACK_HOST = (1, 3)
+DLPACK_HOST = (1, 3)
 
 
 def to_numpy(array: Any, name: str) -> NDArray[Any]:
@@ -63,7 +63,7 @@ def _from_dlpack(array: Any, name: str) -> NDArray[Any]:
             # Also page-locked memory and tensors of a graph, which torch does not export.
             return cast(NDArray[Any], array.detach().numpy())
         device, _ = array.__dlpack_device__()
-        if int(device) in _DLPACK_HOST:
+        if int(device) in DLPACK_HOST:
             return np.from_dlpack(array)
     except (RuntimeError, BufferError, TypeError, ValueError) as error:
         raise TypeError(f"{name} is a {kind} that cannot be read: {error}") from None

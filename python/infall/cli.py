@@ -1,4 +1,4 @@
-"""The command line: run a MaxLikelihood network and measure its collapse layer by layer."""
+"""The command line: run a MaxLikelihood network, measure the collapse of features in files."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import scipy
@@ -40,68 +40,29 @@ try:
     )
     from rich.table import Table
     from rich.text import Text
-    from typer.core import TyperGroup
+
+    from infall import cli_collapse
+    from infall._terminal import (
+        FIGURE_SUFFIXES,
+        OneLineErrors,
+        bad_option,
+        check_writable,
+        stdout_console,
+    )
 except ModuleNotFoundError as error:
     # The installed script imports this module before it can call anything in it.
     raise SystemExit(_INSTALL_HINT.format(error.name)) from None
 
-# Columns of output into a file or pipe, where there is no terminal to ask for its width.
-_WIDTH_WITHOUT_TERMINAL = 120
-_FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
-_INTERRUPTED = 130  # the exit code of a shell for a process that Ctrl-C ended
-
-
-class _OneLineErrors(TyperGroup):
-    """Report an error as one red line on stderr, without usage, box or traceback."""
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
-        try:
-            result = super().main(
-                args, prog_name, complete_var, False, windows_expand_args, **extra
-            )
-        except (KeyboardInterrupt, typer.Abort):
-            result = _INTERRUPTED
-        except (OSError, MemoryError) as error:
-            _print_error(f"error: {error}")
-            result = 1
-        except Exception as error:
-            # Usage errors have a base class, but typer has no public name for it.
-            format_message = getattr(error, "format_message", None)
-            if format_message is None:
-                raise
-            _print_error(f"error: {' '.join(format_message().split())}")
-            result = 2
-        if result == _INTERRUPTED:  # some versions of typer turn an interrupt into this themselves
-            _print_error("interrupted")
-        if not standalone_mode:
-            return result
-        sys.exit(result if isinstance(result, int) else 0)
-
-
-def _print_error(message: str) -> None:
-    Console(stderr=True).print(Text(message, style="red"), soft_wrap=True)
-
-
-def _bad_option(option: str, problem: object) -> typer.BadParameter:
-    return typer.BadParameter(str(problem), param_hint=option)
-
-
 app = typer.Typer(
-    cls=_OneLineErrors,
+    cls=OneLineErrors,
     add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Very wide Gaussian layers: select their rows, stack them, watch the angles collapse.",
+    help="Very wide Gaussian layers: select their rows, stack them, watch the angles collapse; "
+    "and the metrics of neural collapse.",
 )
+app.command(help=cli_collapse.HELP, epilog=cli_collapse.EPILOG)(cli_collapse.collapse)
 
 
 @app.callback(invoke_without_command=True)
@@ -201,14 +162,14 @@ def run(
     image, test_images = images[row], np.delete(images, row, axis=0)
     dim = len(image)
     if num_rows < dim:
-        raise _bad_option(
+        raise bad_option(
             "--width", f"{num_rows} rows, expected at least the {dim} that a layer keeps"
         )
     if not no_figure:
         importlib.import_module("matplotlib")  # absent, it should fail now and not after the run
-        _check_writable("--out", out, _FIGURE_SUFFIXES)
+        check_writable("--out", out, FIGURE_SUFFIXES)
     if save is not None:
-        _check_writable("--save", save, (".npz",))
+        check_writable("--save", save, (".npz",))
 
     try:
         model = MaxLikelihood(
@@ -251,7 +212,7 @@ def run(
         typer.echo(json.dumps(report, indent=2, allow_nan=False))
         return
 
-    console = _stdout_console()
+    console = stdout_console()
     label = "" if labels is None else f", label {labels[row]}"
     console.print(
         f"Fitted to row {row} of {source}{label}; measured on the other {len(test_images)} images",
@@ -293,7 +254,7 @@ def info(
     for key, value in facts.items():
         shown = ", ".join(value) if isinstance(value, list) else str(value)
         table.add_row(Text(names.get(key, key), style="bold"), Text(shown))
-    _stdout_console().print(table)
+    stdout_console().print(table)
 
 
 def _parse_width(text: str) -> int:
@@ -306,11 +267,11 @@ def _parse_width(text: str) -> int:
         else:
             width = int(base) ** int(exponent)
     except ValueError:
-        raise _bad_option(
+        raise bad_option(
             "--width", f"{text!r} is not a whole number such as 33554432 or 2^25"
         ) from None
     if width < 1:
-        raise _bad_option("--width", f"{text} rows, expected at least 1")
+        raise bad_option("--width", f"{text} rows, expected at least 1")
     return width
 
 
@@ -321,7 +282,7 @@ def _parse_seed(text: str) -> int:
     except ValueError:
         seed = -1
     if not 0 <= seed < 2**64:
-        raise _bad_option("--seed", f"{text!r}, expected an integer from 0 to 2^64 - 1")
+        raise bad_option("--seed", f"{text!r}, expected an integer from 0 to 2^64 - 1")
     return seed
 
 
@@ -332,20 +293,20 @@ def _load(path: Path | None) -> tuple[NDArray[np.float64], NDArray[np.int64] | N
         images, labels = load_images(path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise _bad_option(
+        raise bad_option(
             "--input", reason if str(path) in reason else f"{path}: {reason}"
         ) from error
     except ValueError as error:
-        raise _bad_option("--input", error) from error
+        raise bad_option("--input", error) from error
     if len(images) < 2:
-        raise _bad_option(
+        raise bad_option(
             "--input", f"{path}: one image; the test set is the others, expected at least two"
         )
     if images.shape[1] < 2:
-        raise _bad_option("--input", f"{path}: images of one pixel have no angle between them")
+        raise bad_option("--input", f"{path}: images of one pixel have no angle between them")
     blank = ~images.any(axis=1)
     if blank.any():
-        raise _bad_option(
+        raise bad_option(
             "--input", f"{path}: image {np.argmax(blank)} is all zero and has no direction"
         )
     return images, labels
@@ -362,34 +323,20 @@ def _choose_image(
     which = f"images in {source}"
     if digit is not None:
         if labels is None:
-            raise _bad_option("--digit", f"{source} has no labels, choose with --index alone")
+            raise bad_option("--digit", f"{source} has no labels, choose with --index alone")
         candidates = np.flatnonzero(labels == digit)
         which = f"images with label {digit} in {source}"
         if len(candidates) == 0:
             known = np.unique(labels)
-            raise _bad_option(
+            raise bad_option(
                 "--digit",
                 f"no {which}, its labels go from {known[0]} to {known[-1]}",
             )
     if index >= len(candidates):
-        raise _bad_option(
+        raise bad_option(
             "--index", f"{index}, but there are {len(candidates)} {which}, counted from 0"
         )
     return int(candidates[index])
-
-
-def _check_writable(option: str, path: Path, suffixes: tuple[str, ...]) -> None:
-    """Refuse a path before the long run rather than after it."""
-    if path.suffix.lower() not in suffixes:
-        raise _bad_option(option, f"{path}: expected the suffix {' or '.join(suffixes)}")
-    existed = path.exists()
-    try:
-        with path.open("ab"):
-            pass
-        if not existed:
-            path.unlink()
-    except OSError as error:
-        raise _bad_option(option, f"{path} cannot be written: {error.strerror}") from error
 
 
 class _SpeedColumn(ProgressColumn):
@@ -507,12 +454,6 @@ def _layer_table(measurement: Measurement) -> Table:
 
 def _cell(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
-
-
-def _stdout_console() -> Console:
-    if sys.stdout.isatty() or "COLUMNS" in os.environ:
-        return Console()
-    return Console(width=_WIDTH_WITHOUT_TERMINAL)
 
 
 def _num_cpu_threads() -> int:

@@ -1,0 +1,433 @@
+"""Collapse along the layers of a network, or along the epochs of its training."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from infall._arrays import one_of
+from infall._class_inputs import number_between
+from infall._report import NUMBERS, CollapseReport
+from infall.collapse import collapse_report, effective_depth, geodesic_reports
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from rich.table import Table
+
+_FORMAT = "infall.CollapseTrajectory"
+_FORMAT_VERSION = 1
+_AXES = ("layer", "epoch")
+_COLUMNS = ("nc1", "nc2", "nc3", "nc4", "cdnv_mean", "pfc1", "pfc2", "pfc3")
+_COLORS = ("#2a6fbb", "#d9722e", "#3a9a5b", "#8a5fa8", "#b23a48", "#5b6770", "#c9a227", "#1b998b")
+
+
+class CollapseTrajectory:
+    """Reports of collapse, one per layer or per epoch, in the order in which they are added.
+
+    Parameters
+    ----------
+    axis : {"layer", "epoch"}
+        What the reports run over.
+
+    Attributes
+    ----------
+    axis : str
+        As given.
+    names : list of str or int
+        Of the layers or epochs.
+    reports : list of CollapseReport
+        One for each.
+    coordinates : float64 array or None
+        Horizontal positions, one for each, where they were set.
+    predicted_times : float64 array or None
+        Where `predict` was called, the times t in [0, 1] of `predicted`.
+    predicted : list of CollapseReport
+        The geodesic prediction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from infall import CollapseTrajectory
+    >>> labels = np.arange(60) % 3
+    >>> noise = np.random.default_rng(0).standard_normal((60, 4))
+    >>> layers = [np.eye(3, 4)[labels] + scale * noise for scale in (1.0, 0.3, 0.1)]
+    >>> trajectory = CollapseTrajectory("layer")
+    >>> for number, features in enumerate(layers):
+    ...     _ = trajectory.add(number, features, labels)
+    >>> bool((np.diff(trajectory.arrays()["nc1"]) < 0).all())
+    True
+    >>> trajectory.effective_depth(epsilon=0.01)
+    1
+    """
+
+    def __init__(self, axis: Literal["layer", "epoch"] = "layer") -> None:
+        self.axis = one_of(axis, "axis", _AXES)
+        self.names: list[str | int] = []
+        self.reports: list[CollapseReport] = []
+        self.coordinates: NDArray[np.float64] | None = None
+        self.predicted_times: NDArray[np.float64] | None = None
+        self.predicted: list[CollapseReport] = []
+
+    def __len__(self) -> int:
+        return len(self.reports)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(str(name) for name in self.names[:8])
+        more = "" if len(self) <= 8 else ", ..."
+        return f"CollapseTrajectory({self.axis!r}: {len(self)} reports: {shown}{more})"
+
+    def add(
+        self, name: str | int, features: Any, labels: Any = None, **options: Any
+    ) -> CollapseReport:
+        """Measure one more layer or epoch and keep its report.
+
+        Parameters
+        ----------
+        name : str or int
+            Of the layer or epoch, not there yet. Number 0 is that of the input, which is no layer
+            for `effective_depth`.
+        features, labels, **options
+            As `infall.collapse_report` takes them. Only the report is kept.
+
+        Returns
+        -------
+        CollapseReport
+            The one added.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `infall.collapse_report`; for a name of another kind, or that is there already. The
+            trajectory stays as it was.
+        """
+        if isinstance(name, (bool, np.bool_)) or not isinstance(name, (str, int, np.integer)):
+            raise TypeError(f"name is {name!r}; expected a str or an int")
+        name = name if isinstance(name, str) else int(name)
+        if name in self.names:
+            raise ValueError(f"name is {name!r}, which is there already")
+        report = collapse_report(features, labels, **options)
+        self.names.append(name)
+        self.reports.append(report)
+        self.coordinates = None  # they were of fewer layers
+        return report
+
+    def set_coordinates(self, coordinates: ArrayLike) -> None:
+        """Place the reports on the horizontal axis, for example at `infall.layer_coordinates`.
+
+        Parameters
+        ----------
+        coordinates : array, shape (number of reports,)
+            Finite, in any unit; from 0 to 1 where the geodesic prediction is drawn.
+
+        Raises
+        ------
+        ValueError
+            For another shape, and numbers that are not finite.
+        """
+        found = np.array(coordinates, dtype=np.float64)
+        if found.shape != (len(self),):
+            raise ValueError(f"coordinates has shape {found.shape}; expected ({len(self)},)")
+        if not np.isfinite(found).all():
+            raise ValueError(f"coordinates is not finite: {found.tolist()}")
+        self.coordinates = found
+
+    def predict(
+        self,
+        first: Any,
+        last: Any,
+        labels: Any,
+        *,
+        times: ArrayLike | None = None,
+        classes: Sequence[Hashable] | None = None,
+        **options: Any,
+    ) -> None:
+        """Keep the geodesic prediction: the metrics of (1 - t) first + t last.
+
+        Parameters
+        ----------
+        first, last : arrays, shape (N, d)
+            Features of the same samples in the first and last layer.
+        labels, classes, **options
+            As `infall.geodesic_reports` takes them.
+        times : array, optional
+            Ascending, in [0, 1]; 21 evenly spaced ones by default.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `infall.geodesic_reports`, and for times that do not ascend. The trajectory stays as
+            it was.
+        """
+        found = np.linspace(0.0, 1.0, 21) if times is None else np.array(times, dtype=np.float64)
+        if found.ndim != 1 or len(found) == 0 or not (np.diff(found) > 0.0).all():
+            raise ValueError(f"times is {found.tolist()}; expected ascending numbers")
+        predicted = geodesic_reports(first, last, labels, found, classes=classes, **options)
+        self.predicted_times, self.predicted = found, predicted
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Return every numeric field of the reports as a float64 array (number of reports,).
+
+        Returns
+        -------
+        dict of str to float64 array
+            NaN where a report has no value; fields without any are left out.
+        """
+        return _arrays(self.reports)
+
+    def effective_depth(self, epsilon: float = 0.0) -> str | int:
+        """Return the first layer whose nearest class means err at most epsilon, else the last.
+
+        Parameters
+        ----------
+        epsilon : float
+            From 0 to 1.
+
+        Returns
+        -------
+        str or int
+            Its name. The layer numbered 0 is the input, and does not count.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For another epsilon; without layers, or if one was measured without `pfc3`.
+
+        Notes
+        -----
+        Source: Kothapalli, Section 4.2.
+        """
+        number_between(epsilon, "epsilon", 0.0, 1.0)
+        layers = [(n, r) for n, r in zip(self.names, self.reports, strict=True) if n != 0]
+        if not layers:
+            raise ValueError("the trajectory has no layers yet; add them first")
+        errors = []
+        for name, report in layers:
+            if report.pfc3 is None:
+                raise ValueError(f"{self.axis} {name!r} was measured without pfc3")
+            errors.append(1.0 - report.pfc3)
+        return layers[effective_depth(errors, epsilon) - 1][0]
+
+    def table(self, fields: Sequence[str] = _COLUMNS) -> Table:
+        """Return a table for the terminal, one line per report (needs rich).
+
+        Parameters
+        ----------
+        fields : sequence of str
+            Numeric fields of `infall.CollapseReport`; those without any value are left out.
+
+        Returns
+        -------
+        rich.table.Table
+            To be printed with rich.
+
+        Raises
+        ------
+        ValueError
+            For an unknown field.
+        """
+        from rich.table import Table
+
+        arrays = self.arrays()
+        shown = [field for field in _checked(fields) if field in arrays]
+        table = Table()
+        table.add_column(self.axis, justify="right")
+        for field in shown:
+            table.add_column(NUMBERS[field][0], justify="right")
+        for row, name in enumerate(self.names):
+            values = [arrays[field][row] for field in shown]
+            table.add_row(str(name), *("-" if math.isnan(v) else f"{v:.3g}" for v in values))
+        return table
+
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        fields: Sequence[str] = ("nc1", "nc2", "cdnv_mean", "pfc1", "ncc_error"),
+    ) -> Axes:
+        """Draw metrics over the layers or epochs, on a logarithmic axis (needs matplotlib).
+
+        The geodesic prediction, where there is one, is a line of the same colour without marks,
+        drawn over the coordinates if they were set.
+
+        Parameters
+        ----------
+        ax : matplotlib axes, optional
+            Where to draw; a new figure outside pyplot by default.
+        fields : sequence of str
+            Numeric fields of `infall.CollapseReport`, or "ncc_error" for 1 - PFC3; those without
+            any value are left out. Zeros cannot be drawn and leave gaps.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            Its figure is ``ax.figure``.
+
+        Raises
+        ------
+        ValueError
+            For an unknown field, and without reports.
+        """
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+
+        if not self.reports:
+            raise ValueError("the trajectory has no reports yet; add some first")
+        if ax is None:
+            ax = Figure(figsize=(6.4, 4.2), layout="constrained").subplots()
+        positions = self._positions()
+        measured = _with_error(self.arrays())
+        predicted = _with_error(_arrays(self.predicted))
+        for number, field in enumerate(_checked(fields, extra=("ncc_error",))):
+            if field not in measured:
+                continue
+            color = _COLORS[number % len(_COLORS)]
+            label = "NCC error" if field == "ncc_error" else NUMBERS[field][0]
+            values = _positive(measured[field])
+            ax.plot(positions, values, "o-", color=color, markersize=4, linewidth=0.9, label=label)
+            if field in predicted and self.predicted_times is not None:
+                span = positions[-1] - positions[0]
+                times = positions[0] + self.predicted_times * span
+                ax.plot(times, _positive(predicted[field]), color=color, linewidth=2, alpha=0.4)
+        ax.set_yscale("log")
+        if self.coordinates is not None:
+            ax.set_xlabel(f"{self.axis} coordinate")
+        else:
+            ax.set_xlabel(self.axis)
+            if all(isinstance(name, int) for name in self.names):
+                ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            else:
+                ax.set_xticks(positions, [str(name) for name in self.names])
+        ax.grid(axis="y", color="0.9", linewidth=0.8)
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, fontsize="small")
+        return ax
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the trajectory to one JSON file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+            File to write, under exactly this name.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; a file of that name is then still the old one.
+        TypeError
+            For names of classes that JSON cannot hold.
+        """
+        text = json.dumps(
+            {
+                "format": _FORMAT,
+                "version": _FORMAT_VERSION,
+                "axis": self.axis,
+                "names": self.names,
+                "reports": [report.to_dict() for report in self.reports],
+                "coordinates": _listed(self.coordinates),
+                "predicted_times": _listed(self.predicted_times),
+                "predicted": [report.to_dict() for report in self.predicted],
+            },
+            allow_nan=False,
+            indent=1,
+        )
+        target = Path(path)
+        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+        try:
+            with temporary.open("x", encoding="utf-8") as file:
+                file.write(text)
+            temporary.replace(target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CollapseTrajectory:
+        """Read a trajectory that `save` has written.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Returns
+        -------
+        CollapseTrajectory
+            Equal in all its parts.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        ValueError
+            If it is truncated, foreign, or of another format version.
+        """
+        content = Path(path).read_bytes()
+        try:
+            found = json.loads(content)
+            if found["format"] != _FORMAT:
+                raise ValueError("of another format")
+            if found["version"] != _FORMAT_VERSION:
+                raise ValueError(
+                    f"of format version {found['version']}; this infall reads {_FORMAT_VERSION}"
+                )
+            trajectory = cls(found["axis"])
+            trajectory.names = list(found["names"])
+            trajectory.reports = [CollapseReport.from_dict(r) for r in found["reports"]]
+            if len(trajectory.names) != len(trajectory.reports):
+                raise ValueError("there is not one name per report")
+            if found["coordinates"] is not None:
+                trajectory.set_coordinates(found["coordinates"])
+            trajectory.predicted = [CollapseReport.from_dict(r) for r in found["predicted"]]
+            if found["predicted_times"] is not None:
+                trajectory.predicted_times = np.array(found["predicted_times"], dtype=np.float64)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} is not a saved CollapseTrajectory, or a damaged one: {error}"
+            ) from None
+        return trajectory
+
+    def _positions(self) -> NDArray[np.float64]:
+        if self.coordinates is not None:
+            return self.coordinates
+        if all(isinstance(name, int) for name in self.names):
+            return np.array(self.names, dtype=np.float64)
+        return np.arange(len(self), dtype=np.float64)
+
+
+def _arrays(reports: list[CollapseReport]) -> dict[str, NDArray[np.float64]]:
+    found = {}
+    for field in NUMBERS:
+        values = [getattr(report, field) for report in reports]
+        if any(value is not None for value in values):
+            found[field] = np.array([math.nan if v is None else v for v in values], dtype=float)
+    return found
+
+
+def _with_error(arrays: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
+    if "pfc3" in arrays:
+        arrays["ncc_error"] = 1.0 - arrays["pfc3"]
+    return arrays
+
+
+def _checked(fields: Sequence[str], extra: tuple[str, ...] = ()) -> list[str]:
+    return [one_of(field, "an entry of fields", (*NUMBERS, *extra)) for field in fields]
+
+
+def _positive(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.isfinite(values) & (values > 0.0), values, np.nan)
+
+
+def _listed(values: NDArray[np.float64] | None) -> list[float] | None:
+    return None if values is None else values.tolist()
