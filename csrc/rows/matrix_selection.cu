@@ -126,9 +126,12 @@ __global__ void __launch_bounds__(block_threads)
     const int64_t row = inside ? i * (matrix.rows / space.samples) : matrix.rows;
     double projection;
     project_row<T, 1>(matrix, row, w, direction, task.batch, &projection);
-    if (inside)
-        space.sample[direction * space.samples + i] =
-            Candidate{projection == projection ? projection : -INFINITY, row};
+    if (!inside) return;
+    // What is not a number ranks behind all rows, no two alike.
+    Candidate mine{projection, row};
+    if (!(projection == projection))
+        mine = Candidate{no_limit(task.absolute).projection, INT64_MAX - i};
+    space.sample[direction * space.samples + i] = mine;
 }
 
 // limit = the candidate of rank `rank` among `count`; all rows pass where there are too few.
