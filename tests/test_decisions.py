@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 import reference
-from infall import _core, _decisions
+from infall import _core, _decision_bounds, _decisions
 from infall._decisions import decisions
 from interrupts import LIMIT, SANITIZED, seconds_after_interrupt
 
@@ -34,7 +34,8 @@ def restore_isa():
 def small_blocks(monkeypatch):
     """Blocks of a few rows and classes, so that small inputs take many."""
     monkeypatch.setattr(_decisions, "_SAMPLE_ENTRIES", 700)
-    monkeypatch.setattr(_decisions, "_CLASS_ENTRIES", 300)
+    monkeypatch.setattr(_decisions, "CLASS_ENTRIES", 300)
+    monkeypatch.setattr(_decision_bounds, "CLASS_ENTRIES", 250)
     monkeypatch.setattr(_decisions, "_SCORES", 400)
 
 

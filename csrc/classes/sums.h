@@ -22,32 +22,33 @@ INFALL_HD double to_double(BFloat16 x) { return static_cast<double>(to_float(x))
 INFALL_HD double to_double(float x) { return static_cast<double>(x); }
 INFALL_HD double to_double(double x) { return x; }
 
-// add(column, lane) for all columns.
-template <class Add>
-INFALL_HD void over_lanes(int64_t dim, const Add& add) {
-    const int64_t whole = dim / sum_lanes * sum_lanes;
-    for (int64_t j = 0; j < whole; j += sum_lanes)
-        for (int lane = 0; lane < sum_lanes; ++lane) add(j + lane, lane);
-    for (int64_t j = whole; j < dim; ++j) add(j, static_cast<int>(j - whole));
+INFALL_HD void add_square(double difference, double& lane) {
+    lane = fused(difference, difference, lane);
 }
 
 // |scale (a - b)|^2.
 template <class A, class B>
 INFALL_HD double distance_between(const A* a, const B* b, int64_t dim, double scale) {
     double lanes[sum_lanes] = {};
-    over_lanes(dim, [&](int64_t j, int lane) {
-        const double difference = scale * to_double(a[j]) - scale * to_double(b[j]);
-        lanes[lane] = fused(difference, difference, lanes[lane]);
-    });
+    const int64_t whole = dim / sum_lanes * sum_lanes;
+    for (int64_t j = 0; j < whole; j += sum_lanes)
+        for (int lane = 0; lane < sum_lanes; ++lane)
+            add_square(scale * to_double(a[j + lane]) - scale * to_double(b[j + lane]),
+                       lanes[lane]);
+    for (int64_t j = whole; j < dim; ++j)
+        add_square(scale * to_double(a[j]) - scale * to_double(b[j]), lanes[j - whole]);
     return lane_total(lanes);
 }
 
 template <class A, class B>
 INFALL_HD double inner_product(const A* a, const B* b, int64_t dim) {
     double lanes[sum_lanes] = {};
-    over_lanes(dim, [&](int64_t j, int lane) {
-        lanes[lane] = fused(to_double(a[j]), to_double(b[j]), lanes[lane]);
-    });
+    const int64_t whole = dim / sum_lanes * sum_lanes;
+    for (int64_t j = 0; j < whole; j += sum_lanes)
+        for (int lane = 0; lane < sum_lanes; ++lane)
+            lanes[lane] = fused(to_double(a[j + lane]), to_double(b[j + lane]), lanes[lane]);
+    for (int64_t j = whole; j < dim; ++j)
+        lanes[j - whole] = fused(to_double(a[j]), to_double(b[j]), lanes[j - whole]);
     return lane_total(lanes);
 }
 

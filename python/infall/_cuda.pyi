@@ -214,3 +214,53 @@ def cdnv_block(
     device: int,
     stream: int,
 ) -> None: ...
+
+# A bias at address 0 stands for distances.
+def centre_samples(
+    precision: str,
+    rows: int,
+    dtype: str,
+    stride: int,
+    dim: int,
+    first: int,
+    count: int,
+    centre: int,
+    scale: float,
+    out: int,
+    norms: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def reduce_scores(
+    precision: str,
+    products: int,
+    count: int,
+    classes: int,
+    first_class: int,
+    norms: int,
+    row_bounds: Sequence[float],
+    bounds: Sequence[int],
+    bests: Sequence[int],
+    device: int,
+    stream: int,
+) -> None: ...
+def decide_samples(
+    precision: str,
+    rows: int,
+    dtype: str,
+    stride: int,
+    dim: int,
+    first: int,
+    count: int,
+    norms: int,
+    row_bounds: Sequence[float],
+    bests: Sequence[int],
+    class_rows: int,
+    class_dtype: str,
+    classes: int,
+    scale: float,
+    bias: int,
+    decisions: int,
+    device: int,
+    stream: int,
+) -> None: ...
