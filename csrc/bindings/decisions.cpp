@@ -19,13 +19,13 @@ using Array = py::array_t<T, py::array::c_style>;
 FloatRows rows_of(const py::array& rows) {
     const py::dtype dtype = rows.dtype();
     FloatType type;
-    if (dtype.is(py::dtype("float32")))
+    if (dtype.equal(py::dtype("float32")))
         type = FloatType::float32;
-    else if (dtype.is(py::dtype("float64")))
+    else if (dtype.equal(py::dtype("float64")))
         type = FloatType::float64;
-    else if (dtype.is(py::dtype("float16")))
+    else if (dtype.equal(py::dtype("float16")))
         type = FloatType::float16;
-    else if (dtype.is(py::dtype("uint16")))
+    else if (dtype.equal(py::dtype("uint16")))
         type = FloatType::bfloat16;
     else
         throw py::type_error("rows of dtype " + std::string(py::str(dtype)));
