@@ -26,6 +26,7 @@ inline FeatureRows rows_of(Pointer features, const std::string& dtype, int64_t s
     return {as<const void>(features), type, stride, dim};
 }
 
+void bind_cuda_frames(pybind11::module_& module);
 void bind_cuda_geometry(pybind11::module_& module);
 void bind_cuda_moments(pybind11::module_& module);
 
