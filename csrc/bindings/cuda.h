@@ -14,6 +14,7 @@ T* as(Pointer p) {
     return reinterpret_cast<T*>(p);
 }
 
+void bind_cuda_geometry(pybind11::module_& module);
 void bind_cuda_moments(pybind11::module_& module);
 
 }  // namespace infall

@@ -1,6 +1,7 @@
 // Compiled once per instruction set with INFALL_ISA naming it. No STL templates here: a weak copy
 // built for a newer processor could be linked for everyone.
 #include "classes/decisions.h"
+#include "classes/sums.h"
 #include "runtime/doubles.h"
 
 namespace infall {
@@ -48,11 +49,11 @@ int64_t centre(const FloatRows& rows, int64_t first, int64_t count, const double
                double scale, Number* out, double* square_norms) {
     const Feature* row = static_cast<const Feature*>(rows.data) + first * rows.stride;
     for (int64_t i = 0; i < count; ++i, row += rows.stride, out += rows.dim) {
-        double lanes[pair_lanes] = {};
+        double lanes[sum_lanes] = {};
         double spoilt = 0.0;  // NaN once an entry is not finite
         int64_t j = 0;
-        for (; j + pair_lanes <= rows.dim; j += pair_lanes)
-            for (int lane = 0; lane < pair_lanes; ++lane) {
+        for (; j + sum_lanes <= rows.dim; j += sum_lanes)
+            for (int lane = 0; lane < sum_lanes; ++lane) {
                 const double entry = to_double(row[j + lane]);
                 const double shifted = scale * (centre ? entry - centre[j + lane] : entry);
                 out[j + lane] = static_cast<Number>(shifted);
@@ -63,7 +64,7 @@ int64_t centre(const FloatRows& rows, int64_t first, int64_t count, const double
             const double entry = to_double(row[j]);
             const double shifted = scale * (centre ? entry - centre[j] : entry);
             out[j] = static_cast<Number>(shifted);
-            lanes[j % pair_lanes] += shifted * shifted;
+            lanes[j % sum_lanes] += shifted * shifted;
             spoilt += 0.0 * entry;
         }
         if (spoilt != 0.0) return i * rows.dim + first_nonfinite(row, rows.dim);
@@ -159,7 +160,7 @@ double exact_score(const ExactScores& exact, int64_t sample, int64_t c) {
     const Class* row = static_cast<const Class*>(exact.classes.data) + c * exact.classes.stride;
     const int64_t dim = exact.samples.dim;
     return exact.bias ? inner_product(h, row, dim) + exact.bias[c]
-                      : minus_square_distance(h, row, dim, exact.scale);
+                      : -distance_between(h, row, dim, exact.scale);
 }
 
 template <class Feature>

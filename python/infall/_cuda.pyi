@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 # Addresses and streams are integers; everything is queued on `stream` of device number `device`.
 
 def device_count() -> int: ...
@@ -182,6 +184,33 @@ def sums_by_class(
     starts: int,
     num_classes: int,
     sums: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def geometry_workspace(classes: int) -> int: ...
+
+# Totals are addresses in the order in which _core.pair_geometry returns them.
+def pair_geometry(
+    means: int,
+    variances: int,
+    extremes: int,
+    classes: int,
+    dim: int,
+    workspace: int,
+    totals: Sequence[int],
+    device: int,
+    stream: int,
+) -> None: ...
+def cdnv_block(
+    means: int,
+    variances: int,
+    extremes: int,
+    classes: int,
+    dim: int,
+    first_class: int,
+    end_class: int,
+    workspace: int,
+    out: int,
     device: int,
     stream: int,
 ) -> None: ...
