@@ -34,6 +34,26 @@ def test_digits() -> None:
     assert set(labels.tolist()) == set(range(10))
 
 
+def test_enlarged_digits() -> None:
+    small, labels = load_digits()
+    images, same_labels = load_digits(28)
+    assert images.shape == (1797, 784)
+    assert np.array_equal(labels, same_labels)
+    assert images.min() == 0.0
+    assert images.max() == 1.0
+    # Pixels are areas: the centre of a large pixel lies between the centres of two small ones.
+    rows = (np.arange(28) + 0.5) * 8 / 28 - 0.5
+    expected = np.interp(rows, np.arange(8), small[3].reshape(8, 8)[4])
+    column = np.interp(4.0, rows, np.arange(28))
+    below, above = images[3].reshape(28, 28)[[int(column), int(column) + 1]]
+    found = below + (column % 1) * (above - below)
+    np.testing.assert_allclose(found, expected, atol=0.1)
+    with pytest.raises(ValueError, match="side is 0"):
+        load_digits(0)
+    with pytest.raises(TypeError, match="side"):
+        load_digits(28.0)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("dtype", IDX_CODES)
 @pytest.mark.parametrize("compressed", [False, True])
 def test_idx(tmp_path: Path, dtype: str, compressed: bool) -> None:

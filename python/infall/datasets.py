@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
+
+from infall._arrays import integer
 
 __all__ = ["load_digits", "load_images"]
 
@@ -25,12 +28,18 @@ _IDX_DTYPES: dict[int, np.dtype[np.generic]] = {
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
-def load_digits() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+def load_digits(side: int = 8) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     """Load the 1797 handwritten 8 by 8 digits that come with scikit-learn.
+
+    Parameters
+    ----------
+    side : int
+        Pixels per side. For another number than 8 the images are interpolated, linearly in both
+        directions; 28 is the size of MNIST.
 
     Returns
     -------
-    images : ndarray of float64, shape (1797, 64)
+    images : ndarray of float64, shape (1797, side * side)
         One digit per row, pixels divided by the largest one: values in [0, 1].
     labels : ndarray of int64, shape (1797,)
         The digit, 0 to 9, of every row.
@@ -39,12 +48,21 @@ def load_digits() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     ------
     ModuleNotFoundError
         Without scikit-learn (``pip install infall[cli]``).
+    TypeError, ValueError
+        For a side that is no integer from 1 to 1024.
     """
+    side = integer(side, "side", 1, 1025)
     from sklearn.datasets import load_digits as load_bundled_digits
 
     pixels, digits = load_bundled_digits(return_X_y=True)
     images = np.asarray(pixels, dtype=np.float64)
-    return images / images.max(), np.asarray(digits, dtype=np.int64)
+    images /= images.max()
+    if side != 8:
+        squares = images.reshape(-1, 8, 8)
+        zoom = (1.0, side / 8, side / 8)
+        enlarged = ndimage.zoom(squares, zoom, order=1, mode="nearest", grid_mode=True)
+        images = enlarged.reshape(len(images), -1)
+    return images, np.asarray(digits, dtype=np.int64)
 
 
 def load_images(

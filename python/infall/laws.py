@@ -228,6 +228,7 @@ def angle_chain(
     depth: int,
     *,
     num_selected: int | None = None,
+    samples_per_network: int = 1,
     size: int | None = None,
     rng: np.random.Generator | int | None = None,
 ) -> NDArray[np.float64]:
@@ -235,7 +236,8 @@ def angle_chain(
 
     The angle is the one between the outputs of a MaxLikelihood network for the vector it was
     built from and for a test vector. The columns of the result are independent networks, each
-    with one test vector. No network is built: a sample costs O(depth * m).
+    with one test vector. No network is built: a sample costs O(depth * m), or that over
+    `samples_per_network`.
 
     Parameters
     ----------
@@ -249,6 +251,10 @@ def angle_chain(
         Number L >= 0 of layers.
     num_selected : int, optional
         Rows m kept in every layer, 1 <= m <= n; `dim` by default.
+    samples_per_network : int, default 1
+        Consecutive samples that share the selected norms of one network; a divisor of their
+        number. Each sample keeps its law. Those of one network are independent but for the norms;
+        in a network they are also correlated through the rows, by the cosine of their angle.
     size : int, optional
         Number of samples; by default the shape of `theta`.
     rng : numpy.random.Generator or int, optional
@@ -299,17 +305,23 @@ def angle_chain(
     generator = _generator(rng)
 
     count = math.prod(shape)
+    share = _integer("samples_per_network", samples_per_network, 1)
+    if count % share:
+        raise ValueError(
+            f"samples_per_network is {share}, expected a divisor of the {count} samples"
+        )
     angles = np.empty((num_layers + 1, count))  # (L + 1, size)
     angles[0] = start
-    block = max(1, _SCORES_PER_BLOCK // selected)
+    block = share * max(1, _SCORES_PER_BLOCK // max(selected, share))
     for first in range(0, count, block):
         chain = angles[:, first : first + block]  # (L + 1, b), a view
         samples = chain.shape[1]
         obtuse = chain[0] > np.pi / 2
         acute = np.minimum(chain[0], np.pi - chain[0])  # (b,) distance to the nearer of 0, pi
         for layer in range(1, num_layers + 1):
-            scores = _folded_normal_top(num_rows, selected, (samples,), generator)  # (b, m)
-            selected_norm = np.sqrt(np.sum(np.square(scores), axis=-1))
+            networks = samples // share
+            scores = _folded_normal_top(num_rows, selected, (networks,), generator)  # (.., m)
+            selected_norm = np.repeat(np.sqrt(np.sum(np.square(scores), axis=-1)), share)  # (b,)
             along = selected_norm * np.cos(acute)
             along += generator.standard_normal(samples) * np.sin(acute)
             across = _chi(selected - 1, samples, generator) * np.sin(acute)

@@ -1,0 +1,392 @@
+"""How the outputs of random test vectors gather in two clusters, layer by layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infall import laws
+from infall._arrays import integer
+from infall.experiments.inputs import gaussian_input, layer_widths, width_label, width_name
+from infall.experiments.repeats import (
+    SamplerComparison,
+    Seeds,
+    cell,
+    compare_samplers,
+    fitted,
+    mean_and_error,
+    seed_numbers,
+    with_error,
+)
+from infall.experiments.result import Result, StageProgress, Table
+from infall.maxlikelihood import MaxLikelihood
+from infall.rows import Sampler
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MEASURES = ("silhouette", "davies_bouldin", "inter_distance", "intra_distance", "side_agreement")
+_TITLES = (
+    "silhouette",
+    "Davies-Bouldin index",
+    "distance between the clusters",
+    "distance to the own centre",
+)
+_NETWORKS_OF_THE_LAW = 64
+_VECTORS_OF_THE_LAW = 1000
+_EMBEDDING_STEPS = 500
+_COLORS = ("#2a6fbb", "#d9722e")
+
+
+@dataclass(frozen=True)
+class Clusters(Result):
+    """Two clusters of the normalised outputs, by k-means.
+
+    Arrays of measurements have shape (S, W, L + 1): seeds, widths, layers from the input.
+    """
+
+    name: ClassVar[str] = "clusters"
+    paper: ClassVar[str] = "Figure 3"
+
+    settings: Mapping[str, Any]
+    widths: tuple[int, ...]
+    silhouette: NDArray[np.float64]
+    """Mean silhouette, of a random subset of the test vectors."""
+    davies_bouldin: NDArray[np.float64]
+    inter_distance: NDArray[np.float64]
+    """Distance between the two centroids."""
+    intra_distance: NDArray[np.float64]
+    """Mean distance to the own centroid."""
+    side_agreement: NDArray[np.float64]
+    """Adjusted Rand index of the clusters against the sides, theta_0 below and above 1/2."""
+    law_inter_distance: NDArray[np.float64]
+    """(W, L + 1): of the two sides, by the angle chain."""
+    law_intra_distance: NDArray[np.float64]
+    """(W, L + 1): of the two sides, by the angle chain."""
+    embedded_layers: tuple[int, ...]
+    embedding: NDArray[np.float64]
+    """(W, E, M, 3): t-SNE of some test vectors of the first seed, at the embedded layers."""
+    embedded_labels: NDArray[np.int_]
+    """(W, E, M): their clusters."""
+    comparison: SamplerComparison
+
+    def table(self) -> Table:
+        """Return one row per width and layer; layer 0 is the input."""
+        columns = ["width", "layer"]
+        values: list[NDArray[np.float64]] = []
+        for name in _MEASURES:
+            columns += [name, f"{name}_error"]
+            values += mean_and_error(getattr(self, name))
+            if name in ("inter_distance", "intra_distance"):
+                columns.append(f"{name}_law")
+                values.append(getattr(self, f"law_{name}"))
+        rows = [
+            [width, layer, *(cell(value[i, layer]) for value in values)]
+            for i, width in enumerate(self.widths)
+            for layer in range(self.silhouette.shape[2])
+        ]
+        return Table(columns, rows)
+
+    def summary(self) -> str:
+        """Say whether every metric improves at every layer, and how far."""
+        wide, last = width_name(self.widths[-1]), self.silhouette.shape[2] - 1
+        ends = [
+            f"{name} {with_error(*mean_and_error(getattr(self, key)[:, -1, 1]), 2)} to "
+            f"{with_error(*mean_and_error(getattr(self, key)[:, -1, last]), 3)}"
+            for key, name in zip(_MEASURES[:4], _TITLES, strict=True)
+        ]
+        wrong = []
+        for key, name, sign in zip(_MEASURES[:4], _TITLES, (1, -1, 1, -1), strict=True):
+            steps = sign * np.diff(getattr(self, key).mean(axis=0)[:, 1:], axis=1)
+            for i, step in enumerate(steps):
+                if (step < 0.0).any():
+                    layer = int(np.argmax(step < 0.0)) + 2
+                    wrong.append(f"{name} at n = {width_name(self.widths[i])}, layer {layer}")
+        text = f"From layer 1 to {last} at n = {wide}: {'; '.join(ends)}. "
+        if wrong:
+            text += f"All metrics improve at every layer but for {', '.join(wrong)}. "
+        else:
+            text += "All four metrics improve at every layer and width, as the paper says. "
+        agreement = self.side_agreement.mean(axis=0)[-1]
+        text += (
+            "The clusters are the two sides of the angle score: adjusted Rand index "
+            f"{agreement[1]:.2f} at layer 1, {agreement[last]:.3f} at layer {last}. "
+        )
+        return f"{text}At n = {wide}, {self.comparison.sentence()}."
+
+    def plot(self) -> Figure:
+        """Return the embeddings above and the metrics by layer below."""
+        from matplotlib.figure import Figure
+
+        columns = len(self.widths) * len(self.embedded_layers)
+        figure = Figure(figsize=(max(13.5, 1.55 * columns), 7.2), layout="constrained")
+        settings = self.settings
+        figure.suptitle(
+            f"Two clusters of N = {settings['num_samples']} random vectors, k = {settings['dim']}: "
+            f"{settings['sampler'].replace('_', ' ')} sampler, "
+            f"{len(settings['seeds'])} seed{'s' if len(settings['seeds']) > 1 else ''}",
+            fontsize=12,
+        )
+        top, bottom = figure.subfigures(2, 1, height_ratios=[1.0, 1.15])
+        blocks = top.subfigures(1, len(self.widths), squeeze=False)[0]
+        for i, block in enumerate(blocks):
+            block.suptitle(f"t-SNE, n = {width_label(self.widths[i])}", fontsize=10)
+            panels = block.subplots(
+                1, len(self.embedded_layers), squeeze=False, subplot_kw={"projection": "3d"}
+            )[0]
+            for e, axes in enumerate(panels):
+                _draw_embedding(axes, self.embedding[i, e], self.embedded_labels[i, e])
+                axes.set_title(f"layer {self.embedded_layers[e]}", fontsize=9, y=0.97)
+        panels = bottom.subplots(1, 4)
+        for key, title, axes in zip(_MEASURES[:4], _TITLES, panels, strict=True):
+            self._draw_measure(axes, key, title)
+        panels[1].set_yscale("log")
+        panels[3].set_yscale("log")
+        panels[0].legend(frameon=False, fontsize=8, loc="lower right")
+        panels[2].legend(
+            handles=panels[2].plot([], [], color="0.3", linewidth=1.1, label="two sides, by law"),
+            frameon=False,
+            fontsize=8,
+            loc="lower right",
+        )
+        return figure
+
+    def _draw_measure(self, axes: Axes, key: str, title: str) -> None:
+        from matplotlib import colormaps
+        from matplotlib.ticker import MaxNLocator
+
+        colors = colormaps["viridis"](np.linspace(0.0, 0.8, len(self.widths)))
+        mean, error = mean_and_error(getattr(self, key))
+        layers = np.arange(mean.shape[1])
+        law = getattr(self, f"law_{key}", None)
+        for i, width in enumerate(self.widths):
+            if law is not None:
+                axes.plot(layers, law[i], color=colors[i], linewidth=1.1)
+            axes.errorbar(
+                layers,
+                mean[i],
+                yerr=None if np.isnan(error).all() else error[i],
+                fmt="o" if law is not None else "o-",
+                color=colors[i],
+                markersize=4,
+                linewidth=1.0,
+                label=f"n = {width_label(width)}",
+            )
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("layer (0: input)")
+        axes.grid(color="0.92", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+
+
+def clusters(
+    *,
+    widths: Sequence[int] = (2**12, 2**16, 2**25),
+    depth: int = 9,
+    dim: int = 256,
+    num_samples: int = 5000,
+    seeds: Seeds = 10,
+    sampler: Sampler = "order_statistics",
+    silhouette_samples: int = 2000,
+    tsne_samples: int = 500,
+    progress: StageProgress | None = None,
+) -> Clusters:
+    """Cluster the normalised outputs of random vectors in two, layer by layer.
+
+    Every seed has its own networks, fitted vector and test vectors, all Gaussian.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Rows n of a layer, ascending, each at least `dim`.
+    depth : int
+        Number of layers L.
+    dim : int
+        Input length k, at least 2.
+    num_samples : int
+        Test vectors N.
+    seeds : int or sequence of int
+        Number of seeds, counted from 0, or the seeds themselves.
+    sampler : {"order_statistics", "rotated", "stream"}
+        See `infall.select_rows`. The largest width is run once more by `stream` and compared.
+    silhouette_samples : int
+        Test vectors, drawn at random, that the silhouette is computed of; all if there are fewer.
+    tsne_samples : int
+        Test vectors of the first seed that are embedded; all if there are fewer.
+    progress : callable, optional
+        Called as progress(stage, done, total).
+
+    Returns
+    -------
+    Clusters
+        Deterministic: the same for the same arguments, up to the rounding of matrix products.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong kind or out of range.
+    ModuleNotFoundError
+        Without scikit-learn (``pip install infall[experiments]``).
+
+    Notes
+    -----
+    Source: Wormhole Dynamics in Deep Neural Networks, Section V-B, Figure 3.
+    """
+    dim = integer(dim, "dim", 2, 2**31, "2**31")
+    num_rows = layer_widths(widths, dim)
+    depth = integer(depth, "depth", 1, 2**31, "2**31")
+    num_samples = integer(num_samples, "num_samples", 10, 2**31, "2**31")
+    numbers = seed_numbers(seeds)
+    some = min(integer(silhouette_samples, "silhouette_samples", 10, 2**31, "2**31"), num_samples)
+    embedded = min(integer(tsne_samples, "tsne_samples", 10, 2**31, "2**31"), num_samples)
+    shown = tuple(int(layer) for layer in np.unique(np.linspace(1, depth, 3).round()))
+
+    shape = (len(numbers), len(num_rows), depth + 1)
+    measured = {name: np.empty(shape) for name in _MEASURES}
+    points, labels = [], []
+    widest = []
+    total = len(numbers) * len(num_rows)
+    for s, seed in enumerate(numbers):
+        w, X = gaussian_input(seed, dim, num_samples)
+        for i, width in enumerate(num_rows):
+            model = fitted(w, width, depth, seed, sampler, progress)
+            outputs = model.transform(X, layer=None)  # (L + 1, N, k)
+            near_one = outputs @ _fitted_outputs(model)[:, :, None] < 0.0  # (L + 1, N, 1)
+            for layer in range(depth + 1):
+                found, clustered = _two_clusters(
+                    outputs[layer], near_one[layer, :, 0], seed, sample_size=some
+                )
+                for name, value in found.items():
+                    measured[name][s, i, layer] = value
+                if s == 0 and layer in shown:
+                    points.append(outputs[layer, :embedded])
+                    labels.append(clustered[:embedded])
+            if progress is not None:
+                progress("networks", s * len(num_rows) + i + 1, total)
+        widest.append(model)
+
+    def measure(seed: int, other: Sampler) -> tuple[MaxLikelihood, float]:
+        w, X = gaussian_input(seed, dim, num_samples)
+        model = fitted(w, num_rows[-1], depth, seed, other, progress)
+        outputs = model.transform(X)
+        near_one = outputs @ model.outputs_[-1] < 0.0
+        found, _ = _two_clusters(outputs, near_one, seed, sample_size=some)
+        return model, math.log10(found["intra_distance"])
+
+    inter, intra = _law(num_rows, depth, dim)
+    panels = (len(num_rows), len(shown), embedded)
+    return Clusters(
+        settings={
+            "dim": dim,
+            "num_samples": num_samples,
+            "widths": num_rows,
+            "depth": depth,
+            "seeds": numbers,
+            "sampler": sampler,
+            "silhouette_samples": some,
+            "tsne_samples": embedded,
+        },
+        widths=num_rows,
+        **measured,
+        law_inter_distance=inter,
+        law_intra_distance=intra,
+        embedded_layers=shown,
+        embedding=np.reshape(_embed(points, numbers[0], progress), (*panels, 3)),
+        embedded_labels=np.reshape(labels, panels),
+        comparison=compare_samplers(
+            f"log10 of the distance to the own centre after {depth} layers",
+            widest,
+            np.log10(measured["intra_distance"][:, -1, -1]),
+            measure,
+        ),
+    )
+
+
+def _fitted_outputs(model: MaxLikelihood) -> NDArray[np.float64]:
+    return np.concatenate([model.input_[None], model.outputs_])
+
+
+def _two_clusters(
+    outputs: NDArray[np.float64], near_one: NDArray[np.bool_], seed: int, *, sample_size: int
+) -> tuple[dict[str, float], NDArray[np.int_]]:
+    """Return the measures of k-means with two clusters, and the cluster of every output (N,)."""
+    from sklearn.cluster import KMeans
+    from sklearn.metrics import adjusted_rand_score, davies_bouldin_score, silhouette_score
+
+    state = seed % 2**32  # as far as scikit-learn's random states go
+    found = KMeans(2, n_init=4, random_state=state).fit(outputs)
+    centers, labels = found.cluster_centers_, found.labels_
+    distances = np.linalg.norm(outputs - centers[labels], axis=1)
+    return {
+        "silhouette": silhouette_score(
+            outputs, labels, sample_size=sample_size, random_state=state
+        ),
+        "davies_bouldin": davies_bouldin_score(outputs, labels),
+        "inter_distance": float(np.linalg.norm(centers[0] - centers[1])),
+        "intra_distance": float(distances.mean()),
+        "side_agreement": adjusted_rand_score(near_one, labels),
+    }, labels
+
+
+def _law(
+    widths: Sequence[int], depth: int, dim: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the distances between and within the two sides that the angle chain predicts.
+
+    The part of the outputs along the fitted one is cos(theta); across it they are taken to have
+    no mean, which leaves out a term of order 1 / sqrt(k).
+    """
+    rng = np.random.default_rng(0)
+    count = _NETWORKS_OF_THE_LAW * _VECTORS_OF_THE_LAW
+    inter = np.empty((len(widths), depth + 1))
+    intra = np.empty((len(widths), depth + 1))
+    for i, width in enumerate(widths):
+        start = np.arctan2(np.sqrt(rng.chisquare(dim - 1, count)), rng.standard_normal(count))
+        angles = laws.angle_chain(
+            start, width, dim, depth, samples_per_network=_VECTORS_OF_THE_LAW, rng=rng
+        )
+        cosines, sines = np.abs(np.cos(angles)), np.sin(angles)  # (L + 1, count)
+        center = cosines.mean(axis=1, keepdims=True)
+        inter[i] = 2.0 * center[:, 0]
+        intra[i] = np.hypot(cosines - center, sines).mean(axis=1)
+    return inter, intra
+
+
+def _embed(
+    sets: Sequence[NDArray[np.float64]], seed: int, progress: StageProgress | None
+) -> list[NDArray[np.float64]]:
+    """Return the t-SNE of each set in three dimensions."""
+    from sklearn.manifold import TSNE
+
+    embedded = []
+    for number, points in enumerate(sets):
+        # The exact method: Barnes and Hut's tree pays from a few thousand points on.
+        tsne = TSNE(
+            3,
+            perplexity=min(30.0, (len(points) - 1) / 3.0),
+            init="pca",
+            method="exact",
+            max_iter=_EMBEDDING_STEPS,
+            random_state=seed % 2**32,
+        )
+        embedded.append(tsne.fit_transform(points))
+        if progress is not None:
+            progress("t-SNE", number + 1, len(sets))
+    return embedded
+
+
+def _draw_embedding(
+    axes: Any, points: NDArray[np.float64], labels: NDArray[np.int_]
+) -> None:
+    axes.scatter(*points.T, c=np.take(_COLORS, labels), s=3, linewidths=0.0, alpha=0.7)
+    for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
+        axis.set_ticklabels([])
+        axis.set_tick_params(size=0)
+    axes.set_box_aspect((1, 1, 1), zoom=1.15)

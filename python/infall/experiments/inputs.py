@@ -1,0 +1,55 @@
+"""Widths and random vectors of experiments: what they may be, and how they are drawn and named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infall._arrays import row_count
+
+
+def gaussian_input(
+    seed: int, dim: int, num_samples: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a vector to fit, (k,), and test vectors, (N, k), of N(0, 1) entries from a seed."""
+    drawn = np.random.default_rng(seed).standard_normal((num_samples + 1, dim))
+    return drawn[0], drawn[1:]
+
+
+def layer_widths(widths: Sequence[int], dim: int) -> tuple[int, ...]:
+    """Return checked widths of layers.
+
+    Raises
+    ------
+    TypeError
+        For anything but a sequence of integers.
+    ValueError
+        For none, one below `dim`, and for widths that do not ascend.
+    """
+    found: Any = widths
+    if isinstance(found, (str, bytes)) or not isinstance(found, (Sequence, np.ndarray)):
+        raise TypeError(f"widths is {widths!r}; expected a sequence of integers")
+    if len(widths) == 0:
+        raise ValueError("widths is empty; expected at least one")
+    numbers = tuple(row_count(width, f"widths[{i}]") for i, width in enumerate(widths))
+    for i, number in enumerate(numbers):
+        if number < dim:
+            raise ValueError(f"widths[{i}] is {number}; expected at least dim = {dim}")
+        if i > 0 and number <= numbers[i - 1]:
+            raise ValueError(f"widths[{i}] is {number} after {numbers[i - 1]}; they must ascend")
+    return numbers
+
+
+def width_name(width: int) -> str:
+    """Return a width in text: 2^25 for powers of two, otherwise 1,000,000."""
+    exponent = width.bit_length() - 1
+    return f"2^{exponent}" if width == 2**exponent and width > 2 else f"{width:,}"
+
+
+def width_label(width: int) -> str:
+    """Return a width as matplotlib sets it."""
+    name = width_name(width)
+    return f"$2^{{{name[2:]}}}$" if name.startswith("2^") else name

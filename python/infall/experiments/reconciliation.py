@@ -1,0 +1,494 @@
+"""Label reconciliation: an image drowned in one output vector, and recovered with another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from infall import laws
+from infall._arrays import integer, vectors
+from infall.datasets import load_digits
+from infall.experiments.repeats import (
+    SamplerComparison,
+    Seeds,
+    cell,
+    compare_samplers,
+    fitted,
+    mean_and_error,
+    seed_numbers,
+    with_error,
+)
+from infall.experiments.result import Result, StageProgress, Table
+from infall.maxlikelihood import MaxLikelihood
+from infall.rows import Sampler
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_Float = NDArray[np.float64]
+_COLORS = ("#2a6fbb", "#d9722e")  # pixels to 1, to 255
+RANGES = (1.0, 255.0)
+"""Largest pixel of the two pixel ranges."""
+GOOD = 20.0
+"""Peak signal-to-noise ratio, in dB, from which on an image counts as recovered."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """One image of the first seed on its way; layer 0 is the input."""
+
+    score: float
+    """Angle score of w'_L to w_L."""
+    label: _Float
+    """(k,): P, pixels in [0, 1]."""
+    fooling: _Float
+    """(2, k): z of the last layer, by pixel range."""
+    recovered: _Float
+    """(2, 2, L + 1, k): P' by pixel range and sign: z + eta w', z - eta w'."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reconciliation(Result):
+    """P' = z + eta w'_l or z - eta w'_l against P; axes (seed, range, sign, layer, image).
+
+    Seeds S, pixel ranges [0, 1] and [0, 255], signs + and -, layers from 0 (the input) to L,
+    images N.
+    """
+
+    name: ClassVar[str] = "reconciliation"
+    paper: ClassVar[str] = "Fig. 11, Eq. 39-45"
+
+    settings: Mapping[str, Any]
+    scores: _Float
+    """(S, L + 1, N): angle scores of w'_l to w_l."""
+    relative_errors: _Float
+    """(S, 2, 2, L + 1, N): ||P - P'|| / ||P||."""
+    psnr: _Float
+    """(S, 2, 2, L + 1, N): peak signal-to-noise ratio in dB."""
+    correlations: _Float
+    """(S, 2, 2, L + 1, N): of the pixels of P and P'."""
+    predicted_scores: _Float
+    """(S, L + 1, M): angle scores of the law, from the same input angles."""
+    image_norms: _Float
+    """(S, N): ||P|| for pixels in [0, 1]."""
+    pictures: tuple[Pictures, ...]
+    """One image whose branch is + in the end, and one whose branch is -, if there are such."""
+    comparison: SamplerComparison
+
+    @property
+    def takes_minus(self) -> NDArray[np.bool_]:
+        """(S, L + 1, N): where cos(w_l, w'_l) < 0, so that the branch is z - eta w'_l."""
+        return np.asarray(self.scores > 0.5)
+
+    def taken(self, values: _Float) -> _Float:
+        """Return the values (S, 2, L + 1, N) of the branch taken."""
+        return np.where(self.takes_minus[:, None], values[:, :, 1], values[:, :, 0])
+
+    def first_layers(self) -> NDArray[np.int64]:
+        """Return (S, 2, N) the first layer past 20 dB on the branch taken; -1 where none is."""
+        good = self.taken(self.psnr) > GOOD
+        return np.where(good.any(axis=2), good.argmax(axis=2), -1)
+
+    def predicted_error(self) -> _Float:
+        """Return (S, 2, L + 1) the geometric mean of ||P - P'|| / ||P|| by the angle chain."""
+        acute = np.minimum(self.predicted_scores, 1.0 - self.predicted_scores)
+        length = 2.0 * self.settings["eta"] * _geometric_mean(np.sin(0.5 * np.pi * acute))
+        norm = _geometric_mean(self.image_norms)  # (S,)
+        return np.stack([length / (peak * norm[:, None]) for peak in RANGES], axis=1)
+
+    def predicted_share(self) -> _Float:
+        """Return (S, 2, L + 1) the share of images past 20 dB by the angle chain."""
+        acute = np.minimum(self.predicted_scores, 1.0 - self.predicted_scores)
+        length = 2.0 * self.settings["eta"] * np.sin(0.5 * np.pi * acute)
+        root_mean_square = length / math.sqrt(self.settings["dim"])
+        shares = [(root_mean_square < peak * 10 ** (-GOOD / 20)).mean(axis=2) for peak in RANGES]
+        return np.stack(shares, axis=1)
+
+    def table(self) -> Table:
+        """Return one row per pixel range and layer; relative errors are geometric means.
+
+        Their distribution over images has a tail so heavy (a Cauchy variable is in it) that the
+        arithmetic mean is that of the slowest image.
+        """
+        measured = {
+            "share_minus": np.broadcast_to(
+                self.takes_minus.mean(axis=2)[:, None], self.predicted_error().shape
+            ),
+            "relative_error": _geometric_mean(self.taken(self.relative_errors)),
+            "law_relative_error": self.predicted_error(),
+            "psnr": self.taken(self.psnr).mean(axis=3),
+            "correlation": self.taken(self.correlations).mean(axis=3),
+            "share_recovered": (self.taken(self.psnr) > GOOD).mean(axis=3),
+            "law_share_recovered": self.predicted_share(),
+            "plus_mean_relative_error": self.relative_errors[:, :, 0].mean(axis=3),
+            "plus_share_recovered": (self.psnr[:, :, 0] > GOOD).mean(axis=3),
+        }  # each (S, 2, L + 1)
+        found = {name: mean_and_error(values) for name, values in measured.items()}
+        columns = ["largest_pixel", "layer"]
+        for name in found:
+            columns += [name, f"{name}_error"]
+        rows = []
+        for number, peak in enumerate(RANGES):
+            for layer in range(self.scores.shape[1]):
+                cells = [cell(part[number, layer]) for pair in found.values() for part in pair]
+                rows.append((int(peak), layer, *cells))
+        return Table(columns, rows)
+
+    def plot(self) -> Figure:
+        """Draw P, z and P' over layers, and error, PSNR and recovered share over all layers."""
+        from matplotlib.figure import Figure
+
+        strips = self._strips()
+        figure = Figure(figsize=(13.0, 4.4 + 1.22 * len(strips)), layout="constrained")
+        settings = self.settings
+        figure.suptitle(
+            f"Label reconciliation: k = {settings['dim']}, n = {settings['width']:,}, "
+            f"η = {settings['eta']:g}, {settings['sampler']}, seeds: {len(self.scores)}, "
+            f"{self.scores.shape[2]} images each",
+            fontsize=12,
+        )
+        top, bottom = figure.subfigures(2, 1, height_ratios=[0.2 + 1.22 * len(strips), 3.9])
+        if strips:
+            self._draw_strips(top, strips)
+        error_axes, psnr_axes, share_axes = bottom.subplots(1, 3)
+        self._draw_errors(error_axes)
+        self._draw_psnr(psnr_axes)
+        self._draw_shares(share_axes)
+        for axes in (error_axes, psnr_axes, share_axes):
+            axes.set_xlabel("layers L")
+            axes.grid(axis="y", color="0.9", linewidth=0.8)
+            axes.set_axisbelow(True)
+            axes.spines[["top", "right"]].set_visible(False)
+        return figure
+
+    def _strips(self) -> list[tuple[str, Pictures, int, int]]:
+        """Return the rows of pictures: title, pictures, number of the range, of the sign."""
+        side = math.isqrt(self.settings["dim"])
+        if side * side != self.settings["dim"]:
+            return []
+        strips = []
+        for pictures in self.pictures:
+            if pictures.score <= 0.5:
+                strips += [
+                    (f"cos > 0\nz + η w'\npixels to {peak:g}", pictures, number, 0)
+                    for number, peak in enumerate(RANGES)
+                ]
+            else:
+                strips += [
+                    (f"cos < 0\nz {sign} η w'\npixels to {RANGES[1]:g}", pictures, 1, number)
+                    for number, sign in enumerate("+-")
+                ]
+        return strips
+
+    def _draw_strips(self, top: Any, strips: list[tuple[str, Pictures, int, int]]) -> None:
+        depth, side = self.settings["depth"], math.isqrt(self.settings["dim"])
+        layers = np.unique(np.linspace(0, depth, min(depth + 1, 10)).round().astype(int))
+        grid = top.subplots(len(strips), 2 + len(layers), squeeze=False)
+        for (title, pictures, number, sign), row in zip(strips, grid, strict=True):
+            peak = RANGES[number]
+            shown = [("P", peak * pictures.label), ("z", pictures.fooling[number])]
+            shown += [(f"P', L = {i}", pictures.recovered[number, sign, i]) for i in layers]
+            for axes, (label, picture) in zip(row, shown, strict=True):
+                # Grey is the pixel range: what lies outside is black or white. z has its own.
+                low, high = (picture.min(), picture.max()) if label == "z" else (0.0, peak)
+                axes.imshow(picture.reshape(side, side), cmap="gray", vmin=low, vmax=high)
+                axes.set_xticks([])
+                axes.set_yticks([])
+                axes.spines[:].set_visible(False)
+                if axes in grid[0]:
+                    axes.set_title(label, fontsize=9)
+            row[0].set_ylabel(title, fontsize=9, rotation=0, ha="right", va="center")
+
+    def _draw_errors(self, axes: Axes) -> None:
+        measured, errors = mean_and_error(_geometric_mean(self.taken(self.relative_errors)))
+        literal, _ = mean_and_error(self.relative_errors[:, :, 0].mean(axis=3))
+        predicted, _ = mean_and_error(self.predicted_error())
+        for number, (peak, color) in enumerate(zip(RANGES, _COLORS, strict=True)):
+            layers = np.arange(len(measured[number]))
+            axes.plot(layers, predicted[number], color=color, linewidth=1.2)
+            axes.plot(layers, literal[number], ":", color=color, linewidth=1.2)
+            bars = None if np.isnan(errors).any() else errors[number]
+            label = f"pixels to {peak:g}"
+            axes.errorbar(
+                layers, measured[number], bars, fmt="o", color=color, markersize=4, label=label
+            )
+        axes.plot([], [], color="0.35", linewidth=1.2, label="angle chain")
+        axes.plot([], [], ":", color="0.35", linewidth=1.2, label="always z + η w'")
+        axes.set_yscale("log")
+        axes.set_ylabel("‖P - P'‖ / ‖P‖")
+        axes.set_title("Relative error, geometric mean", fontsize=10)
+        axes.legend(frameon=False, fontsize=8)
+
+    def _draw_psnr(self, axes: Axes) -> None:
+        measured, errors = mean_and_error(self.taken(self.psnr).mean(axis=3))
+        for number, (peak, color) in enumerate(zip(RANGES, _COLORS, strict=True)):
+            layers = np.arange(len(measured[number]))
+            bars = None if np.isnan(errors).any() else errors[number]
+            label = f"pixels to {peak:g}"
+            axes.errorbar(
+                layers, measured[number], bars, fmt="o-", color=color, markersize=4, label=label
+            )
+        axes.axhline(GOOD, color="0.5", linewidth=0.8, linestyle="--")
+        axes.annotate(
+            f"{GOOD:g} dB", (0, GOOD), (0, 3), textcoords="offset points", fontsize=8, color="0.4"
+        )
+        axes.set_ylabel("PSNR in dB")
+        axes.set_title("Peak signal-to-noise ratio, mean", fontsize=10)
+        axes.legend(frameon=False, fontsize=8)
+
+    def _draw_shares(self, axes: Axes) -> None:
+        measured, errors = mean_and_error((self.taken(self.psnr) > GOOD).mean(axis=3))
+        literal, _ = mean_and_error((self.psnr[:, :, 0] > GOOD).mean(axis=3))
+        predicted, _ = mean_and_error(self.predicted_share())
+        for number, color in enumerate(_COLORS):
+            layers = np.arange(len(measured[number]))
+            axes.plot(layers, predicted[number], color=color, linewidth=1.2)
+            axes.plot(layers, literal[number], ":", color=color, linewidth=1.2)
+            bars = None if np.isnan(errors).any() else errors[number]
+            axes.errorbar(layers, measured[number], bars, fmt="o", color=color, markersize=4)
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_ylabel("share of images")
+        axes.set_title(f"Recovered: PSNR over {GOOD:g} dB", fontsize=10)
+
+    def summary(self) -> str:
+        """Return from which layer on images are recovered, and what the literal sign does."""
+        first = self.first_layers()
+        parts = []
+        for number, peak in enumerate(RANGES):
+            found = first[:, number]
+            late = (found < 0).mean()
+            part = f"none with pixels to {peak:g}"
+            if late < 1.0:
+                layers = np.array([one[one >= 0].mean() for one in found if (one >= 0).any()])
+                mean = with_error(*mean_and_error(layers))
+                part = f"from layer {mean} on with pixels to {peak:g}"
+            if 0.0 < late < 1.0:
+                part += f" ({late:.2%} of them not by layer {self.settings['depth']})"
+            parts.append(part)
+        minus, minus_error = mean_and_error(self.takes_minus[:, -1].mean(axis=1))
+        literal = (self.psnr[:, 1, 0, -1] > GOOD).mean()
+        return (
+            f"Images are recovered, with a PSNR over {GOOD:g} dB, " + " and ".join(parts) + ". "
+            f"For {with_error(minus, minus_error)} of the images w' ends on the far side, so that "
+            "z - η w' recovers them and the literal z + η w' of the paper moves away by 2 η; with "
+            f"that sign alone {literal:.0%} are recovered. {self.comparison.sentence()}."
+        )
+
+
+def reconciliation(
+    *,
+    width: int = 8000,
+    depth: int = 28,
+    eta: float = 10000.0,
+    num_images: int = 100,
+    images: ArrayLike | None = None,
+    seeds: Seeds = 10,
+    sampler: Sampler = "order_statistics",
+    progress: StageProgress | None = None,
+) -> Reconciliation:
+    """Recover images from fooling examples by the outputs of random vectors.
+
+    A network is fitted to a Gaussian vector w; with its output w_l of unit length,
+    z = P - eta w_l is the fooling example of an image P. Another Gaussian vector w' per image
+    gives P' = z + eta w'_l, or z - eta w'_l where cos(w_l, w'_l) < 0, which is measured against P.
+
+    Parameters
+    ----------
+    width : int
+        Rows n of every layer; the paper does not say, 8000 is that of its other experiment on
+        these images.
+    depth : int
+        Layers L; one network shows all of them.
+    eta : float
+        Length of the perturbation, positive.
+    num_images : int
+        Images N per seed, or all there are if they are fewer.
+    images : array, shape (M, k), optional
+        Labels P, divided by the largest pixel; by default the bundled digits, enlarged to 28 by 28.
+    seeds : int or sequence of int
+        Each draws w, the network, the images and their w'. A count stands for 0, 1, ...
+    sampler : {"order_statistics", "stream", "rotated"}
+        See `infall.select_rows`.
+    progress : callable, optional
+        Called as progress(stage, done, total).
+
+    Returns
+    -------
+    Reconciliation
+        A pure function of the arguments.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For arguments out of range, negative or constant images.
+
+    Notes
+    -----
+    The recovery of P from P', z and both outputs (Eq. 45) is an identity; what is measured is P'
+    itself. ||P - P'|| = eta ||w'_l -+ w_l|| in any pixel range: it is relative to 255 times larger
+    images for pixels in [0, 255].
+
+    Source: Wormhole Dynamics, Section VIII, Theorem 2, Eq. 28, 39-45, Fig. 11.
+    """
+    numbers = seed_numbers(seeds)
+    depth = integer(depth, "depth", 1, 2**31, "2**31")
+    num_images = integer(num_images, "num_images", 1, 2**31, "2**31")
+    eta = _positive(eta, "eta")
+    usable, source = _labels(images)
+    count, dim = min(num_images, len(usable)), usable.shape[1]
+
+    def measure(seed: int, kind: Sampler) -> tuple[MaxLikelihood, _Float, _Float, _Float]:
+        rng = np.random.default_rng(seed)
+        model = fitted(rng.normal(size=dim), width, depth, seed, kind, progress)
+        chosen = usable[rng.permutation(len(usable))[:count]]
+        outputs = model.transform(tests := rng.normal(size=(count, dim)), layer=None)
+        return model, model.angles(tests, layer=None), outputs, chosen
+
+    found = []
+    for done, seed in enumerate(numbers):
+        if progress is not None:
+            progress("reconciliation: seeds", done, len(numbers))
+        model, scores, outputs, labels = measure(seed, sampler)
+        recovery = _measured(model, outputs, labels, eta)
+        chain = _predicted_scores(scores[0], width, dim, depth, seed)
+        if done == 0:
+            pictures = _pictures(model, scores, outputs, labels, eta)
+        found.append((model, scores, *recovery, chain, np.linalg.norm(labels, axis=1)))
+    models, *arrays = zip(*found, strict=True)
+    scores, relative_errors, psnr, correlations, predicted, norms = (np.array(a) for a in arrays)
+
+    def last_error(scores: _Float) -> float:
+        # The same for all images and ranges but for a factor.
+        return float(np.log(np.minimum(scores[-1], 1.0 - scores[-1])).mean())
+
+    def other(seed: int, kind: Sampler) -> tuple[MaxLikelihood, float]:
+        model, scores, _, _ = measure(seed, kind)
+        return model, last_error(scores)
+
+    comparison = compare_samplers(
+        f"The mean ln of the distance of scores to their side after layer {depth}",
+        models,
+        [last_error(one) for one in scores],
+        other,
+    )
+    if progress is not None:
+        progress("reconciliation: seeds", len(numbers), len(numbers))
+    settings = {
+        "width": width,
+        "depth": depth,
+        "dim": dim,
+        "eta": eta,
+        "images": source,
+        "num_images": count,
+        "sampler": sampler,
+        "seeds": numbers,
+    }
+    return Reconciliation(
+        settings,
+        scores,
+        relative_errors,
+        psnr,
+        correlations,
+        predicted,
+        norms,
+        pictures,
+        comparison,
+    )
+
+
+def _labels(images: ArrayLike | None) -> tuple[_Float, str]:
+    if images is None:
+        return load_digits(28)[0], "bundled digits, enlarged to 28 x 28"
+    values, batched = vectors(images, "images")
+    if not batched:
+        raise ValueError(f"images has shape {np.shape(images)}; expected (M, k)")
+    if values.min() < 0.0:
+        raise ValueError(f"images has a pixel of {values.min()}; expected none below 0")
+    constant = values.min(axis=1) == values.max(axis=1)
+    if constant.any():
+        raise ValueError(f"images[{constant.argmax()}] is constant; it has no correlation")
+    return values / values.max(), f"{len(values)} given"
+
+
+def _geometric_mean(values: _Float) -> _Float:
+    found: _Float = np.exp(np.log(values).mean(axis=-1))
+    return found
+
+
+def _positive(value: float, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} is {value!r}; expected a number")
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{name} is {value!r}; expected a positive finite number")
+    return float(value)
+
+
+def _fooled_and_recovered(
+    w: _Float, outputs: _Float, labels: _Float, eta: float, sign: float
+) -> tuple[_Float, _Float]:
+    # w (k,), outputs and labels (N, k) -> z, P' (N, k)
+    fooling = labels - eta * w
+    return fooling, fooling + sign * eta * outputs
+
+
+def _measured(
+    model: MaxLikelihood, outputs: _Float, labels: _Float, eta: float
+) -> tuple[_Float, _Float, _Float]:
+    """Return relative errors, PSNR and correlations, (2, 2, L + 1, N) each."""
+    fits = np.concatenate([model.input_[None], model.outputs_])  # (L + 1, k)
+    shape = (2, 2, len(fits), len(labels))
+    errors, psnr, correlations = (np.empty(shape) for _ in range(3))
+    for number, peak in enumerate(RANGES):
+        scaled = peak * labels
+        centred = scaled - scaled.mean(axis=1, keepdims=True)
+        for branch, sign in enumerate((1.0, -1.0)):
+            for layer, w in enumerate(fits):
+                _, recovered = _fooled_and_recovered(w, outputs[layer], scaled, eta, sign)
+                distances = np.linalg.norm(recovered - scaled, axis=1)
+                at = number, branch, layer
+                norms = np.linalg.norm(scaled, axis=1)
+                # An exact recovery counts as one to half an ulp.
+                errors[at] = np.maximum(distances / norms, 2.0**-54)
+                noise = errors[at] * norms / math.sqrt(scaled.shape[1])
+                psnr[at] = 20.0 * np.log10(peak / noise)
+                recovered -= recovered.mean(axis=1, keepdims=True)
+                correlations[at] = np.sum(recovered * centred, axis=1) / (
+                    np.linalg.norm(recovered, axis=1) * np.linalg.norm(centred, axis=1)
+                )
+    return errors, psnr, correlations
+
+
+def _pictures(
+    model: MaxLikelihood, scores: _Float, outputs: _Float, labels: _Float, eta: float
+) -> tuple[Pictures, ...]:
+    fits = np.concatenate([model.input_[None], model.outputs_])
+    found = []
+    for side in (scores[-1] <= 0.5, scores[-1] > 0.5):
+        if not side.any():
+            continue
+        image = int(side.argmax())
+        label = labels[image : image + 1]
+        fooling, recovered = np.empty((2, label.size)), np.empty((2, 2, len(fits), label.size))
+        for number, peak in enumerate(RANGES):
+            for branch, sign in enumerate((1.0, -1.0)):
+                for layer, w in enumerate(fits):
+                    output = outputs[layer, image : image + 1]
+                    z, back = _fooled_and_recovered(w, output, peak * label, eta, sign)
+                    fooling[number], recovered[number, branch, layer] = z[0], back[0]
+        found.append(Pictures(float(scores[-1, image]), label[0], fooling, recovered))
+    return tuple(found)
+
+
+def _predicted_scores(
+    input_scores: _Float, width: int, dim: int, depth: int, seed: int
+) -> _Float:
+    # Every input angle as often; 2^22 scores are half a second.
+    repeats = max(1, 2**22 // (dim * depth * len(input_scores)))
+    angles = np.repeat(np.pi * input_scores, repeats)
+    return laws.angle_chain(angles, width, dim, depth, rng=np.random.default_rng(seed)) / np.pi
