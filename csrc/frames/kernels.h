@@ -57,9 +57,9 @@ struct FrameKernels {
 // Longest block of `transform_block`: two of them stay in the cache of a core.
 constexpr int block_log2 = 15;
 constexpr int combined_levels = 6;
-// Elements of a partial sum, which is made of sum_lanes interleaved sums and a tree over them.
+// Elements of a partial sum, which is made of partial_lanes interleaved sums and a tree over them.
 constexpr int64_t sum_block = 4096;
-constexpr int sum_lanes = 32;
+constexpr int partial_lanes = 32;
 
 // clang-format off
 namespace v4 { extern const FrameKernels frame_kernels; }

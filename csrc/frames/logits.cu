@@ -9,17 +9,17 @@ namespace infall {
 namespace device {
 namespace {
 
-constexpr int sums_per_block = threads / sum_lanes;
+constexpr int sums_per_block = threads / partial_lanes;
 
 // partial (count, blocks): sums of sum_block elements of norms x, a thread for each lane.
 template <class T>
 __global__ void __launch_bounds__(threads)
     sum_kernel(const T* x, int64_t stride, int64_t length, const double* norms, int64_t count,
                double* partial) {
-    __shared__ double lanes[sums_per_block][sum_lanes];
+    __shared__ double lanes[sums_per_block][partial_lanes];
     const int64_t blocks = (length + sum_block - 1) / sum_block, units = count * blocks;
-    const int row = static_cast<int>(threadIdx.x) / sum_lanes;
-    const int lane = static_cast<int>(threadIdx.x) % sum_lanes;
+    const int row = static_cast<int>(threadIdx.x) / partial_lanes;
+    const int lane = static_cast<int>(threadIdx.x) % partial_lanes;
     for (int64_t first = int64_t{blockIdx.x} * sums_per_block; first < units;
          first += int64_t{gridDim.x} * sums_per_block) {
         const int64_t unit = first + row, vector = unit / blocks, at = unit % blocks * sum_block;
@@ -27,13 +27,13 @@ __global__ void __launch_bounds__(threads)
         if (unit < units) {
             const T* from = x + vector * stride;
             const int64_t end = length - at < sum_block ? length : at + sum_block;
-            for (int64_t i = at + lane; i < end; i += sum_lanes) {
+            for (int64_t i = at + lane; i < end; i += partial_lanes) {
                 const double a = static_cast<double>(from[i]);
                 sum += norms ? norms[i] * a : a;
             }
         }
         lanes[row][lane] = sum;
-        for (int half = sum_lanes / 2; half > 0; half /= 2) {
+        for (int half = partial_lanes / 2; half > 0; half /= 2) {
             __syncthreads();
             if (lane < half) lanes[row][lane] += lanes[row][lane + half];
         }
