@@ -114,6 +114,8 @@ def test_features_that_cannot_be_read_are_refused():
         decisions(put(features.astype(np.int32)), means)
     with pytest.raises(ValueError, match="features has rows that are not in one piece"):
         decisions(put(np.asfortranarray(features)), means)
+    with pytest.raises(ValueError, match=r"features has shape \(12, 4\); expected \(N, 5\)"):
+        decisions(put(np.ascontiguousarray(features[:, 1:])), means)
 
 
 def test_shortened_products_are_not_trusted(monkeypatch):

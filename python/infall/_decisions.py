@@ -44,8 +44,8 @@ def decisions(
     Parameters
     ----------
     features : array (N, d)
-        Of float16, bfloat16 (also as uint16), float32 or float64; its rows in one piece each. In
-        host memory, or on a CUDA device, where the products are those of the array's library.
+        Of float16, bfloat16, float32 or float64; its rows in one piece each. In host memory, or on
+        a CUDA device, where the products are those of the array's library.
     means : float64 array (K, d)
         C-contiguous and finite, as the next two.
     classifier : array (K', d), optional
@@ -66,9 +66,12 @@ def decisions(
 
     Raises
     ------
+    TypeError
+        For another dtype.
     ValueError
-        For NaN and infinity among the features, with their first position. On a device, where
-        this would wait for the current stream, the class of such a sample is -1 instead.
+        For rows that are not in one piece, another number of columns than the means have, and
+        for NaN and infinity, with their first position. On a device, where this would wait for
+        the current stream, the class of such a sample is -1 instead.
 
     Notes
     -----
@@ -82,7 +85,7 @@ def decisions(
             return _decisions_device.decisions(
                 device, found, means, classifier, bias, threads, progress
             )
-    samples = feature_rows(features, "features")
+    samples = feature_rows(features, "features", dim=means.shape[1])
     count, dim = (int(n) for n in samples.shape)
     precision = Precision.of(samples.dtype.name, dim)
     centre, scale, sides = sides_of(means, classifier, bias, precision)

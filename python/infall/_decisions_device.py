@@ -35,6 +35,9 @@ def decisions(
     dtype = device.dtype_name(features)
     if dtype not in _DTYPES:
         raise TypeError(f"features has dtype {dtype}; expected one of {', '.join(_DTYPES)}")
+    if len(features.shape) != 2 or int(features.shape[1]) != int(means.shape[1]):
+        shape = tuple(int(n) for n in features.shape)
+        raise ValueError(f"features has shape {shape}; expected (N, {int(means.shape[1])})")
     count, dim = (int(n) for n in features.shape)
     stride, inner = device.element_strides(features, "features")
     if inner != 1 and dim > 1:
