@@ -55,6 +55,14 @@ def same_as_reference(features, means, classifier, bias, **options):
     assert_array_equal(predicted, reference.largest_outputs(features, classifier, bias))
 
 
+def test_a_dtype_is_known_by_its_kind_not_its_object():
+    features, means, classifier, bias = problem(50, 9, 7)
+    other = np.dtype(np.float32).newbyteorder("=")
+    assert other == np.float32
+    assert other is not np.dtype(np.float32)
+    same_as_reference(features.view(other), means, classifier, bias)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("dim", [1, 2, 7, 8, 9, 31, 130])
 @pytest.mark.parametrize("num_classes", [1, 2, 15, 16, 17, 33, 100])
