@@ -20,7 +20,7 @@ const FrameKernelsOf<double>& frame_kernels_of<double>() {
 template <class T>
 void transform(const Team* team, const T* x, const uint32_t* signs, int log2_length, T* out) {
     const FrameKernelsOf<T>& kernels = frame_kernels_of<T>();
-    const int log2_block = std::min(log2_length, block_log2);
+    const int log2_block = std::min(log2_length, transform_block_log2);
     const int64_t block = int64_t{1} << log2_block, length = int64_t{1} << log2_length;
     Team::run(team, length / block, [&](int64_t i) {
         kernels.transform_block(x + i * block, signs ? signs + i * block / 32 : nullptr, log2_block,

@@ -127,27 +127,27 @@ void scale(const T* x, const uint32_t* signs, int64_t first, int64_t count, doub
 
 template <class T>
 double sum(const T* x, const double* norms, int64_t count) {
-    constexpr int vectors = partial_lanes / double_lanes;
+    constexpr int vectors = frame_sum_lanes / double_lanes;
     Doubles sums[vectors] = {};
     int64_t i = 0;
     if (norms) {
-        for (; i + partial_lanes <= count; i += partial_lanes)
+        for (; i + frame_sum_lanes <= count; i += frame_sum_lanes)
 #pragma GCC unroll 16
             for (int v = 0; v < vectors; ++v)
                 sums[v] += load_doubles(norms + i + v * double_lanes) *
                            load_doubles(x + i + v * double_lanes);
     } else {
-        for (; i + partial_lanes <= count; i += partial_lanes)
+        for (; i + frame_sum_lanes <= count; i += frame_sum_lanes)
 #pragma GCC unroll 16
             for (int v = 0; v < vectors; ++v) sums[v] += load_doubles(x + i + v * double_lanes);
     }
-    double lane[partial_lanes];
+    double lane[frame_sum_lanes];
 #pragma GCC unroll 16
     for (int v = 0; v < vectors; ++v) store_doubles(lane + v * double_lanes, sums[v]);
     for (int k = 0; i + k < count; ++k)
         lane[k] +=
             norms ? norms[i + k] * static_cast<double>(x[i + k]) : static_cast<double>(x[i + k]);
-    for (int half = partial_lanes / 2; half > 0; half /= 2)
+    for (int half = frame_sum_lanes / 2; half > 0; half /= 2)
         for (int k = 0; k < half; ++k) lane[k] += lane[k + half];
     return lane[0];
 }
@@ -283,19 +283,19 @@ void add_products(const double* a, int64_t a_stride, int64_t rows, const double*
 }
 
 double dot(const double* a, const double* b, int64_t count) {
-    constexpr int vectors = partial_lanes / double_lanes;
+    constexpr int vectors = frame_sum_lanes / double_lanes;
     Doubles sums[vectors] = {};
     int64_t i = 0;
-    for (; i + partial_lanes <= count; i += partial_lanes)
+    for (; i + frame_sum_lanes <= count; i += frame_sum_lanes)
 #pragma GCC unroll 16
         for (int v = 0; v < vectors; ++v)
             sums[v] = fused(load_doubles(a + i + v * double_lanes),
                             load_doubles(b + i + v * double_lanes), sums[v]);
-    double lane[partial_lanes];
+    double lane[frame_sum_lanes];
 #pragma GCC unroll 16
     for (int v = 0; v < vectors; ++v) store_doubles(lane + v * double_lanes, sums[v]);
     for (int k = 0; i + k < count; ++k) lane[k] = __builtin_fma(a[i + k], b[i + k], lane[k]);
-    for (int half = partial_lanes / 2; half > 0; half /= 2)
+    for (int half = frame_sum_lanes / 2; half > 0; half /= 2)
         for (int k = 0; k < half; ++k) lane[k] += lane[k + half];
     return lane[0];
 }

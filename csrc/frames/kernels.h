@@ -22,7 +22,7 @@ struct FrameKernelsOf {
     void (*scale)(const T* x, const uint32_t* signs, int64_t first, int64_t count, double factor,
                   T* out);
 
-    // Sum of norms[i] x[i], or of x[i] without norms, over at most sum_block elements.
+    // Sum of norms[i] x[i], or of x[i] without norms, over at most frame_sum_block elements.
     double (*sum)(const T* x, const double* norms, int64_t count);
 
     // out[i] = factor (norms[i] x[i] - offset).
@@ -55,11 +55,12 @@ struct FrameKernels {
 };
 
 // Longest block of `transform_block`: two of them stay in the cache of a core.
-constexpr int block_log2 = 15;
+constexpr int transform_block_log2 = 15;
 constexpr int combined_levels = 6;
-// Elements of a partial sum, which is made of partial_lanes interleaved sums and a tree over them.
-constexpr int64_t sum_block = 4096;
-constexpr int partial_lanes = 32;
+// Elements of a partial sum, which is made of frame_sum_lanes interleaved sums and a tree over
+// them.
+constexpr int64_t frame_sum_block = 4096;
+constexpr int frame_sum_lanes = 32;
 
 // clang-format off
 namespace v4 { extern const FrameKernels frame_kernels; }

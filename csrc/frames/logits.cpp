@@ -117,12 +117,12 @@ template <class T>
 double sum_of(const Team* team, const T* x, const double* norms, int64_t count,
               std::vector<double>& partial) {
     const FrameKernelsOf<T>& kernels = frame_kernels_of<T>();
-    partial.resize(static_cast<size_t>((count + sum_block - 1) / sum_block));
-    static_assert(part_length % sum_block == 0);
+    partial.resize(static_cast<size_t>((count + frame_sum_block - 1) / frame_sum_block));
+    static_assert(part_length % frame_sum_block == 0);
     for_parts(team, count, [&](int64_t first, int64_t here) {
-        for (int64_t at = first; at < first + here; at += sum_block)
-            partial[static_cast<size_t>(at / sum_block)] = kernels.sum(
-                x + at, norms ? norms + at : nullptr, std::min(sum_block, first + here - at));
+        for (int64_t at = first; at < first + here; at += frame_sum_block)
+            partial[static_cast<size_t>(at / frame_sum_block)] = kernels.sum(
+                x + at, norms ? norms + at : nullptr, std::min(frame_sum_block, first + here - at));
     });
     double total = 0.0;
     for (const double part : partial) total += part;

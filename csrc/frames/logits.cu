@@ -9,31 +9,32 @@ namespace infall {
 namespace device {
 namespace {
 
-constexpr int sums_per_block = threads / partial_lanes;
+constexpr int sums_per_block = threads / frame_sum_lanes;
 
-// partial (count, blocks): sums of sum_block elements of norms x, a thread for each lane.
+// partial (count, blocks): sums of frame_sum_block elements of norms x, a thread for each lane.
 template <class T>
 __global__ void __launch_bounds__(threads)
     sum_kernel(const T* x, int64_t stride, int64_t length, const double* norms, int64_t count,
                double* partial) {
-    __shared__ double lanes[sums_per_block][partial_lanes];
-    const int64_t blocks = (length + sum_block - 1) / sum_block, units = count * blocks;
-    const int row = static_cast<int>(threadIdx.x) / partial_lanes;
-    const int lane = static_cast<int>(threadIdx.x) % partial_lanes;
+    __shared__ double lanes[sums_per_block][frame_sum_lanes];
+    const int64_t blocks = (length + frame_sum_block - 1) / frame_sum_block, units = count * blocks;
+    const int row = static_cast<int>(threadIdx.x) / frame_sum_lanes;
+    const int lane = static_cast<int>(threadIdx.x) % frame_sum_lanes;
     for (int64_t first = int64_t{blockIdx.x} * sums_per_block; first < units;
          first += int64_t{gridDim.x} * sums_per_block) {
-        const int64_t unit = first + row, vector = unit / blocks, at = unit % blocks * sum_block;
+        const int64_t unit = first + row, vector = unit / blocks,
+                      at = unit % blocks * frame_sum_block;
         double sum = 0.0;
         if (unit < units) {
             const T* from = x + vector * stride;
-            const int64_t end = length - at < sum_block ? length : at + sum_block;
-            for (int64_t i = at + lane; i < end; i += partial_lanes) {
+            const int64_t end = length - at < frame_sum_block ? length : at + frame_sum_block;
+            for (int64_t i = at + lane; i < end; i += frame_sum_lanes) {
                 const double a = static_cast<double>(from[i]);
                 sum += norms ? norms[i] * a : a;
             }
         }
         lanes[row][lane] = sum;
-        for (int half = partial_lanes / 2; half > 0; half /= 2) {
+        for (int half = frame_sum_lanes / 2; half > 0; half /= 2) {
             __syncthreads();
             if (lane < half) lanes[row][lane] += lanes[row][lane + half];
         }
@@ -204,7 +205,7 @@ struct Workspace {
         return (numbers * element_bytes + 15) / 16 * 16;
     }
     static int64_t blocks_for(const Frame& frame) {
-        return (frame.coordinates() + sum_block - 1) / sum_block;
+        return (frame.coordinates() + frame_sum_block - 1) / frame_sum_block;
     }
 
     void sum(const T* x, int64_t stride, const Frame& frame, const double* norms, int64_t count,

@@ -18,7 +18,7 @@ constexpr int64_t depth_tile = 256;
 // Multiplications below which waking a thread costs more than it brings, and those of a block,
 // between which Ctrl-C is answered.
 constexpr int64_t shared_work = int64_t{1} << 19;
-constexpr int64_t block_work = int64_t{1} << 29;
+constexpr int64_t block_work = int64_t{1} << 28;
 
 class GramSchmidt {
   public:
@@ -41,12 +41,14 @@ class GramSchmidt {
     void subtract_components(int64_t before, int64_t before_end, int64_t first, int64_t end) {
         const int64_t count = before_end - before, rows = end - first;
         if (count == 0 || rows == 0) return;
-        products_.assign(static_cast<size_t>(rows * count), 0.0);
+        double* products = products_.of_length(rows * count);
         const bool shared = count * rows * dim_ > shared_work;
         const double* basis = row(before);
         // products (rows, count) = -x basis^T
         for_panels(count, rows, dim_, shared,
                    [&](int64_t at, int64_t here, int64_t from, int64_t to, double* packed) {
+                       for (int64_t i = from; i < to; ++i)
+                           std::fill_n(products + i * count + at, here, 0.0);
                        const int width = kernels_.panel_width;
                        for (int64_t depth = 0; depth < dim_; depth += depth_tile) {
                            const int64_t length = std::min(depth_tile, dim_ - depth);
@@ -55,7 +57,7 @@ class GramSchmidt {
                                                      std::min<int64_t>(width, here - k), length,
                                                      packed + k * length);
                            multiply(row(first) + depth, dim_, from, to, packed, length,
-                                    products_.data() + at, count, here);
+                                    products + at, count, here);
                        }
                    });
         // x += products basis
@@ -68,7 +70,7 @@ class GramSchmidt {
                                pack_rows(basis + depth * dim_ + at + k,
                                          std::min<int64_t>(width, here - k), length,
                                          packed + k * length);
-                           multiply(products_.data() + depth, count, from, to, packed, length,
+                           multiply(products + depth, count, from, to, packed, length,
                                     row(first) + at, dim_, here);
                        }
                    });
@@ -150,7 +152,7 @@ class GramSchmidt {
     double* x_;
     int64_t dim_;
     Team team_;
-    std::vector<double> products_;
+    Scratch<double> products_;
     std::vector<std::vector<double>> packed_;
 };
 

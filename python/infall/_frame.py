@@ -25,8 +25,9 @@ from infall._frames_host import Structure
 _DTYPES = ("float32", "float64")
 _Float = NDArray[np.float64]
 
-# Numbers of a block: of logits that are there at a time, of one-hot rows, of Gaussian ones.
-BLOCK_ENTRIES = 2**22
+# Numbers of a block of vectors, and of logits that are there at a time.
+BLOCK_ENTRIES = 2**20
+_SCORES_PER_BLOCK = 2**22
 _CLASSES_PER_BLOCK = 2**16
 _PRODUCTS_PER_BLOCK = 2**31  # multiplications between two looks at Ctrl-C: under 0.1 s
 
@@ -405,7 +406,7 @@ class Frame:
         """Rows and classes of the blocks that `count` vectors are worked through in."""
         width = min(self.num_classes, _CLASSES_PER_BLOCK)
         height = max(1, _PRODUCTS_PER_BLOCK // (width * self.dim))
-        height = min(height, max(1, BLOCK_ENTRIES // width))
+        height = min(height, max(1, _SCORES_PER_BLOCK // width))
         return [
             (slice(i, min(i + height, count)), slice(c, min(c + width, self.num_classes)))
             for i in range(0, count, height)
