@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from infall import laws
 from infall._arrays import integer, vectors
 from infall.datasets import load_digits
-from infall.experiments.inputs import width_name
+from infall.experiments.inputs import width_label
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
@@ -118,7 +118,7 @@ class FlippedLabels(Result):
         width, digit = self.settings["width"], self.settings["digit"]
         figure.suptitle(
             f"Flipped labels: digit {digit}, k = {self.fitted_images.shape[1]}, "
-            f"n = {width_name(width)}, {self.settings['sampler']}, seeds: {len(self.scores)}",
+            f"n = {width_label(width)}, {self.settings['sampler']}, seeds: {len(self.scores)}",
             fontsize=12,
         )
         grid = figure.add_gridspec(2, 3, width_ratios=[0.42, 1.3, 1.0])

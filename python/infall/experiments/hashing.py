@@ -13,7 +13,7 @@ from scipy import special, stats
 
 from infall import laws
 from infall._arrays import integer
-from infall.experiments.inputs import width_name
+from infall.experiments.inputs import width_label, width_name
 from infall.experiments.repeats import Seeds, cell, mean_and_error, seed_numbers, with_error
 from infall.experiments.result import Result, StageProgress, Table
 from infall.rows import Sampler, hyperplane_codes, select_rows
@@ -228,7 +228,7 @@ class Hashing(Result):
             fmt="s",
             color=_COLORS[1],
             markersize=4,
-            label=f"{dim} of {width_name(width)} rows",
+            label=f"{dim} of {width_label(width)} rows",
         )
         axes.set_xlabel("θ₀ = angle / π")
         axes.set_ylabel("share of bits that differ")

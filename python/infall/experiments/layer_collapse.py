@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from infall import laws
 from infall._arrays import integer
 from infall.collapse import collapse_report
-from infall.experiments.inputs import gaussian_input, width_name
+from infall.experiments.inputs import gaussian_input, width_label
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
@@ -84,7 +84,7 @@ class LayerCollapse(Result):
         figure = Figure(figsize=(13.0, 7.4), layout="constrained")
         figure.suptitle(
             f"Neural collapse of the two sides: k = {settings['dim']}, "
-            f"n = {width_name(settings['width'])}, N = {settings['num_test']}, "
+            f"n = {width_label(settings['width'])}, N = {settings['num_test']}, "
             f"{settings['sampler']}, seeds: {len(settings['seeds'])}",
             fontsize=12,
         )

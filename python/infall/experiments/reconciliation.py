@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from infall import laws
 from infall._arrays import integer, vectors
 from infall.datasets import load_digits
-from infall.experiments.inputs import gaussian_input, width_name
+from infall.experiments.inputs import gaussian_input, width_label
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
@@ -150,7 +150,7 @@ class Reconciliation(Result):
         figure = Figure(figsize=(13.0, 4.4 + 1.22 * len(strips)), layout="constrained")
         settings = self.settings
         figure.suptitle(
-            f"Label reconciliation: k = {settings['dim']}, n = {width_name(settings['width'])}, "
+            f"Label reconciliation: k = {settings['dim']}, n = {width_label(settings['width'])}, "
             f"η = {settings['eta']:g}, {settings['sampler']}, seeds: {len(self.scores)}, "
             f"{self.scores.shape[2]} images each",
             fontsize=12,
@@ -270,7 +270,8 @@ class Reconciliation(Result):
             if late < 1.0:
                 layers = np.array([one[one >= 0].mean() for one in found if (one >= 0).any()])
                 mean = with_error(*mean_and_error(layers))
-                part = f"from layer {mean} on with pixels to {peak:g}"
+                law = (1.0 - self.predicted_share()[:, number]).sum(axis=1).mean()
+                part = f"from layer {mean} (law {law:.3g}) on with pixels to {peak:g}"
             if 0.0 < late < 1.0:
                 part += f" ({late:.2%} of them not by layer {self.settings['depth']})"
             parts.append(part)

@@ -14,7 +14,7 @@ from scipy import special
 from infall import laws
 from infall._arrays import integer
 from infall.experiments.deep_angles import deep_angles
-from infall.experiments.inputs import gaussian_input, width_name
+from infall.experiments.inputs import gaussian_input, width_label, width_name
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
@@ -160,7 +160,7 @@ class Trajectories(Result):
         figure = Figure(figsize=(13.0, 8.6), layout="constrained")
         settings = self.settings
         figure.suptitle(
-            f"Trajectories in the extended space: n = {width_name(settings['width'])}, "
+            f"Trajectories in the extended space: n = {width_label(settings['width'])}, "
             f"c = {settings['c']:g}, {settings['sampler']}, seeds: {len(settings['seeds'])}",
             fontsize=12,
         )
@@ -209,7 +209,7 @@ class Trajectories(Result):
         axes.yaxis.set_ticks([-1, 0, 1])
         axes.zaxis.set_ticks([0, 0.5, 1])
         how = (
-            f"the 2 of {width_name(paths.width)} rows that maximise ‖w‖"
+            f"the 2 of {width_label(paths.width)} rows that maximise ‖w‖"
             if paths.selects
             else "no selection"
         )
@@ -249,7 +249,7 @@ class Trajectories(Result):
 
     def _style(self, number: int) -> dict[str, Any]:
         paths = self.paths[number]
-        how = f"{paths.dim} of {width_name(paths.width)} rows" if paths.selects else "no selection"
+        how = f"{paths.dim} of {width_label(paths.width)} rows" if paths.selects else "no selection"
         return {
             "color": ("#2a6fbb", "#7fb2e5", "#b5462a", "#e8a58f")[number],
             "marker": "os"[number // 2],
