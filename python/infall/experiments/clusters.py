@@ -382,9 +382,7 @@ def _embed(
     return embedded
 
 
-def _draw_embedding(
-    axes: Any, points: NDArray[np.float64], labels: NDArray[np.int_]
-) -> None:
+def _draw_embedding(axes: Any, points: NDArray[np.float64], labels: NDArray[np.int_]) -> None:
     axes.scatter(*points.T, c=np.take(_COLORS, labels), s=3, linewidths=0.0, alpha=0.7)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_ticklabels([])

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from infall import laws
 from infall._arrays import integer
 from infall.collapse import collapse_report
+from infall.experiments.inputs import gaussian_input, width_label
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _Float = NDArray[np.float64]
 _SIDE_COLORS = ("#2a6fbb", "#d9722e")  # near the fitted output, near its opposite
 _COLORS = ("#2a6fbb", "#d9722e", "#3a9a5b", "#8a5fbf")
-_CHAIN_SCORES = 2**22
+_CHAIN_NETWORKS, _SAMPLES_PER_NETWORK = 32, 2**14
 _DRAWN = 1000  # samples in the scatter plots
 METRICS = ("nc1", "nc2", "nc3", "nc3_papyan", "nc4", "cdnv_mean", "pfc1", "pfc2", "pfc3")
 """Fields of `infall.CollapseReport` that are measured."""
@@ -82,12 +83,13 @@ class LayerCollapse(Result):
         settings = self.settings
         figure = Figure(figsize=(13.0, 7.4), layout="constrained")
         figure.suptitle(
-            f"Neural collapse of the two sides: k = {settings['dim']}, n = {settings['width']:,}, "
-            f"N = {settings['num_test']}, {settings['sampler']}, "
-            f"seeds: {len(settings['seeds'])}",
+            f"Neural collapse of the two sides: k = {settings['dim']}, "
+            f"n = {width_label(settings['width'])}, N = {settings['num_test']}, "
+            f"{settings['sampler']}, seeds: {len(settings['seeds'])}",
             fontsize=12,
         )
-        top, bottom = figure.subfigures(2, 1, height_ratios=[0.8, 1.0])
+        halves: Any = figure.subfigures(2, 1, height_ratios=[0.8, 1.0])
+        top, bottom = halves
         depth = settings["depth"]
         shown = np.unique(np.linspace(0, depth, min(depth + 1, 5)).round().astype(int))
         for axes, layer in zip(
@@ -165,12 +167,12 @@ class LayerCollapse(Result):
         simplex = max(np.nanmax(self.metrics[name]) for name in ("nc2", "pfc2", "nc3"))
         return (
             f"After {self.settings['depth']} layers the two sides have NC1 "
-            f"{with_error(*last['nc1'])} and PFC1 {with_error(*last['pfc1'])} (law "
+            f"{with_error(*last['nc1'])}, PFC1 {with_error(*last['pfc1'])} (law "
             f"{self.predicted_pfc1[-1]:.3g}), NC3 in Papyan's form "
-            f"{with_error(*last['nc3_papyan'])} and NC4 {with_error(*last['nc4'])}: they collapse as "
-            f"the paper says. NC2, PFC2 and the ratio form of NC3 are {simplex:.1g} at most, already "
-            "for the input: two means, and a classifier with opposed rows, are a simplex whatever "
-            f"they are. {self.comparison.sentence()}."
+            f"{with_error(*last['nc3_papyan'])} and NC4 {with_error(*last['nc4'])}. NC2, PFC2 and "
+            f"the ratio form of NC3 are {simplex:.1g} at most, already for the input: two means, "
+            "and a classifier with opposed rows, are a simplex whatever they are. "
+            f"{self.comparison.sentence()}."
         )
 
 
@@ -227,9 +229,9 @@ def layer_collapse(
     num_test = integer(num_test, "num_test", 2, 2**31, "2**31")
 
     def measure(seed: int, kind: Sampler) -> tuple[MaxLikelihood, _Float, NDArray[np.int64]]:
-        rng = np.random.default_rng(seed)
-        model = fitted(rng.normal(size=dim), width, depth, seed, kind, progress)
-        outputs = model.transform(rng.normal(size=(num_test, dim)), layer=None)
+        w, tests = gaussian_input(seed, dim, num_test)
+        model = fitted(w, width, depth, seed, kind, progress)
+        outputs = model.transform(tests, layer=None)
         return model, outputs, (outputs[-1] @ model.outputs_[-1] < 0.0).astype(np.int64)
 
     models, measured, shares = [], [], []
@@ -310,9 +312,11 @@ def _predicted_pfc1(width: int, dim: int, depth: int, num_test: int) -> _Float:
     last side, and the variance of that mean; the rest of the unit length is within.
     """
     rng = np.random.default_rng(0)
-    count = max(2**14, _CHAIN_SCORES // (dim * depth))
+    count = _CHAIN_NETWORKS * _SAMPLES_PER_NETWORK
     angles = np.arctan2(np.sqrt(rng.chisquare(dim - 1, count)), rng.normal(size=count))
-    chain = laws.angle_chain(angles, width, dim, depth, rng=rng)
+    chain = laws.angle_chain(
+        angles, width, dim, depth, samples_per_network=_SAMPLES_PER_NETWORK, rng=rng
+    )
     between = (np.cos(chain) * np.where(chain[-1] > np.pi / 2, -1.0, 1.0)).mean(axis=1) ** 2
     between += (1.0 - between) / num_test
     predicted: _Float = (1.0 - between) / between
