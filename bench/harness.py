@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from typing import Any
 SHORTEST_MEASUREMENT = 0.02
 # The threads of a BLAS spin for some milliseconds after their last job before they sleep.
 POOL_SLEEP = 0.05
+# Processes that start at the same time: many of them import a large library first.
+STARTING = 2
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,20 @@ class Problem:
     rounds: int = 5
     # No round starts that would end later than this, save the first.
     seconds: float = 50.0
+
+
+@dataclass(frozen=True)
+class ErrorTable:
+    """Cases by how far off their results are; nothing is timed.
+
+    What the function of a case returns, run once, maps quantities to one relative error for each of
+    the columns, None where it is not finite. It leaves out the quantities it does not have.
+    """
+
+    name: str
+    title: str
+    columns: Sequence[str]
+    cases: Sequence[Case]
 
 
 class Worker:
@@ -123,6 +140,13 @@ class Worker:
             self.seconds.append(answer["seconds"])
             self.cpu_seconds.append(answer["cpu_seconds"])
 
+    def errors(self) -> dict[str, list[float | None]]:
+        if self.failure is not None:
+            return {}
+        self.send({"errors": True})
+        found: dict[str, list[float | None]] = self.receive().get("errors", {})
+        return found
+
     def result(self) -> dict[str, Any]:
         peak = None
         if self.failure is None:
@@ -155,12 +179,18 @@ class Worker:
 def started(stem: str, cases: Sequence[Case]) -> Iterator[list[Worker]]:
     """Start a process for every case; all are ready, or known to have failed, on entry."""
     workers: list[Worker] = []
+
+    def start(case: Case) -> Worker:
+        worker = Worker(stem, case)
+        workers.append(worker)
+        worker.receive()
+        return worker
+
     try:
-        # One at a time: start-up is not measured, but many at once would fill a small memory.
-        for case in cases:
-            workers.append(Worker(stem, case))
-            workers[-1].receive()
-        yield workers
+        # Start-up is not measured, but many at once would fill a small memory.
+        with ThreadPoolExecutor(STARTING) as pool:
+            ready = list(pool.map(start, cases))
+        yield ready
     finally:
         for worker in workers:
             worker.close()
@@ -189,6 +219,28 @@ def measure(stem: str, problem: Problem) -> dict[str, Any]:
         "title": problem.title,
         "unit": problem.unit,
         "cases": results,
+    }
+
+
+def tabulate(stem: str, table: ErrorTable) -> dict[str, Any]:
+    """Run the cases of a table of errors and return what they found."""
+    with started(stem, table.cases) as workers:
+        found = [
+            {
+                "name": worker.case.name,
+                "role": worker.case.role,
+                "library": worker.case.library,
+                "arguments": dict(worker.case.arguments),
+                "errors": worker.errors(),
+                "status": worker.failure or "ok",
+            }
+            for worker in workers
+        ]
+    return {
+        "name": table.name,
+        "title": table.title,
+        "columns": list(table.columns),
+        "cases": found,
     }
 
 
@@ -231,7 +283,8 @@ def run_stem(
     for problem in problems:
         if only is None or only in problem.name:
             begin = time.monotonic()
-            results.append(measure(stem, problem))
+            take = tabulate if isinstance(problem, ErrorTable) else measure
+            results.append(take(stem, problem))
             if report is not None:
                 report(f"{stem}: {problem.name}, {time.monotonic() - begin:.1f} s")
     return results
@@ -270,7 +323,7 @@ def usable_cores() -> int:
 
 def library_versions() -> dict[str, str | None]:
     versions: dict[str, str | None] = {}
-    for name in ("numpy", "torch", "infall"):
+    for name in ("numpy", "scipy", "scikit-learn", "torch", "neural_collapse", "infall"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -318,20 +371,45 @@ def markdown(results: Mapping[str, Any]) -> str:
         if device:
             lines += ["", ", ".join(f"{key} {value}" for key, value in device.items())]
         for problem in problems:
-            lines += ["", f"### {problem['name']}: {problem['title']}", ""]
-            header = ["case", "who", "threads", "seconds (min)", problem["unit"]]
-            header += ["time / engine's", "peak MiB"]
-            with_ceiling = any("share" in case for case in problem["cases"])
-            if with_ceiling:
-                header.append("of ceiling")
-            lines.append(table_row(header))
-            lines.append(table_row(["---", "---", *["---:"] * (len(header) - 2)]))
-            for case in problem["cases"]:
-                share = [percent(case["share"])] if with_ceiling else []
-                lines.append(table_row([*case_cells(case), *share]))
+            lines += ["", f"### {problem['name']}: {problem['title']}"]
+            lines += error_lines(problem) if "columns" in problem else time_lines(problem)
     for stem, reason in results.get("not_run", {}).items():
         lines += ["", f"## {stem}", "", f"Not run: {reason}"]
     return "\n".join(lines) + "\n"
+
+
+def time_lines(problem: Mapping[str, Any]) -> list[str]:
+    """Return the table of a problem."""
+    header = ["case", "who", "threads", "seconds (min)", problem["unit"]]
+    header += ["time / engine's", "peak MiB"]
+    with_ceiling = any("share" in case for case in problem["cases"])
+    if with_ceiling:
+        header.append("of ceiling")
+    lines = ["", table_row(header), table_row(["---", "---", *["---:"] * (len(header) - 2)])]
+    for case in problem["cases"]:
+        share = [percent(case["share"])] if with_ceiling else []
+        lines.append(table_row([*case_cells(case), *share]))
+    return lines
+
+
+def error_lines(table: Mapping[str, Any]) -> list[str]:
+    """Return a table for each quantity; a case that failed is in the first one."""
+    quantities = list(dict.fromkeys(key for case in table["cases"] for key in case["errors"]))
+    columns = table["columns"]
+    lines = []
+    for quantity in quantities or ["no results"]:
+        lines += ["", table_row([quantity, "who", *columns])]
+        lines.append(table_row(["---", "---", *["---:"] * len(columns)]))
+        for case in table["cases"]:
+            errors = case["errors"].get(quantity)
+            begin = [case["name"], case["role"]]
+            if errors is not None:
+                cells = ["not finite" if error is None else f"{error:.1e}" for error in errors]
+                lines.append(table_row([*begin, *cells]))
+            elif case["status"] != "ok" and quantity == (quantities or ["no results"])[0]:
+                blank = [""] * (len(columns) - 1)
+                lines.append(table_row([*begin, case["status"].replace("|", "\\|"), *blank]))
+    return lines
 
 
 def table_row(cells: Sequence[str]) -> str:
@@ -388,7 +466,11 @@ def serve() -> None:
         answer()
         number = 1
         for line in sys.stdin:
-            if not json.loads(line)["run"]:
+            request = json.loads(line)
+            if "errors" in request:
+                answer(errors=run())
+                continue
+            if not request["run"]:
                 answer(peak_mebibytes=max(0.0, meter.peak_mebibytes()))
                 continue
             seconds, cpu_seconds = meter.timed(run, number)

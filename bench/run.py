@@ -9,14 +9,14 @@ from pathlib import Path
 
 import harness
 
-STEMS = ("rows", "rows_gpu")
+STEMS = ("rows", "classes", "classes_accuracy", "rows_gpu")
 RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure the engine beside its peers.")
     parser.add_argument("stems", nargs="*", metavar="STEM", help=f"of {', '.join(STEMS)}; all")
-    parser.add_argument("--quick", action="store_true", help="small sizes, within half a minute")
+    parser.add_argument("--quick", action="store_true", help="small sizes, within a minute")
     parser.add_argument("--only", metavar="NAME", help="problems whose name contains NAME")
     parser.add_argument(
         "--threads", type=int, default=harness.usable_cores(), help="threads of the parallel cases"

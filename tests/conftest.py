@@ -1,8 +1,19 @@
 """What the marker `gpu` means: skipped without a device, unless a device is required."""
 
+import importlib
 import os
+from pathlib import Path
 
 import pytest
+
+BENCH = Path(__file__).parent.parent / "bench"
+
+
+@pytest.fixture
+def harness(monkeypatch):
+    """The bench's harness; its stems can be imported where this is."""
+    monkeypatch.syspath_prepend(str(BENCH))
+    return importlib.import_module("harness")
 
 
 def _why_not():

@@ -197,7 +197,7 @@ def _functions(array_type):
 
     names = (
         "abs", "amax", "isfinite", "frexp", "arctan2", "minimum", "log", "log1p", "argsort",
-        "searchsorted", "clip",
+        "searchsorted", "clip", "matmul",
     )  # fmt: skip
     functions = {name: wrapped(getattr(np, name)) for name in names}
     return functions | {
@@ -274,6 +274,7 @@ def make_torch():
     torch.__dict__.update(_functions(Tensor))
     torch.Tensor = Tensor
     torch.from_numpy = HostTensor
+    torch.get_float32_matmul_precision = lambda: "highest"
     torch.empty = lambda shape, dtype, device: Tensor(
         _empty(shape, dtype), int(device.removeprefix("cuda:"))
     )

@@ -335,3 +335,83 @@ def unit_rows(vectors):
 def off_diagonal(matrix):
     """Entries (K (K - 1),) of a matrix (K, K) beside its diagonal."""
     return matrix[~np.eye(len(matrix), dtype=bool)]
+
+
+_FRAME_SIGN_STREAM = 0xC0000002
+
+
+def frame_signs(count, round_number, seed):
+    """Signs of the coordinates of a Hadamard frame: (count,) of 1.0 and -1.0."""
+    blocks = np.arange(-(-count // 128))
+    words = _stream_words(blocks, _FRAME_SIGN_STREAM, seed, round_number)  # (blocks, 4)
+    bits = words.ravel()[:, np.newaxis] >> np.arange(32, dtype=np.uint32) & 1
+    return 1.0 - 2.0 * bits.ravel()[:count]
+
+
+def walsh_hadamard_levels(x):
+    """Walsh-Hadamard transform of x (..., 2^m), not normalised, strides ascending, in x's dtype."""
+    length = x.shape[-1]
+    stride = 1
+    while stride < length:
+        pairs = x.reshape(*x.shape[:-1], -1, 2, stride)
+        low, high = pairs[..., 0, :], pairs[..., 1, :]
+        x = np.stack([low + high, low - high], axis=-2).reshape(x.shape)
+        stride *= 2
+    return x
+
+
+def _hadamard_rotation(dim, seed):
+    """Orthonormal Q of a Hadamard frame: (dim, dim)."""
+    window = 1 << (dim.bit_length() - 1)
+    walsh = walsh_hadamard_levels(np.eye(window)) / np.sqrt(window)
+    first = np.eye(dim)
+    first[:window, :window] = walsh
+    transposed = first * frame_signs(dim, 0, seed)
+    if window < dim:
+        last = np.eye(dim)
+        last[-window:, -window:] = walsh * frame_signs(window, 1, seed)
+        transposed = last @ transposed
+    return transposed.T
+
+
+def simplex_etf(num_classes, dim, basis, seed, gaussian):
+    """Vectors of a simplex ETF, M^T as M = sqrt(K/(K-1)) Q C is printed: (K, dim).
+
+    gaussian (min(K, dim), dim) is what a Haar basis is made of: rows of layer 0 of the seed.
+    """
+    coordinates = min(num_classes, dim)
+    if basis == "identity":
+        orthonormal = np.eye(dim)
+    elif basis == "hadamard":
+        orthonormal = _hadamard_rotation(dim, seed)
+    else:
+        orthonormal, r = np.linalg.qr(gaussian.astype(np.float64).T)
+        orthonormal = orthonormal * np.sign(np.diag(r))
+    if dim >= num_classes:
+        centring = np.eye(num_classes) - 1.0 / num_classes
+    else:
+        # The reflection that takes 1/sqrt(K) to -e_K, less its last row.
+        v = np.full(num_classes, 1.0 / np.sqrt(num_classes))
+        v[-1] += 1.0
+        centring = (np.eye(num_classes) - 2.0 * np.outer(v, v) / (v @ v))[:-1]
+    frame = orthonormal[:, :coordinates] @ centring  # (dim, K)
+    return np.sqrt(num_classes / (num_classes - 1)) * frame.T
+
+
+def etf_distance(means):
+    """NC2 as it is printed, of class means (K, d)."""
+    num_classes = len(means)
+    centred = means - means.mean(axis=0)
+    units = centred / np.linalg.norm(centred, axis=1, keepdims=True)
+    gram = units @ units.T
+    simplex = (np.eye(num_classes) - 1.0 / num_classes) / np.sqrt(num_classes - 1)
+    return np.linalg.norm(gram / np.linalg.norm(gram) - simplex)
+
+
+def seli_norms(class_counts):
+    """Square roots of the diagonal of (C diag(n) C)^(1/2), C the centring, mean square 1: (K,)."""
+    counts = np.asarray(class_counts, dtype=np.float64)
+    centring = np.eye(len(counts)) - 1.0 / len(counts)
+    values, vectors = np.linalg.eigh(centring @ np.diag(counts) @ centring)
+    squares = np.diag(vectors @ np.diag(np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
+    return np.sqrt(squares / squares.mean())

@@ -5,12 +5,9 @@ import json
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-BENCH = Path(__file__).parent.parent / "bench"
 
 STEM = """
 from harness import Case, Problem
@@ -43,12 +40,6 @@ def ended():
     import os
     os._exit(3)
 """
-
-
-@pytest.fixture
-def harness(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    return importlib.import_module("harness")
 
 
 @pytest.fixture
@@ -86,6 +77,80 @@ def test_measures_time_and_memory_and_reports_failures(harness, monkeypatch, tmp
     assert "| absent | peer | 1 | not installed |" in table
     assert "| wrong | peer | 1 | failed: ValueError: a \\| b |" in table
     assert len({line.count(" | ") for line in table.splitlines() if line.startswith("| ")}) == 1
+
+
+ERRORS = """
+from harness import Case, ErrorTable
+
+def problems(*, quick, threads):
+    cases = [
+        Case("engine", "infall", "found", {"first": 1e-16}),
+        Case("blank", "numpy", "found", {"first": None}),
+        Case("absent", "no_such_library", "absent", {}),
+        Case("ended", "numpy", "ended", {}),
+    ]
+    return [ErrorTable("table", "a title", ["one", "two"], cases)]
+
+def found(first):
+    others = {} if first is None else {"other": [0.5, 0.0]}
+    return lambda: {"value": [first, 2.0], **others}
+
+def absent():
+    import no_such_library
+
+def ended():
+    import os
+    return lambda: os._exit(3)
+"""
+
+
+@pytest.fixture
+def error_stem(harness, monkeypatch, tmp_path):
+    (tmp_path / "stem_of_errors.py").write_text(ERRORS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return importlib.import_module("stem_of_errors")
+
+
+def test_tabulates_errors_and_reports_failures(harness, error_stem):
+    (table,) = harness.run_stem("stem_of_errors", quick=True, threads=1)
+    assert table["columns"] == ["one", "two"]
+    assert [case["status"] for case in table["cases"]] == [
+        "ok",
+        "ok",
+        "not installed",
+        "failed: the process ended with status 3",
+    ]
+    assert [case["role"] for case in table["cases"]] == ["engine", "peer", "peer", "peer"]
+    assert [case["errors"] for case in table["cases"]] == [
+        {"value": [1e-16, 2.0], "other": [0.5, 0.0]},
+        {"value": [None, 2.0]},
+        {},
+        {},
+    ]
+    results = {"machine": harness.machine(), "stems": {"stem_of_errors": [table]}}
+    assert json.loads(json.dumps(results)) == results
+    lines = harness.markdown(results).splitlines()
+    assert lines[lines.index("### table: a title") :] == [
+        "### table: a title",
+        "",
+        "| value | who | one | two |",
+        "| --- | --- | ---: | ---: |",
+        "| engine | engine | 1.0e-16 | 2.0e+00 |",
+        "| blank | peer | not finite | 2.0e+00 |",
+        "| absent | peer | not installed |  |",
+        "| ended | peer | failed: the process ended with status 3 |  |",
+        "",
+        "| other | who | one | two |",
+        "| --- | --- | ---: | ---: |",
+        "| engine | engine | 5.0e-01 | 0.0e+00 |",
+    ]
+
+
+def test_a_table_of_failures_alone_shows_them(harness, error_stem):
+    (table,) = error_stem.problems(quick=True, threads=1)
+    found = harness.tabulate("stem_of_errors", replace(table, cases=table.cases[2:3]))
+    assert harness.error_lines(found)[-1] == "| absent | peer | not installed |  |"
 
 
 def test_quickest_problem_has_every_case(harness, rows):

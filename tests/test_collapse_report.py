@@ -1,5 +1,6 @@
 """Reports of collapse: kinds of input, memory, JSON, and what is refused."""
 
+import itertools
 import json
 import math
 import tracemalloc
@@ -7,11 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collapse_samples import ALL_FIELDS, SHAPES, close, moments_of, sample
-from infall import ClassMoments, CollapseReport, _samples, collapse, collapse_report
+from infall import ClassMoments, CollapseReport, _samples, _simplex, collapse, collapse_report
 from infall._report import NUMBERS
 from infall.collapse import METRICS, UndefinedMetric
+from interrupts import LIMIT, seconds_after_interrupt
 
 # Kinds of input -----------------------------------------------------------------------------------
 
@@ -118,6 +122,35 @@ def test_no_matrix_of_all_pairs_of_classes():
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < square / 4
+
+
+@given(st.integers(0, 10**7), st.integers(1, 10**6), st.integers(1, 10**6))
+def test_work_between_two_looks_for_interrupts_is_bounded(num_rows, entries, depth):
+    """Products of matrices are cut so that each takes hundredths of a second, whatever K and d."""
+    for slices, count in (
+        (_simplex.row_blocks(num_rows, entries, depth), lambda rows: rows * entries),
+        (_simplex.tiles(num_rows, depth), lambda rows: rows * rows),
+    ):
+        cut = list(itertools.islice(slices, 3))
+        assert not cut or cut[0].start == 0
+        assert all(b.start == a.stop for a, b in itertools.pairwise(cut))
+        for rows in cut:
+            size = rows.stop - rows.start
+            assert size >= 1
+            assert size == 1 or count(size) <= 2**20
+            assert size == 1 or count(size) * depth <= 2**28
+        if len(cut) < 3:
+            assert (cut[-1].stop if cut else 0) == num_rows
+
+
+def test_interrupts_return_quickly():
+    means = np.random.default_rng(0).standard_normal((2000, 1000), dtype=np.float32)
+    moments = moments_of(means, np.arange(2000))
+    for measure in (
+        lambda: [collapse.cdnv(moments, power=1.0) for _ in range(1000)],
+        lambda: collapse.layer_coordinates([means[:100], means[100:200]] * 50000),
+    ):
+        assert seconds_after_interrupt(measure) < LIMIT
 
 
 def test_threads_change_nothing():

@@ -376,6 +376,8 @@ def test_matrices_of_any_kind(dtype, layout, batch):
         ("constant", "absolute"),
         ("ties", "signed"),
         ("hidden", "absolute"),
+        ("rising", "absolute"),
+        ("rising", "signed"),
         ("nan", "absolute"),
     ],
 )
@@ -390,6 +392,8 @@ def test_matrices_that_a_sample_does_not_foresee(kind, score):
         "constant": np.ones(rows),
         "ties": rng.integers(-2, 3, rows).astype(float),
         "hidden": np.where(np.arange(rows) % 4, 2.0 + np.arange(rows) % 7, 0.0),
+        # Of the rows past the sampled ones the first are the worst: both passes let too many pass.
+        "rising": np.where(np.arange(rows) % 4, 1000.0 + np.arange(rows), 0.0),
         "nan": np.where(np.arange(rows) % 3, rng.normal(size=rows), np.nan),
     }[kind]
     matrix = np.stack([values, np.zeros(rows)], axis=1).astype(np.float32)
@@ -404,13 +408,14 @@ def test_matrices_that_a_sample_does_not_foresee(kind, score):
 
 @pytest.mark.parametrize("order", ["index", "score"])
 @pytest.mark.parametrize("num_rows", [300, 9000, 40000])
-@pytest.mark.parametrize("kind", ["hidden", "ties", "nan", "ascending"])
+@pytest.mark.parametrize("kind", ["hidden", "rising", "ties", "nan", "ascending"])
 def test_large_cuts_of_a_matrix(kind, num_rows, order):
     # Among many equal scores the lower rows win; where rows run out there is nothing to select.
     rows = 50001
     rng = np.random.default_rng(0)
     values = {
         "hidden": np.where(np.arange(rows) % 4, 2.0 + np.arange(rows) % 7, 0.0),
+        "rising": np.where(np.arange(rows) % 3, 1000.0 + np.arange(rows), 0.0),
         "ties": rng.integers(-2, 3, rows).astype(float),
         "nan": np.where(np.arange(rows) % 9 < 5, rng.normal(size=rows), np.nan),
         "ascending": np.arange(rows) - rows / 2.0,

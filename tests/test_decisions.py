@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 import reference
-from infall import _core, _decisions
+from infall import _core, _decision_bounds, _decisions
 from infall._decisions import decisions
 from interrupts import LIMIT, SANITIZED, seconds_after_interrupt
 
@@ -34,7 +34,8 @@ def restore_isa():
 def small_blocks(monkeypatch):
     """Blocks of a few rows and classes, so that small inputs take many."""
     monkeypatch.setattr(_decisions, "_SAMPLE_ENTRIES", 700)
-    monkeypatch.setattr(_decisions, "_CLASS_ENTRIES", 300)
+    monkeypatch.setattr(_decisions, "CLASS_ENTRIES", 300)
+    monkeypatch.setattr(_decision_bounds, "CLASS_ENTRIES", 250)
     monkeypatch.setattr(_decisions, "_SCORES", 400)
 
 
@@ -52,6 +53,14 @@ def same_as_reference(features, means, classifier, bias, **options):
     assert nearest.dtype == predicted.dtype == np.int64
     assert_array_equal(nearest, reference.nearest_means(features, means))
     assert_array_equal(predicted, reference.largest_outputs(features, classifier, bias))
+
+
+def test_a_dtype_is_known_by_its_kind_not_its_object():
+    features, means, classifier, bias = problem(50, 9, 7)
+    other = np.dtype(np.float32).newbyteorder("=")
+    assert other == np.float32
+    assert other is not np.dtype(np.float32)
+    same_as_reference(features.view(other), means, classifier, bias)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -196,7 +205,9 @@ def test_neither_instruction_set_nor_threads_decide(dtype, restore_isa, small_bl
             assert_array_equal(found[1], expected[1])
 
 
-def test_bfloat16_comes_as_its_bits():
+def test_bfloat16_comes_as_its_bits(monkeypatch):
+    # As `feature_rows` has them from the libraries that know the type.
+    monkeypatch.setattr(_decisions, "feature_rows", lambda features, _, dim: features)
     features, means, classifier, bias = problem(80, 10, 12)
     bits = (features.view(np.uint32) >> 16).astype(np.uint16)
     values = (bits.astype(np.uint32) << 16).view(np.float32)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import infall.collapse
+import infall.frames
 import infall.laws
 import infall.maxlikelihood
 import infall.rows
@@ -17,6 +18,8 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example(path, capsys, tmp_path, monkeypatch):
+    if path.stem.startswith("torch_"):
+        pytest.importorskip("torch", reason="PyTorch is not installed")
     monkeypatch.chdir(tmp_path)  # where an example writes
     monkeypatch.setattr("sys.argv", [str(path)])
     runpy.run_path(str(path), run_name="__main__")
@@ -24,7 +27,15 @@ def test_example(path, capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "module", [infall.rows, infall.maxlikelihood, infall.laws, infall.collapse, infall.trajectory]
+    "module",
+    [
+        infall.rows,
+        infall.maxlikelihood,
+        infall.laws,
+        infall.collapse,
+        infall.trajectory,
+        infall.frames,
+    ],
 )
 def test_docstrings(module):
     result = doctest.testmod(module)

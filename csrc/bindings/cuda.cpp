@@ -44,6 +44,8 @@ device::Element element_of(const std::string& dtype) {
 PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
     using namespace infall;
     module.doc() = "The CUDA kernels of infall. Arguments are checked by the Python modules.";
+    bind_cuda_frames(module);
+    bind_cuda_geometry(module);
     module.def("device_count", &device::device_count);
     module.def("architectures", [] { return std::string(INFALL_CUDA_ARCHITECTURES); });
     bind_cuda_moments(module);

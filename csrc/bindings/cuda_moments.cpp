@@ -11,14 +11,6 @@ namespace py = pybind11;
 namespace infall {
 namespace {
 
-FeatureRows rows_of(Pointer features, const std::string& dtype, int64_t stride, int64_t dim) {
-    const FeatureType type = dtype == "float16"    ? FeatureType::float16
-                             : dtype == "bfloat16" ? FeatureType::bfloat16
-                             : dtype == "float32"  ? FeatureType::float32
-                                                   : FeatureType::float64;
-    return {as<const void>(features), type, stride, dim};
-}
-
 device::ClassOrder order_of(int64_t num_samples, Pointer order, Pointer starts) {
     return {num_samples, as<const int64_t>(order), as<const int64_t>(starts)};
 }

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "bindings/features.h"
 #include "bindings/watch.h"
 #include "classes/decisions.h"
 
@@ -15,30 +16,13 @@ namespace {
 template <class T>
 using Array = py::array_t<T, py::array::c_style>;
 
-// Rows in one piece each; uint16 stands for bfloat16.
-FloatRows rows_of(const py::array& rows) {
-    const py::dtype dtype = rows.dtype();
-    FloatType type;
-    if (dtype.is(py::dtype("float32")))
-        type = FloatType::float32;
-    else if (dtype.is(py::dtype("float64")))
-        type = FloatType::float64;
-    else if (dtype.is(py::dtype("float16")))
-        type = FloatType::float16;
-    else if (dtype.is(py::dtype("uint16")))
-        type = FloatType::bfloat16;
-    else
-        throw py::type_error("rows of dtype " + std::string(py::str(dtype)));
-    return {rows.data(), type, rows.strides(0) / rows.itemsize(), rows.shape(1)};
-}
-
 template <class Number>
 void bind_number(py::module_& module) {
     module.def(
         "centre_rows",
         [](const py::array& rows, int64_t first, const std::optional<Array<double>>& centre,
            double scale, Array<Number>& out, Array<double>& square_norms, int num_threads) {
-            const FloatRows from = rows_of(rows);
+            const FeatureRows from = rows_of(rows);
             const double* shift = centre ? centre->data() : nullptr;
             Number* target = out.mutable_data();
             double* squares = square_norms.mutable_data();

@@ -7,6 +7,7 @@ namespace py = pybind11;
 
 namespace infall {
 
+void bind_frames(py::module_& module);
 void bind_moments(py::module_& module);
 void bind_rows(py::module_& module);
 void bind_decisions(py::module_& module);
@@ -25,6 +26,7 @@ PYBIND11_MODULE(_core, module) {
         return names;
     });
     module.def("compiler", [] { return std::string(INFALL_COMPILER); });
+    infall::bind_frames(module);
     infall::bind_moments(module);
     infall::bind_rows(module);
     infall::bind_geometry(module);

@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "bindings/features.h"
 #include "bindings/watch.h"
 
 namespace py = pybind11;
@@ -14,16 +15,6 @@ namespace {
 
 template <class T>
 using Array = py::array_t<T, py::array::c_style>;
-
-// bfloat16, which NumPy does not have, comes as uint16.
-FeatureRows rows_of(const py::array& features) {
-    const py::dtype dtype = features.dtype();
-    const FeatureType type = dtype.kind() == 'u'     ? FeatureType::bfloat16
-                             : dtype.itemsize() == 2 ? FeatureType::float16
-                             : dtype.itemsize() == 4 ? FeatureType::float32
-                                                     : FeatureType::float64;
-    return {features.data(), type, features.strides(0) / dtype.itemsize(), features.shape(1)};
-}
 
 ClassShifts shifts_of(py::array& shifts) {
     return {shifts.mutable_data(), shifts.dtype().itemsize() == sizeof(double)};

@@ -1,6 +1,7 @@
 // Compiled once per instruction set with INFALL_ISA naming it. No STL templates here: a weak copy
 // built for a newer processor could be linked for everyone.
 #include "classes/decisions.h"
+#include "classes/sums.h"
 #include "runtime/doubles.h"
 
 namespace infall {
@@ -44,15 +45,15 @@ int64_t first_nonfinite(const Feature* row, int64_t dim) {
 }
 
 template <class Feature, class Number>
-int64_t centre(const FloatRows& rows, int64_t first, int64_t count, const double* centre,
+int64_t centre(const FeatureRows& rows, int64_t first, int64_t count, const double* centre,
                double scale, Number* out, double* square_norms) {
     const Feature* row = static_cast<const Feature*>(rows.data) + first * rows.stride;
     for (int64_t i = 0; i < count; ++i, row += rows.stride, out += rows.dim) {
-        double lanes[pair_lanes] = {};
+        double lanes[sum_lanes] = {};
         double spoilt = 0.0;  // NaN once an entry is not finite
         int64_t j = 0;
-        for (; j + pair_lanes <= rows.dim; j += pair_lanes)
-            for (int lane = 0; lane < pair_lanes; ++lane) {
+        for (; j + sum_lanes <= rows.dim; j += sum_lanes)
+            for (int lane = 0; lane < sum_lanes; ++lane) {
                 const double entry = to_double(row[j + lane]);
                 const double shifted = scale * (centre ? entry - centre[j + lane] : entry);
                 out[j + lane] = static_cast<Number>(shifted);
@@ -63,7 +64,7 @@ int64_t centre(const FloatRows& rows, int64_t first, int64_t count, const double
             const double entry = to_double(row[j]);
             const double shifted = scale * (centre ? entry - centre[j] : entry);
             out[j] = static_cast<Number>(shifted);
-            lanes[j % pair_lanes] += shifted * shifted;
+            lanes[j % sum_lanes] += shifted * shifted;
             spoilt += 0.0 * entry;
         }
         if (spoilt != 0.0) return i * rows.dim + first_nonfinite(row, rows.dim);
@@ -73,14 +74,14 @@ int64_t centre(const FloatRows& rows, int64_t first, int64_t count, const double
 }
 
 template <class Number>
-int64_t centre_rows(const FloatRows& rows, int64_t first, int64_t count, const double* shift,
+int64_t centre_rows(const FeatureRows& rows, int64_t first, int64_t count, const double* shift,
                     double scale, Number* out, double* square_norms) {
     switch (rows.type) {
-        case FloatType::float16:
+        case FeatureType::float16:
             return centre<Float16>(rows, first, count, shift, scale, out, square_norms);
-        case FloatType::bfloat16:
+        case FeatureType::bfloat16:
             return centre<BFloat16>(rows, first, count, shift, scale, out, square_norms);
-        case FloatType::float32:
+        case FeatureType::float32:
             return centre<float>(rows, first, count, shift, scale, out, square_norms);
         default:
             return centre<double>(rows, first, count, shift, scale, out, square_norms);
@@ -88,24 +89,6 @@ int64_t centre_rows(const FloatRows& rows, int64_t first, int64_t count, const d
 }
 
 // ---------------------------------------------------------------------------------------------
-
-// One row's bests; further lower and upper bounds are taken in one by one.
-template <class Number>
-struct Best {
-    Number low, high, second;
-    int64_t candidate;
-
-    INFALL_HD void take(Number other_low, Number other_high, int64_t other) {
-        if (other_low > low) low = other_low;
-        if (other_high > high) {
-            second = high;
-            high = other_high;
-            candidate = other;
-        } else if (other_high > second) {
-            second = other_high;
-        }
-    }
-};
 
 template <class Number>
 void reduce(const Number* products, int64_t count, int64_t classes, int64_t first_class,
@@ -134,10 +117,8 @@ void reduce(const Number* products, int64_t count, int64_t classes, int64_t firs
             candidate = better ? place : candidate;
         }
         Best<Number> best{bests.low[i], bests.high[i], bests.second[i], bests.candidate[i]};
-        for (int lane = 0; lane < lanes; ++lane) {
-            best.take(low[lane], high[lane], first_class + candidate[lane]);
-            best.take(low[lane], second[lane], -1);
-        }
+        for (int lane = 0; lane < lanes; ++lane)
+            best.merge({low[lane], high[lane], second[lane], first_class + candidate[lane]});
         for (; c < classes; ++c) {
             Number lower, upper;
             bounds.of(products[c], row_factors[i], c, lower, upper);
@@ -152,43 +133,6 @@ void reduce(const Number* products, int64_t count, int64_t classes, int64_t firs
 
 // ---------------------------------------------------------------------------------------------
 
-template <class Feature, class Class>
-double exact_score(const ExactScores& exact, int64_t sample, int64_t c) {
-    const Feature* h =
-        static_cast<const Feature*>(exact.samples.data) + sample * exact.samples.stride;
-    const Class* row = static_cast<const Class*>(exact.classes.data) + c * exact.classes.stride;
-    const int64_t dim = exact.samples.dim;
-    return exact.bias ? inner_product(h, row, dim) + exact.bias[c]
-                      : minus_square_distance(h, row, dim, exact.scale);
-}
-
-template <class Feature>
-double exact_score_of(const ExactScores& exact, int64_t sample, int64_t c) {
-    switch (exact.classes.type) {
-        case FloatType::float16:
-            return exact_score<Feature, Float16>(exact, sample, c);
-        case FloatType::bfloat16:
-            return exact_score<Feature, BFloat16>(exact, sample, c);
-        case FloatType::float32:
-            return exact_score<Feature, float>(exact, sample, c);
-        default:
-            return exact_score<Feature, double>(exact, sample, c);
-    }
-}
-
-double exact_score_of(const ExactScores& exact, int64_t sample, int64_t c) {
-    switch (exact.samples.type) {
-        case FloatType::float16:
-            return exact_score_of<Float16>(exact, sample, c);
-        case FloatType::bfloat16:
-            return exact_score_of<BFloat16>(exact, sample, c);
-        case FloatType::float32:
-            return exact_score_of<float>(exact, sample, c);
-        default:
-            return exact_score_of<double>(exact, sample, c);
-    }
-}
-
 template <class Number>
 void decide(const Number* products, int64_t count, int64_t classes, int64_t first_class,
             const Number* row_factors, const ScoreBounds<Number>& bounds, const Number* least,
@@ -199,7 +143,7 @@ void decide(const Number* products, int64_t count, int64_t classes, int64_t firs
             Number lower, upper;
             bounds.of(products[c], row_factors[i], c, lower, upper);
             if (upper < least[i]) continue;  // not so for NaN
-            const double score = exact_score_of(exact, samples[i], first_class + c);
+            const double score = exact_score(exact, samples[i], first_class + c);
             if (best_classes[i] < 0 || score > best_scores[i]) {
                 best_scores[i] = score;
                 best_classes[i] = first_class + c;

@@ -33,7 +33,7 @@ RowBests<Number> from(const RowBests<Number>& bests, int64_t first) {
 }  // namespace
 
 template <class Number>
-int64_t centre_rows(const FloatRows& rows, int64_t first, int64_t count, const double* centre,
+int64_t centre_rows(const FeatureRows& rows, int64_t first, int64_t count, const double* centre,
                     double scale, int num_threads, Watch* watch, Number* out,
                     double* square_norms) {
     const DecisionKernels& kernels = *current_isa().decisions;
@@ -89,10 +89,10 @@ void decide(const Number* products, int64_t count, int64_t classes, int64_t firs
               });
 }
 
-template int64_t centre_rows<float>(const FloatRows&, int64_t, int64_t, const double*, double, int,
-                                    Watch*, float*, double*);
-template int64_t centre_rows<double>(const FloatRows&, int64_t, int64_t, const double*, double, int,
-                                     Watch*, double*, double*);
+template int64_t centre_rows<float>(const FeatureRows&, int64_t, int64_t, const double*, double,
+                                    int, Watch*, float*, double*);
+template int64_t centre_rows<double>(const FeatureRows&, int64_t, int64_t, const double*, double,
+                                     int, Watch*, double*, double*);
 template void reduce_scores<float>(const float*, int64_t, int64_t, int64_t, const float*,
                                    const ScoreBounds<float>&, int, Watch*, const RowBests<float>&);
 template void reduce_scores<double>(const double*, int64_t, int64_t, int64_t, const double*,

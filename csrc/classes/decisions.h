@@ -10,21 +10,14 @@
 
 namespace infall {
 
-// The float64 sums that decide: -|scale (h - m)|^2, or h . a + bias.
-struct ExactScores {
-    FloatRows samples, classes;
-    double scale;
-    const double* bias;  // (classes,), or null for distances
-};
-
 struct DecisionKernels {
     // out (count, rows.dim) = scale (rows - centre), rounded once more if to float32; centre (dim,)
     // may be null. square_norms (count,) are those of out. Returns the position i dim + j of the
     // first entry that is not finite, or -1.
-    int64_t (*centre_to_float32)(const FloatRows& rows, int64_t first, int64_t count,
+    int64_t (*centre_to_float32)(const FeatureRows& rows, int64_t first, int64_t count,
                                  const double* centre, double scale, float* out,
                                  double* square_norms);
-    int64_t (*centre_to_float64)(const FloatRows& rows, int64_t first, int64_t count,
+    int64_t (*centre_to_float64)(const FeatureRows& rows, int64_t first, int64_t count,
                                  const double* centre, double scale, double* out,
                                  double* square_norms);
 
@@ -61,7 +54,7 @@ namespace baseline { extern const DecisionKernels decision_kernels; }
 // The kernels over threads; `Number` is float or double.
 
 template <class Number>
-int64_t centre_rows(const FloatRows& rows, int64_t first, int64_t count, const double* centre,
+int64_t centre_rows(const FeatureRows& rows, int64_t first, int64_t count, const double* centre,
                     double scale, int num_threads, Watch* watch, Number* out, double* square_norms);
 
 template <class Number>

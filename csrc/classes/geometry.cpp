@@ -92,12 +92,6 @@ class ClassArrays {
 
 }  // namespace
 
-double unit_scale(double largest) {
-    if (largest == 0.0) return 1.0;
-    // Past 2^1022 the power would not be a normal number.
-    return std::ldexp(1.0, -std::clamp(std::ilogb(largest) + 1, -1022, 1022));
-}
-
 void pair_geometry(const double* means, const double* variances, int64_t classes, int64_t dim,
                    int num_threads, Watch* watch, const PairTotals& totals) {
     constexpr double infinity = std::numeric_limits<double>::infinity();

@@ -73,9 +73,6 @@ namespace v2 { extern const GeometryKernels geometry_kernels; }
 namespace baseline { extern const GeometryKernels geometry_kernels; }
 // clang-format on
 
-// The power of two that brings `largest` into [1/2, 1); 1 for 0.
-double unit_scale(double largest);
-
 // means (classes, dim) with the global mean subtracted, variances (classes,). Progress is counted
 // in pairs. Where products of entries leave the range of float64, so do gram sums.
 void pair_geometry(const double* means, const double* variances, int64_t classes, int64_t dim,

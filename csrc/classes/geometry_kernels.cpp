@@ -4,7 +4,6 @@
 
 #include "classes/geometry.h"
 #include "classes/panel.h"
-#include "random/scalar.h"
 
 namespace infall {
 namespace INFALL_ISA {
@@ -15,7 +14,7 @@ typedef int64_t Longs __attribute__((vector_size(8 * double_lanes)));
 constexpr double infinity = __builtin_inf();
 constexpr int64_t column_tile = 256;  // columns of the means that are packed at a time
 constexpr int64_t block_panels = partner_block / panel_width;
-static_assert(partner_block % panel_width == 0 && pair_lanes % double_lanes == 0);
+static_assert(partner_block % panel_width == 0 && sum_lanes % double_lanes == 0);
 
 constexpr int64_t rounded_up(int64_t count) {
     return (count + panel_rows - 1) / panel_rows * panel_rows;
@@ -26,17 +25,17 @@ int64_t scratch_size(int64_t count) {
 }
 
 double largest_magnitude(const double* values, int64_t count) {
-    double largest[pair_lanes] = {};
+    double largest[sum_lanes] = {};
     int64_t i = 0;
-    for (; i + pair_lanes <= count; i += pair_lanes)
-        for (int lane = 0; lane < pair_lanes; ++lane) {
+    for (; i + sum_lanes <= count; i += sum_lanes)
+        for (int lane = 0; lane < sum_lanes; ++lane) {
             const double magnitude = __builtin_fabs(values[i + lane]);
             largest[lane] = magnitude > largest[lane] ? magnitude : largest[lane];
         }
     for (; i < count; ++i)
         largest[0] =
             __builtin_fabs(values[i]) > largest[0] ? __builtin_fabs(values[i]) : largest[0];
-    for (int lane = 1; lane < pair_lanes; ++lane)
+    for (int lane = 1; lane < sum_lanes; ++lane)
         largest[0] = largest[lane] > largest[0] ? largest[lane] : largest[0];
     return largest[0];
 }
@@ -57,24 +56,24 @@ void square_norms(const double* means, int64_t count, int64_t dim, double scale,
     }
 }
 
-// |scale (a - b)|^2, lane = column % pair_lanes.
-double distance_between(const double* a, const double* b, int64_t dim, double scale) {
-    constexpr int vectors = pair_lanes / double_lanes;
+// distance_between(a, b, dim, scale) by vectors: lane = column % sum_lanes.
+double vector_distance_between(const double* a, const double* b, int64_t dim, double scale) {
+    constexpr int vectors = sum_lanes / double_lanes;
     const Doubles unit = broadcast(scale);
     Doubles sums[vectors] = {};
     int64_t j = 0;
-    for (; j + pair_lanes <= dim; j += pair_lanes)
+    for (; j + sum_lanes <= dim; j += sum_lanes)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) {
             const int64_t at = j + v * double_lanes;
             const Doubles difference = unit * load_doubles(a + at) - unit * load_doubles(b + at);
             sums[v] = fused(difference, difference, sums[v]);
         }
-    double lanes[pair_lanes];
+    double lanes[sum_lanes];
     for (int v = 0; v < vectors; ++v) store_doubles(lanes + v * double_lanes, sums[v]);
     for (; j < dim; ++j) {
         const double difference = scale * a[j] - scale * b[j];
-        double& sum = lanes[j % pair_lanes];
+        double& sum = lanes[j % sum_lanes];
         sum = infall::fused(difference, difference, sum);
     }
     return lane_total(lanes);
@@ -160,8 +159,8 @@ void distances_of(const ClassGeometry& g, int64_t row, int64_t block, int64_t lo
         const int64_t partner = first_partner + k;
         if (partner != row &&
             distances[k] <= close_share * (g.square_norms[row] + g.square_norms[partner]))
-            distances[k] =
-                distance_between(g.means + row * g.dim, g.means + partner * g.dim, g.dim, g.scale);
+            distances[k] = vector_distance_between(g.means + row * g.dim, g.means + partner * g.dim,
+                                                   g.dim, g.scale);
     }
 }
 
@@ -176,7 +175,7 @@ struct Largest {
     int64_t partner = -1;
 
     Largest(const double* values, const int64_t* partners) {
-        for (int lane = 0; lane < pair_lanes; ++lane)
+        for (int lane = 0; lane < sum_lanes; ++lane)
             if (partners[lane] >= 0 &&
                 (partner < 0 || beats(values[lane], partners[lane], value, partner))) {
                 value = values[lane];
@@ -192,19 +191,19 @@ void add_block(const ClassGeometry& g, int64_t row, int64_t block, const double*
                const double* distances, const PairTotals& totals) {
     const int64_t first_partner = block * partner_block;
     const double *variances = g.variances + first_partner, *norms = g.inverse_norms + first_partner;
-    double cdnv_sums[pair_lanes], cdnv_largest[pair_lanes], cdnv_least[pair_lanes];
-    double excess_sums[pair_lanes], excess_squares[pair_lanes], excess_largest[pair_lanes];
-    double gram_sums[pair_lanes], gram_squares[pair_lanes];
-    int64_t cdnv_partners[pair_lanes], excess_partners[pair_lanes];
+    double cdnv_sums[sum_lanes], cdnv_largest[sum_lanes], cdnv_least[sum_lanes];
+    double excess_sums[sum_lanes], excess_squares[sum_lanes], excess_largest[sum_lanes];
+    double gram_sums[sum_lanes], gram_squares[sum_lanes];
+    int64_t cdnv_partners[sum_lanes], excess_partners[sum_lanes];
     const Doubles variance = broadcast(g.variances[row]), norm = broadcast(g.inverse_norms[row]);
     const Doubles shift = broadcast(g.excess), offset = broadcast(g.offset);
-    for (int lane = 0; lane < pair_lanes; lane += double_lanes) {
+    for (int lane = 0; lane < sum_lanes; lane += double_lanes) {
         Doubles cdnv_sum{}, cdnv_max = broadcast(-infinity), cdnv_min = broadcast(infinity);
         Doubles excess_sum{}, excess_square{}, excess_max = broadcast(-infinity);
         Doubles gram_sum{}, gram_square{};
         Longs cdnv_argmax = Longs{} - 1, excess_argmax = Longs{} - 1, partner;
         for (int i = 0; i < double_lanes; ++i) partner[i] = first_partner + lane + i;
-        for (int64_t k = lane; k < partner_block; k += pair_lanes, partner += pair_lanes) {
+        for (int64_t k = lane; k < partner_block; k += sum_lanes, partner += sum_lanes) {
             const Doubles product = load_doubles(products + k);
             Doubles v = cdnv_of(variance, load_doubles(variances + k), load_doubles(distances + k));
             Doubles x = cosine_excess(product, norm, load_doubles(norms + k), shift);
@@ -248,7 +247,7 @@ void add_block(const ClassGeometry& g, int64_t row, int64_t block, const double*
     totals.excess_squares[row] += lane_total(excess_squares);
     totals.gram_sum[row] += lane_total(gram_sums);
     totals.gram_squares[row] += lane_total(gram_squares);
-    for (int lane = 0; lane < pair_lanes; ++lane)
+    for (int lane = 0; lane < sum_lanes; ++lane)
         if (cdnv_least[lane] < totals.cdnv_min[row]) totals.cdnv_min[row] = cdnv_least[lane];
     const Largest cdnv(cdnv_largest, cdnv_partners), excess(excess_largest, excess_partners);
     if (cdnv.value > totals.cdnv_max[row]) {

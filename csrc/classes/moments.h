@@ -7,18 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "classes/features.h"
 #include "runtime/parallel.h"
 
 namespace infall {
-
-enum class FeatureType { float16, bfloat16, float32, float64 };
-
-// (num_samples, dim) features; columns adjacent, rows `stride` elements apart.
-struct FeatureRows {
-    const void* data;
-    FeatureType type;
-    int64_t stride, dim;
-};
 
 // (num_classes, dim) shifts, in float32 or, once float64 features were seen, float64.
 struct ClassShifts {

@@ -2,20 +2,21 @@
 // thread of the GPU. Number is double, or a vector of doubles.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 
+#include "classes/sums.h"
 #include "runtime/host_device.h"
 
 namespace infall {
 
 // Partners c' of a class are taken in blocks that start at multiples of this. Sums over a block run
-// in pair_lanes lanes, lane = c' % pair_lanes, which are then added in a tree (lane_total); blocks
-// are added in order. So a sum depends on neither threads nor instruction set nor device.
+// in lanes, lane = c' % sum_lanes, and blocks are added in order: a sum depends on neither threads
+// nor instruction set nor device.
 constexpr int64_t partner_block = 192;
-constexpr int pair_lanes = 8;
 
 // Below this share of |a|^2 + |b|^2 a distance is not taken from |a|^2 + |b|^2 - 2 a.b, of whose
-// digits too few are left, but summed again over the columns, in lanes as above.
+// digits too few are left, but summed again over the columns (distance_between).
 constexpr double close_share = 0x1p-6;
 
 template <class Number>
@@ -36,9 +37,11 @@ INFALL_HD Number cosine_excess(Number product, Number a_inverse_norm, Number b_i
     return product * a_inverse_norm * b_inverse_norm + excess;
 }
 
-INFALL_HD double lane_total(const double* lanes) {
-    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
-           ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+// The power of two that brings `largest` into [1/2, 1), 1 for 0; kept among the normal numbers.
+INFALL_HD double unit_scale(double largest) {
+    if (largest == 0.0) return 1.0;
+    const int exponent = ilogb(largest) + 1;
+    return ldexp(1.0, -(exponent < -1022 ? -1022 : exponent > 1022 ? 1022 : exponent));
 }
 
 // Whether (value, partner) comes before (other, other_partner): larger, then lower.

@@ -3,57 +3,11 @@
 
 #include <cstdint>
 
-#include "classes/pairs.h"
-#include "random/scalar.h"
-#include "runtime/half.h"
+#include "classes/features.h"
+#include "classes/sums.h"
 #include "runtime/host_device.h"
 
 namespace infall {
-
-INFALL_HD double to_double(Float16 x) { return static_cast<double>(to_float(x)); }
-INFALL_HD double to_double(BFloat16 x) { return static_cast<double>(to_float(x)); }
-INFALL_HD double to_double(float x) { return static_cast<double>(x); }
-INFALL_HD double to_double(double x) { return x; }
-
-enum class FloatType { float16, bfloat16, float32, float64 };
-
-// Rows of a matrix, each in one piece.
-struct FloatRows {
-    const void* data;
-    FloatType type;
-    int64_t stride;  // elements from one row to the next
-    int64_t dim;
-};
-
-// What decides between classes, times a power of two; larger is better. Sums run over the columns
-// in lanes, lane = column % pair_lanes.
-template <class Feature, class Class>
-INFALL_HD double minus_square_distance(const Feature* sample, const Class* mean, int64_t dim,
-                                       double scale) {
-    double lanes[pair_lanes] = {};
-    const auto add = [&](int64_t j, int lane) {
-        const double difference = scale * (to_double(sample[j]) - to_double(mean[j]));
-        lanes[lane] = fused(difference, difference, lanes[lane]);
-    };
-    const int64_t whole = dim / pair_lanes * pair_lanes;
-    for (int64_t j = 0; j < whole; j += pair_lanes)
-        for (int lane = 0; lane < pair_lanes; ++lane) add(j + lane, lane);
-    for (int64_t j = whole; j < dim; ++j) add(j, static_cast<int>(j - whole));
-    return -lane_total(lanes);
-}
-
-template <class Feature, class Class>
-INFALL_HD double inner_product(const Feature* sample, const Class* weights, int64_t dim) {
-    double lanes[pair_lanes] = {};
-    const auto add = [&](int64_t j, int lane) {
-        lanes[lane] = fused(to_double(sample[j]), to_double(weights[j]), lanes[lane]);
-    };
-    const int64_t whole = dim / pair_lanes * pair_lanes;
-    for (int64_t j = 0; j < whole; j += pair_lanes)
-        for (int lane = 0; lane < pair_lanes; ++lane) add(j + lane, lane);
-    for (int64_t j = whole; j < dim; ++j) add(j, static_cast<int>(j - whole));
-    return lane_total(lanes);
-}
 
 // Scores of a block of classes: score = product + term[c], right to
 // row_factor norm[c] + slack[c] and what is the same for all classes of a row.
@@ -76,5 +30,71 @@ struct RowBests {
     Number *low, *high, *second;  // (rows,)
     int64_t* candidate;           // (rows,)
 };
+
+// One row's bests; further lower and upper bounds are taken in one by one.
+template <class Number>
+struct Best {
+    Number low, high, second;
+    int64_t candidate;
+
+    INFALL_HD void take(Number other_low, Number other_high, int64_t other) {
+        if (other_low > low) low = other_low;
+        if (other_high > high) {
+            second = high;
+            high = other_high;
+            candidate = other;
+        } else if (other_high > second) {
+            second = other_high;
+        }
+    }
+    INFALL_HD void merge(const Best& other) {
+        take(other.low, other.high, other.candidate);
+        take(other.low, other.second, other.candidate);  // not above the one before
+    }
+};
+
+// The float64 sums that decide: -|scale (h - m)|^2, or h . a + bias.
+struct ExactScores {
+    FeatureRows samples, classes;
+    double scale;
+    const double* bias;  // (classes,), or null for distances
+};
+
+template <class Feature, class Class>
+INFALL_HD double exact_score_as(const ExactScores& exact, int64_t sample, int64_t c) {
+    const Feature* h =
+        static_cast<const Feature*>(exact.samples.data) + sample * exact.samples.stride;
+    const Class* row = static_cast<const Class*>(exact.classes.data) + c * exact.classes.stride;
+    const int64_t dim = exact.samples.dim;
+    return exact.bias ? inner_product(h, row, dim) + exact.bias[c]
+                      : -distance_between(h, row, dim, exact.scale);
+}
+
+template <class Feature>
+INFALL_HD double exact_score_as(const ExactScores& exact, int64_t sample, int64_t c) {
+    switch (exact.classes.type) {
+        case FeatureType::float16:
+            return exact_score_as<Feature, Float16>(exact, sample, c);
+        case FeatureType::bfloat16:
+            return exact_score_as<Feature, BFloat16>(exact, sample, c);
+        case FeatureType::float32:
+            return exact_score_as<Feature, float>(exact, sample, c);
+        default:
+            return exact_score_as<Feature, double>(exact, sample, c);
+    }
+}
+
+INFALL_HD double exact_score(const ExactScores& exact, int64_t sample, int64_t c) {
+    switch (exact.samples.type) {
+        case FeatureType::float16:
+            return exact_score_as<Float16>(exact, sample, c);
+        case FeatureType::bfloat16:
+            return exact_score_as<BFloat16>(exact, sample, c);
+        case FeatureType::float32:
+            return exact_score_as<float>(exact, sample, c);
+        default:
+            return exact_score_as<double>(exact, sample, c);
+    }
+}
 
 }  // namespace infall

@@ -29,7 +29,7 @@ struct Workspace {
     int64_t capacity;
 };
 
-// Up to so many candidates, comparing all pairs takes less time than the launches of a sort.
+// Up to so many candidates are compared pair by pair, in two launches; more are sorted, in many.
 constexpr int64_t most_compared = 16 * block_threads;
 
 inline size_t found_bytes(int64_t batch) { return static_cast<size_t>(batch) * sizeof(Found); }

@@ -227,7 +227,9 @@ __device__ bool may_pass(const GaussianLayer& layer, PhiloxKey key, int64_t star
         }
     }
     bool passes = square_radius >= far_square_radius;
+#pragma unroll
     for (int parity = 0; parity < 2; ++parity)
+#pragma unroll
         for (int d = 0; d < tile_directions; ++d)
             passes |= (task.absolute ? fabsf(sums[parity][d]) : sums[parity][d]) >= sieve;
     return passes;
@@ -257,19 +259,23 @@ __global__ void __launch_bounds__(block_threads)
         if (pair < first || pair > last) continue;
         double sums[2][tile_directions] = {};
         for (int64_t c = 0; c < columns; ++c) {
-            double entries[2];
+            double even, odd;
             deciding_pair(static_cast<uint64_t>(pair), static_cast<uint32_t>(c), layer.layer, key,
-                          entries[0], entries[1]);
-            for (int64_t d = direction; d < end; ++d)
-                if (c <= d)
-                    for (int parity = 0; parity < 2; ++parity) {
-                        double& sum = sums[parity][d - direction];
-                        sum = fused(entries[parity], factors[c * task.batch + d], sum);
-                    }
+                          even, odd);
+#pragma unroll
+            for (int d = 0; d < tile_directions; ++d)
+                if (c <= direction + d && direction + d < end) {
+                    const double factor = factors[c * task.batch + direction + d];
+                    sums[0][d] = fused(even, factor, sums[0][d]);
+                    sums[1][d] = fused(odd, factor, sums[1][d]);
+                }
         }
-        for (int64_t d = direction; d < end; ++d)
-            for (int parity = 0; parity < 2; ++parity)
-                offer_row(task, space, pass, d, sums[parity][d - direction], 2 * pair + parity);
+#pragma unroll
+        for (int d = 0; d < tile_directions; ++d)
+            if (direction + d < end) {
+                offer_row(task, space, pass, direction + d, sums[0][d], 2 * pair);
+                offer_row(task, space, pass, direction + d, sums[1][d], 2 * pair + 1);
+            }
     }
 }
 

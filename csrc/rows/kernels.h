@@ -25,8 +25,8 @@ struct MatrixRows {
 };
 
 // What the binary32 estimates of the deciding columns are sieved by: how far an estimate of a
-// projection on a vector of unit length may be off, and the squared radius of a pair of rows above
-// which it says nothing, for the radius is then known to 64 bits only.
+// projection on a vector of unit length may be off, and the squared radius of a pair of rows from
+// which on it says nothing, for 32 bits no longer tell the radius.
 constexpr float far_square_radius = 22.0f;
 INFALL_HD float estimate_threshold(double threshold, int64_t span) {
     return static_cast<float>(threshold - 1e-3 * sqrt(static_cast<double>(span)));

@@ -126,9 +126,12 @@ __global__ void __launch_bounds__(block_threads)
     const int64_t row = inside ? i * (matrix.rows / space.samples) : matrix.rows;
     double projection;
     project_row<T, 1>(matrix, row, w, direction, task.batch, &projection);
-    if (inside)
-        space.sample[direction * space.samples + i] =
-            Candidate{projection == projection ? projection : -INFINITY, row};
+    if (!inside) return;
+    // What is not a number ranks behind all rows, no two alike.
+    Candidate mine{projection, row};
+    if (!(projection == projection))
+        mine = Candidate{no_limit(task.absolute).projection, INT64_MAX - i};
+    space.sample[direction * space.samples + i] = mine;
 }
 
 // limit = the candidate of rank `rank` among `count`; all rows pass where there are too few.
@@ -218,8 +221,9 @@ void refine_limit(const DeviceSelection& task, const MatrixSpace& space, Stream 
            stream, task, space, sorted);
 }
 
-// What is left where both passes failed, as for rows made to defeat a sample: one block goes
-// through the matrix and keeps the best rows so far. Slow, and never wrong.
+// What is left where the second pass found too many as well, as for rows made to defeat a sample:
+// one block goes through the matrix and keeps the best rows so far. Slow, and never wrong. Where
+// that pass found too few, for its limit let all pass, there are no more: projections are NaN.
 template <class T>
 __global__ void __launch_bounds__(block_threads)
     select_slowly_kernel(DeviceMatrix matrix, DeviceSelection task, MatrixSpace space,
@@ -227,11 +231,8 @@ __global__ void __launch_bounds__(block_threads)
     __shared__ unsigned long long kept;
     const int64_t direction = blockIdx.y;
     Found& found = space.cut.found[direction];
-    const auto wanted = static_cast<unsigned long long>(task.num_rows);
     const auto capacity = static_cast<unsigned long long>(space.cut.capacity);
-    const bool done = settled(found, task.num_rows, space.cut.capacity) ||
-                      (found.count[1] >= wanted && found.count[1] <= capacity);
-    if (done) return;
+    if (settled(found, task.num_rows, space.cut.capacity) || found.count[1] <= capacity) return;
     Candidate* candidates = space.cut.candidates + direction * space.cut.capacity;
     Candidate* spare = space.cut.spare + direction * space.cut.capacity;
     const RanksBefore before{task.absolute};

@@ -4,8 +4,9 @@
 #include <cstdlib>
 #include <stdexcept>
 
-#define INFALL_KERNELS(isa) \
-    &isa::row_kernels, &isa::moment_kernels, &isa::geometry_kernels, &isa::decision_kernels
+#define INFALL_KERNELS(isa)                                                                  \
+    &isa::row_kernels, &isa::moment_kernels, &isa::geometry_kernels, &isa::decision_kernels, \
+        &isa::frame_kernels
 
 namespace infall {
 namespace {

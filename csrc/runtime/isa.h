@@ -7,6 +7,7 @@
 #include "classes/decisions.h"
 #include "classes/geometry.h"
 #include "classes/moments.h"
+#include "frames/kernels.h"
 #include "rows/kernels.h"
 
 namespace infall {
@@ -17,6 +18,7 @@ struct Isa {
     const MomentKernels* moments;
     const GeometryKernels* geometry;
     const DecisionKernels* decisions;
+    const FrameKernels* frames;
 };
 
 // Levels this processor has, best first.

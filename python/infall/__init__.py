@@ -1,14 +1,16 @@
 """infall: a compiled engine for very wide Gaussian layers.
 
 Select the rows of random Gaussian layers that maximise a projection without storing the layers,
-run MaxLikelihood networks of such layers, and hash by their hyperplanes.
+run MaxLikelihood networks of such layers, and hash by their hyperplanes; build, apply and fit
+simplex equiangular tight frames.
 """
 
 from importlib.metadata import version as _version
 
-from infall import collapse, laws
+from infall import collapse, frames, laws
 from infall.classes import ClassMoments
 from infall.collapse import CollapseReport, collapse_report
+from infall.frames import Cube, Orthoplex, SimplexETF
 from infall.maxlikelihood import MaxLikelihood
 from infall.rows import (
     RowSelection,
@@ -27,11 +29,15 @@ __all__ = [
     "ClassMoments",
     "CollapseReport",
     "CollapseTrajectory",
+    "Cube",
     "MaxLikelihood",
+    "Orthoplex",
     "RowSelection",
+    "SimplexETF",
     "__version__",
     "collapse",
     "collapse_report",
+    "frames",
     "gaussian_rows",
     "hamming_distances",
     "hyperplane_codes",

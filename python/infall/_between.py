@@ -22,7 +22,8 @@ from infall._simplex import (
     product_distance,
     rounding,
     row_blocks,
-    scaled_sum,
+    row_products,
+    row_sum,
 )
 from infall.classes import ClassMoments, GlobalMean
 
@@ -111,7 +112,7 @@ class Between:
         self.centred, self.variances = centred, variances
         self.num_classes = len(centred)
         self._threads, self._progress = thread_count(num_threads), progress
-        self.square_lengths = np.einsum("kd,kd->k", centred, centred)
+        self.square_lengths = row_products(centred, centred)
         self.lengths = np.sqrt(self.square_lengths)
         self.trace = float(self.square_lengths.sum()) / self.num_classes  # of Sigma_B
 
@@ -155,7 +156,7 @@ class Between:
         self._require_mean_directions()
         k, dim = self.centred.shape
         if k > dim + 1:
-            total = scaled_sum(self.centred, self.lengths)
+            total = row_sum(self.centred, self.lengths)
             gram = moment_matrix(self.centred, self.lengths)
             return distance_from_moments(k, float(k), float(total @ total), float(np.sum(gram**2)))
         sums = self.pairs
@@ -168,7 +169,7 @@ class Between:
         k, dim = self.centred.shape
         trace = float(self.square_lengths.sum())
         if k > dim + 1:
-            total = self.centred.sum(axis=0)
+            total = row_sum(self.centred)
             gram = moment_matrix(self.centred)
             return distance_from_moments(k, trace, float(total @ total), float(np.sum(gram**2)))
         diagonal = self.square_lengths - trace / k
@@ -202,7 +203,7 @@ class Between:
         return distance
 
     def nc3_papyan(self, rows: _Float, unit_means: bool) -> float:
-        norm = float(np.linalg.norm(rows))
+        norm = math.sqrt(float(row_products(rows, rows).sum()))
         if norm == 0.0:
             raise UndefinedMetric("the classifier is zero")
         if unit_means:

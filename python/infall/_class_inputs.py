@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from infall._arrays import DLPACK_HOST, check_finite, one_of, to_numpy
 from infall._between import WEIGHTS, UndefinedMetric, check_moments
 from infall._features import feature_rows, float32_of
+from infall._simplex import row_blocks
 from infall.classes import ClassMoments
 
 Weighting = Literal["samples", "classes"]
@@ -65,8 +66,10 @@ def _entries(array: Any, name: str, shape: tuple[int, ...], expected: str) -> _F
     found = to_numpy(array, name)
     if found.shape != shape:
         raise ValueError(f"{name} has shape {found.shape}; expected {expected} = {shape}")
-    values = np.ascontiguousarray(found, dtype=np.float64)
-    check_finite(values, name)
+    values = np.empty(shape)
+    for rows in row_blocks(len(values), math.prod(shape[1:])):
+        values[rows] = found[rows]
+        check_finite(values[rows], name, first_row=rows.start)
     return values
 
 

@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -199,3 +199,102 @@ def decide(
     best_classes: NDArray[np.int64],
     num_threads: int,
 ) -> None: ...
+@overload
+def walsh_hadamard(
+    x: NDArray[np.float32],
+    out: NDArray[np.float32],
+    factor: float,
+    num_threads: int,
+    progress: _Progress,
+) -> None: ...
+@overload
+def walsh_hadamard(
+    x: NDArray[np.float64],
+    out: NDArray[np.float64],
+    factor: float,
+    num_threads: int,
+    progress: _Progress,
+) -> None: ...
+@overload
+def frame_project(
+    x: NDArray[np.float32],
+    out: NDArray[np.float32],
+    hadamard: bool,
+    seed: int,
+    norms: NDArray[np.float64] | None,
+    num_threads: int,
+    progress: _Progress,
+) -> int | None: ...
+@overload
+def frame_project(
+    x: NDArray[np.float64],
+    out: NDArray[np.float64],
+    hadamard: bool,
+    seed: int,
+    norms: NDArray[np.float64] | None,
+    num_threads: int,
+    progress: _Progress,
+) -> int | None: ...
+@overload
+def frame_synthesise(
+    x: NDArray[np.float32],
+    out: NDArray[np.float32],
+    hadamard: bool,
+    seed: int,
+    norms: NDArray[np.float64] | None,
+    num_threads: int,
+    progress: _Progress,
+) -> int | None: ...
+@overload
+def frame_synthesise(
+    x: NDArray[np.float64],
+    out: NDArray[np.float64],
+    hadamard: bool,
+    seed: int,
+    norms: NDArray[np.float64] | None,
+    num_threads: int,
+    progress: _Progress,
+) -> int | None: ...
+@overload
+def frame_top_logits(
+    x: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    values: NDArray[np.float32],
+    num_classes: int,
+    hadamard: bool,
+    seed: int,
+    norms: NDArray[np.float64] | None,
+    num_threads: int,
+    progress: _Progress,
+) -> int | None: ...
+@overload
+def frame_top_logits(
+    x: NDArray[np.float64],
+    classes: NDArray[np.int64],
+    values: NDArray[np.float64],
+    num_classes: int,
+    hadamard: bool,
+    seed: int,
+    norms: NDArray[np.float64] | None,
+    num_threads: int,
+    progress: _Progress,
+) -> int | None: ...
+@overload
+def top_scores(
+    scores: NDArray[np.float32],
+    labels: NDArray[np.int64] | None,
+    classes: NDArray[np.int64],
+    values: NDArray[np.float32],
+    num_threads: int,
+    progress: _Progress,
+) -> None: ...
+@overload
+def top_scores(
+    scores: NDArray[np.float64],
+    labels: NDArray[np.int64] | None,
+    classes: NDArray[np.int64],
+    values: NDArray[np.float64],
+    num_threads: int,
+    progress: _Progress,
+) -> None: ...
+def orthonormalise_rows(x: NDArray[np.float64], num_threads: int, progress: _Progress) -> None: ...

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 # Addresses and streams are integers; everything is queued on `stream` of device number `device`.
 
 def device_count() -> int: ...
@@ -182,6 +184,150 @@ def sums_by_class(
     starts: int,
     num_classes: int,
     sums: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def geometry_workspace(classes: int) -> int: ...
+
+# Totals are addresses in the order in which _core.pair_geometry returns them.
+def pair_geometry(
+    means: int,
+    variances: int,
+    extremes: int,
+    classes: int,
+    dim: int,
+    workspace: int,
+    totals: Sequence[int],
+    device: int,
+    stream: int,
+) -> None: ...
+def cdnv_block(
+    means: int,
+    variances: int,
+    extremes: int,
+    classes: int,
+    dim: int,
+    first_class: int,
+    end_class: int,
+    workspace: int,
+    out: int,
+    device: int,
+    stream: int,
+) -> None: ...
+
+# A bias at address 0 stands for distances.
+def centre_samples(
+    precision: str,
+    rows: int,
+    dtype: str,
+    stride: int,
+    dim: int,
+    first: int,
+    count: int,
+    centre: int,
+    scale: float,
+    out: int,
+    norms: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def reduce_scores(
+    precision: str,
+    products: int,
+    count: int,
+    classes: int,
+    first_class: int,
+    norms: int,
+    row_bounds: Sequence[float],
+    bounds: Sequence[int],
+    bests: Sequence[int],
+    device: int,
+    stream: int,
+) -> None: ...
+def decide_samples(
+    precision: str,
+    rows: int,
+    dtype: str,
+    stride: int,
+    dim: int,
+    first: int,
+    count: int,
+    norms: int,
+    row_bounds: Sequence[float],
+    bests: Sequence[int],
+    class_rows: int,
+    class_dtype: str,
+    classes: int,
+    scale: float,
+    bias: int,
+    decisions: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def frame_workspace(dtype: str, num_classes: int, dim: int, hadamard: bool, count: int) -> int: ...
+def walsh_hadamard(
+    dtype: str,
+    x: int,
+    count: int,
+    log2_length: int,
+    factor: float,
+    out: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def frame_project(
+    dtype: str,
+    num_classes: int,
+    dim: int,
+    hadamard: bool,
+    seed: int,
+    norms: int,
+    x: int,
+    count: int,
+    out: int,
+    workspace: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def frame_synthesise(
+    dtype: str,
+    num_classes: int,
+    dim: int,
+    hadamard: bool,
+    seed: int,
+    norms: int,
+    x: int,
+    count: int,
+    out: int,
+    workspace: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def frame_top_logits(
+    dtype: str,
+    num_classes: int,
+    dim: int,
+    hadamard: bool,
+    seed: int,
+    norms: int,
+    x: int,
+    count: int,
+    top: int,
+    classes: int,
+    values: int,
+    workspace: int,
+    device: int,
+    stream: int,
+) -> None: ...
+def top_scores(
+    dtype: str,
+    scores: int,
+    labels: int,
+    count: int,
+    columns: int,
+    top: int,
+    classes: int,
+    values: int,
     device: int,
     stream: int,
 ) -> None: ...

@@ -8,8 +8,6 @@ decide, so that the BLAS has no say in the result.
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,19 +15,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from infall import _core
-from infall._arrays import thread_count, to_numpy
+from infall import _core, _decisions_device
+from infall._arrays import thread_count
+from infall._decision_bounds import CLASS_ENTRIES, Precision, Side, sides_of
+from infall._device import located
+from infall._features import feature_rows, float32_of
 
 _Float = NDArray[Any]  # float32 or float64, as the products are
 _Float64 = NDArray[np.float64]
 _Int64 = NDArray[np.int64]
 
 _SAMPLE_ENTRIES = 2**23  # of a block of samples: 32 MiB as float32
-_CLASS_ENTRIES = 2**20  # of a block of classes
 _SCORES = 2**21  # of a block of products: 8 MiB as float32
 _PRODUCTS = 2**31  # multiply-adds between two looks for Ctrl-C
-# Binary32 loses its bound where the length of a row times its unit is no longer small.
-_LONGEST_FLOAT32 = 2**20
 
 
 def decisions(
@@ -46,7 +44,8 @@ def decisions(
     Parameters
     ----------
     features : array (N, d)
-        Of float16, bfloat16 (also as uint16), float32 or float64; its rows in one piece each.
+        Of float16, bfloat16, float32 or float64; its rows in one piece each. In host memory, or on
+        a CUDA device, where the products are those of the array's library.
     means : float64 array (K, d)
         C-contiguous and finite, as the next two.
     classifier : array (K', d), optional
@@ -61,14 +60,18 @@ def decisions(
     Returns
     -------
     nearest : int64 array (N,)
-        Position of the mean at the least distance.
+        Position of the mean at the least distance. On a device both are arrays there.
     predicted : int64 array (N,) or None
         Position of the largest output h . a + b; None without a classifier.
 
     Raises
     ------
+    TypeError
+        For another dtype.
     ValueError
-        For NaN and infinity among the features, with their first position.
+        For rows that are not in one piece, another number of columns than the means have, and
+        for NaN and infinity, with their first position. On a device, where this would wait for
+        the current stream, the class of such a sample is -1 instead.
 
     Notes
     -----
@@ -76,133 +79,26 @@ def decisions(
     in eight lanes, so that the result depends on neither BLAS, threads nor instruction set.
     """
     threads = thread_count(num_threads)
-    samples = _feature_rows(features)
+    device, found = located(features, "features")
+    if device is not None:
+        with device:
+            return _decisions_device.decisions(
+                device, found, means, classifier, bias, threads, progress
+            )
+    samples = feature_rows(features, "features", dim=means.shape[1])
     count, dim = (int(n) for n in samples.shape)
-    wide = samples.dtype == np.float64 or dim > _LONGEST_FLOAT32
-    precision = _Precision.of(np.float64 if wide else np.float32, dim)
-    centre = means.mean(axis=0)
-    scale = _unit_scale(np.abs(means[rows] - centre).max() for rows in _blocks(means))
-    sides = [_Side.distances(means, centre, scale)]
-    if classifier is not None:
-        sides.append(_Side.outputs(classifier, bias, centre, scale, precision))
-    found = [np.empty(count, dtype=np.int64) for _ in sides]
+    precision = Precision.of(samples.dtype.name, dim)
+    centre, scale, sides = sides_of(means, classifier, bias, precision)
+    results = [np.empty(count, dtype=np.int64) for _ in sides]
     step = max(1, min(count, _SAMPLE_ENTRIES // dim))
     for first in range(0, count, step):
         numbers = np.arange(first, min(first + step, count))
         block = _Samples.centred(samples, numbers, centre, scale, precision, threads)
-        for side, result in zip(sides, found, strict=True):
+        for side, result in zip(sides, results, strict=True):
             result[numbers] = _decided(block, side, precision, threads)
         if progress is not None:
             progress(first + len(numbers))
-    return found[0], found[1] if classifier is not None else None
-
-
-# Bounds -------------------------------------------------------------------------------------------
-
-
-class _Precision(NamedTuple):
-    """What is known of products of rows of d numbers, summed in any order.
-
-    A product of rows x, y is wrong by at most gamma |x| |y| (Higham 2002, section 3.1), `unit` is
-    the largest relative error of one operation, `tiny` the least normal number; `exact` bounds the
-    relative error of the float64 sums that decide.
-    """
-
-    dtype: type[np.floating[Any]]
-    dim: int
-    unit: float
-    gamma: float
-    tiny: float
-    longest: float
-    exact: float
-
-    @classmethod
-    def of(cls, dtype: type[np.floating[Any]], dim: int) -> _Precision:
-        info = np.finfo(dtype)
-        unit = float(info.eps) / 2.0
-        longest = 2.0**60 if dtype is np.float32 else 2.0**480
-        return cls(
-            dtype, dim, unit, dim * unit / (1.0 - dim * unit), float(info.tiny), longest,
-            (dim + 8) * 2.0**-53,
-        )  # fmt: skip
-
-    def upward(self, values: _Float64) -> _Float:
-        """Round bounds so that they still hold after the arithmetic they take part in."""
-        return (values * (1.0 + 64.0 * self.unit) + self.tiny).astype(self.dtype)
-
-    def row_factors(self, norms: _Float64) -> _Float:
-        """Bound per unit of a class's norm: entries and result are rounded, sums are not exact."""
-        error = norms * (self.gamma + 8.0 * self.unit + self.exact)
-        return self.upward(error + math.sqrt(self.dim) * self.tiny)
-
-    def shared(self, norms: _Float64, distances: bool) -> _Float64:
-        """Bound that all classes of a sample have in common, for both sides of a comparison."""
-        underflow = self.tiny * (math.sqrt(self.dim) * norms + 2.0 * self.dim)
-        return 2.0 * (underflow + self.exact * norms**2 if distances else underflow)
-
-
-class _Side(NamedTuple):
-    """Classes whose scores are compared: product with the sample plus a term."""
-
-    rows: NDArray[Any]  # (K, d)
-    centre: _Float64 | None
-    scale: float
-    offsets: _Float64 | None  # (K,) of outputs, in the unit of the products
-    slack: _Float64 | None  # (K,) of outputs
-    bias: _Float64 | None  # (K,) of outputs, as it was given
-    bounded: bool  # whether products and terms stay within the range of the precision
-
-    @classmethod
-    def distances(cls, means: _Float64, centre: _Float64, scale: float) -> _Side:
-        """-|h - m|^2 / 2 without |h|^2 / 2, for samples and means relative to the centre."""
-        return cls(means, centre, scale, None, None, None, True)
-
-    @classmethod
-    def outputs(
-        cls,
-        classifier: NDArray[Any],
-        bias: NDArray[Any] | None,
-        centre: _Float64,
-        scale: float,
-        precision: _Precision,
-    ) -> _Side:
-        """Score h . a + b as (h - g) . a + (g . a + b), g the centre."""
-        biases = np.zeros(len(classifier)) if bias is None else np.asarray(bias, dtype=np.float64)
-        own = _unit_scale(np.abs(classifier[rows]).max() for rows in _blocks(classifier))
-        shifts, norms = np.empty(len(classifier)), np.empty(len(classifier))
-        for rows in _blocks(classifier):
-            block = own * classifier[rows].astype(np.float64)
-            shifts[rows] = block @ (scale * centre)
-            norms[rows] = np.linalg.norm(block, axis=1)
-        scaled = scale * (own * biases)
-        offsets = shifts + scaled
-        slack = 2.0 * precision.exact * (np.linalg.norm(scale * centre) * norms + np.abs(scaled))
-        slack += 4.0 * precision.unit * np.abs(offsets)
-        bounded = bool(np.all(np.abs(offsets) + slack < precision.longest))
-        return cls(classifier, None, own, offsets, slack, biases, bounded)
-
-    def bounds(
-        self, classes: slice, square_norms: _Float64, precision: _Precision
-    ) -> tuple[_Float, _Float, _Float]:
-        """Term, norm and slack of a block of classes, each (b,)."""
-        norms = np.sqrt(square_norms)
-        if self.offsets is None or self.slack is None:
-            terms = -0.5 * square_norms
-            slack = square_norms * (4.0 * precision.unit + precision.exact)
-        else:
-            terms, slack = self.offsets[classes], self.slack[classes]
-        return terms.astype(precision.dtype), precision.upward(norms), precision.upward(slack)
-
-
-def _unit_scale(largest_magnitudes: Iterator[Any]) -> float:
-    """Return the power of two that brings the largest of the numbers to [1/2, 1)."""
-    largest = float(max(largest_magnitudes))
-    return math.ldexp(1.0, -max(-1022, min(math.frexp(largest)[1], 1022))) if largest else 1.0
-
-
-def _blocks(rows: NDArray[Any]) -> Iterator[slice]:
-    step = max(1, _CLASS_ENTRIES // rows.shape[1])
-    return (slice(first, first + step) for first in range(0, len(rows), step))
+    return results[0], results[1] if classifier is not None else None
 
 
 # Decisions ----------------------------------------------------------------------------------------
@@ -225,7 +121,7 @@ class _Samples:
         numbers: _Int64,
         centre: _Float64,
         scale: float,
-        precision: _Precision,
+        precision: Precision,
         threads: int,
     ) -> _Samples:
         values = np.empty((len(numbers), features.shape[1]), dtype=precision.dtype)
@@ -234,10 +130,12 @@ class _Samples:
         position = _core.centre_rows(features, first, centre, scale, values, square_norms, threads)
         if position >= 0:
             row, column = divmod(position, features.shape[1])
-            value = _as_numbers(features[first + row, column])
+            value = float32_of(features[first + row : first + row + 1])[0, column]
             raise ValueError(f"features is not finite: {value} at position {(first + row, column)}")
         norms = np.sqrt(square_norms)
-        return cls(features, numbers, values, norms, precision.row_factors(norms))
+        factor, constant = precision.row_factor()
+        factors = (factor * norms + constant).astype(precision.dtype)
+        return cls(features, numbers, values, norms, factors)
 
     def part(self, rows: _Int64) -> _Samples:
         return _Samples(
@@ -259,11 +157,11 @@ class _Block(NamedTuple):
 
 
 def _products(
-    samples: _Samples, side: _Side, precision: _Precision, threads: int
+    samples: _Samples, side: Side, precision: Precision, threads: int
 ) -> Iterator[_Block]:
     """Yield the products in blocks, those of the lower classes first."""
     count, dim = samples.values.shape
-    class_step = min(len(side.rows), max(1, _CLASS_ENTRIES // dim))
+    class_step = min(len(side.rows), max(1, CLASS_ENTRIES // dim))
     row_step = min(count, max(1, min(_SCORES, _PRODUCTS // dim) // class_step))
     values = np.empty((class_step, dim), dtype=precision.dtype)
     square_norms = np.empty(class_step)
@@ -290,7 +188,7 @@ def _products(
             yield _Block(rows, products, first_class, bounds)
 
 
-def _decided(samples: _Samples, side: _Side, precision: _Precision, threads: int) -> _Int64:
+def _decided(samples: _Samples, side: Side, precision: Precision, threads: int) -> _Int64:
     """Return the class with the largest score of each sample (n,)."""
     count = len(samples.numbers)
     low, high, second = (np.full(count, -np.inf, dtype=precision.dtype) for _ in range(3))
@@ -308,7 +206,8 @@ def _decided(samples: _Samples, side: _Side, precision: _Precision, threads: int
             candidate[rows],
             threads,
         )
-    least = low - precision.shared(samples.norms, side.bias is None)
+    constant, per_norm, per_square = precision.shared(side.bias is None)
+    least = low - (constant + per_norm * samples.norms + per_square * samples.norms**2)
     least[~(samples.norms < precision.longest)] = -np.inf
     if not side.bounded:
         least[:] = -np.inf
@@ -322,7 +221,7 @@ def _decided(samples: _Samples, side: _Side, precision: _Precision, threads: int
 
 
 def _decided_exactly(
-    samples: _Samples, side: _Side, least: _Float, precision: _Precision, threads: int
+    samples: _Samples, side: Side, least: _Float, precision: Precision, threads: int
 ) -> _Int64:
     """Return the best of the classes whose upper bound reaches `least` (n,), by float64 sums."""
     scores = np.full(len(samples.numbers), -np.inf)
@@ -345,27 +244,3 @@ def _decided_exactly(
             threads,
         )
     return classes
-
-
-# Features -----------------------------------------------------------------------------------------
-
-
-def _feature_rows(features: Any) -> NDArray[Any]:
-    """Return (N, d) features as the kernels read them: bfloat16 as uint16."""
-    torch = sys.modules.get("torch")
-    if (
-        torch is not None
-        and isinstance(features, torch.Tensor)
-        and features.dtype is torch.bfloat16
-    ):
-        bits: NDArray[Any] = features.detach().view(torch.int16).numpy().view(np.uint16)
-        return bits
-    if isinstance(features, np.ndarray) and features.dtype.name == "bfloat16":
-        return features.view(np.uint16)
-    return to_numpy(features, "features")
-
-
-def _as_numbers(values: Any) -> Any:
-    if values.dtype == np.uint16:
-        return (values.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return values

@@ -23,6 +23,7 @@ from infall._class_inputs import (
     vector_rows,
 )
 from infall._class_sums import class_average, class_weights, within_trace, within_trace_along
+from infall._simplex import row_products
 from infall.classes import ClassMoments, GlobalMean, within_projection
 
 _Float = NDArray[np.float64]
@@ -179,7 +180,7 @@ def variance_explained(moments: ClassMoments, *, weighting: Weighting = "samples
     check_samples(moments)
     centred = moments.centred_means(weighting)
     weights = class_weights(moments, weighting)
-    between = float(weights @ np.einsum("kd,kd->k", centred, centred))
+    between = float(weights @ row_products(centred, centred))
     total = between + within_trace(moments, weighting)
     if total == 0.0:
         raise UndefinedMetric("all samples coincide")

@@ -23,7 +23,7 @@ from infall._class_inputs import (
 )
 from infall._class_sums import mean_square_distance, nearest_classes
 from infall._samples import ArraySamples, Samples
-from infall._simplex import deviation_sums, moment_matrix, row_blocks
+from infall._simplex import deviation_sums, moment_matrix, row_blocks, row_products, row_sum
 from infall.classes import ClassMoments
 
 
@@ -279,19 +279,21 @@ def strong_residuals(
     num_classes, dim = rows.shape
     size = moments.num_samples / num_classes
     root = math.sqrt(size)
-    squares = np.einsum("kd,kd->k", rows, rows)
+    squares = row_products(rows, rows)
     if num_classes > dim + 1:
         gram = moment_matrix(rows)
-        total = rows.sum(axis=0)
+        total = row_sum(rows)
         inner = float(squares.sum() - total @ total / num_classes)
         first = float(np.sum(gram * gram)) - 2.0 * root * inner + size * (num_classes - 1)
     else:
         diagonal, _, off = deviation_sums(rows, rows, np.ones(num_classes), squares, root)
         first = diagonal + off
     counts = moments.counts[moments.observed]
-    difference = of_observed(moments, moments.means) - rows / root
-    second = np.einsum("kd,kd->k", difference, difference)
-    second += moments.variances[moments.observed]
+    means = of_observed(moments, moments.means)
+    second = moments.variances[moments.observed]
+    for block in row_blocks(*rows.shape):
+        difference = means[block] - rows[block] / root
+        second[block] += np.einsum("kd,kd->k", difference, difference)
     third = None if offsets is None else float(np.linalg.norm(offsets - 1.0 / num_classes))
     return StrongResiduals(math.sqrt(max(first, 0.0)), math.sqrt(float(counts @ second)), third)
 

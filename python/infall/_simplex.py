@@ -20,7 +20,7 @@ from infall import _core
 
 _Float = NDArray[np.float64]
 _BLOCK_ENTRIES = 2**20  # 8 MiB
-_BLOCK_PRODUCTS = 2**29  # multiplications between two looks at Ctrl-C: under 0.1 s
+_BLOCK_PRODUCTS = 2**28  # multiplications between two looks at Ctrl-C: about 10 ms
 
 
 def rounding(shape: tuple[int, ...]) -> float:
@@ -126,13 +126,10 @@ def _chord(across_square: float, along: float, num_classes: int) -> float:
 def product_distance(a: _Float, m: _Float, scale: _Float) -> float:
     """Return the distance to the simplex of G = A (M / scale)^T for A, M (K, d), scale (K,)."""
     num_classes, dim = m.shape
-    trace = 0.0
-    diagonal = np.empty(num_classes)
-    for rows in row_blocks(num_classes, dim):
-        diagonal[rows] = np.einsum("kd,kd->k", a[rows], m[rows]) / scale[rows]
+    diagonal = row_products(a, m) / scale
     trace = float(diagonal.sum())
     if num_classes > dim + 1:
-        total = float(a.sum(axis=0) @ scaled_sum(m, scale))
+        total = float(row_sum(a) @ row_sum(m, scale))
         gram_square = float(np.sum(moment_matrix(a) * moment_matrix(m, scale)))
         return distance_from_moments(num_classes, trace, total, gram_square)
     sums = deviation_sums(a, m, scale, diagonal, trace / (num_classes - 1))
@@ -151,13 +148,16 @@ def deviation_sums(
     """
     num_classes, dim = m.shape
     off_sum = off_square = 0.0
-    for rows in row_blocks(num_classes, num_classes, dim):
-        deviations = a[rows] @ m.T  # (b, K)
-        deviations /= scale
-        deviations += multiple / num_classes
-        deviations[np.arange(len(deviations)), np.arange(rows.start, rows.stop)] = 0.0
-        off_sum += float(deviations.sum())
-        off_square += float(np.einsum("bk,bk->", deviations, deviations))
+    slices = list(tiles(num_classes, dim))
+    for rows in slices:
+        for columns in slices:
+            deviations = a[rows] @ m[columns].T  # (r, c)
+            deviations /= scale[columns]
+            deviations += multiple / num_classes
+            if rows == columns:
+                np.fill_diagonal(deviations, 0.0)
+            off_sum += float(deviations.sum())
+            off_square += float(np.einsum("rc,rc->", deviations, deviations))
     on_diagonal = diagonal - multiple * (1.0 - 1.0 / num_classes)
     return float(on_diagonal @ on_diagonal), off_sum, off_square
 
@@ -172,9 +172,28 @@ def moment_matrix(vectors: _Float, scale: _Float | None = None) -> _Float:
     return total
 
 
-def scaled_sum(vectors: _Float, scale: _Float) -> _Float:
+def row_sum(vectors: _Float, scale: _Float | None = None) -> _Float:
     """Return the sum (d,) of the rows of M / scale, M (K, d)."""
-    return (1.0 / scale) @ vectors
+    total = np.zeros(vectors.shape[1])
+    for rows in row_blocks(*vectors.shape):
+        block = vectors[rows]
+        total += block.sum(axis=0) if scale is None else (1.0 / scale[rows]) @ block
+    return total
+
+
+def row_products(a: _Float, m: _Float) -> _Float:
+    """Return the products (K,) of the rows of A and M, both (K, d)."""
+    products = np.empty(len(m))
+    for rows in row_blocks(*m.shape):
+        products[rows] = np.einsum("kd,kd->k", a[rows], m[rows])
+    return products
+
+
+def tiles(num_rows: int, depth: int) -> Iterator[slice]:
+    """Cut rows so that the product of two slices, of vectors of length `depth`, is a block."""
+    side = math.isqrt(max(1, min(_BLOCK_ENTRIES, _BLOCK_PRODUCTS // depth)))
+    for first in range(0, num_rows, side):
+        yield slice(first, min(first + side, num_rows))
 
 
 def row_blocks(num_rows: int, entries_per_row: int, depth: int = 1) -> Iterator[slice]:

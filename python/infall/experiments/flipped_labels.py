@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from infall import laws
 from infall._arrays import integer, vectors
 from infall.datasets import load_digits
+from infall.experiments.inputs import width_label
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _Float = NDArray[np.float64]
 _COLORS = ("#2a6fbb", "#d9722e")  # as they are, flipped
-_CHAIN_SAMPLES = 4096  # of the predicted angles, per seed
+_CHAIN_NETWORKS = 16  # whose d' make the predicted one, per seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ class FlippedLabels(Result):
         growth, growth_errors = mean_and_error(self.decidability[:, 1:] / self.decidability[:, :-1])
         rows = []
         for layer in range(self.scores.shape[1]):
-            grown = (None, None, None)
+            grown: tuple[float | None, ...] = (None, None, None)
             if layer > 0:
                 grown = (cell(growth[layer - 1]), cell(growth_errors[layer - 1]), self.tail_gain)
             rows.append(
@@ -116,8 +117,8 @@ class FlippedLabels(Result):
         figure = Figure(figsize=(12.0, 1.6 + 0.75 * max(num_layers, 5)), layout="constrained")
         width, digit = self.settings["width"], self.settings["digit"]
         figure.suptitle(
-            f"Flipped labels: digit {digit}, k = {self.fitted_images.shape[1]}, n = {width:,}, "
-            f"{self.settings['sampler']}, seeds: {len(self.scores)}",
+            f"Flipped labels: digit {digit}, k = {self.fitted_images.shape[1]}, "
+            f"n = {width_label(width)}, {self.settings['sampler']}, seeds: {len(self.scores)}",
             fontsize=12,
         )
         grid = figure.add_gridspec(2, 3, width_ratios=[0.42, 1.3, 1.0])
@@ -210,10 +211,10 @@ class FlippedLabels(Result):
         last = len(decidability) - 1
         growth, growth_error = mean_and_error(self.decidability[:, -1] / self.decidability[:, -2])
         return (
-            f"As in the paper, d' grows with every layer: from {with_error(decidability[0], errors[0])}"
-            f" for the bare input, which the paper does not show, to "
-            f"{with_error(decidability[last], errors[last])} after {last} layers; the last of them "
-            f"multiplies it by {with_error(growth, growth_error)}, where the law of wide layers has "
+            "As in the paper, d' grows with every layer: from "
+            f"{with_error(decidability[0], errors[0])} for the bare input, which the paper does "
+            f"not show, to {with_error(decidability[last], errors[last])} after {last} layers. The "
+            f"last multiplies it by {with_error(growth, growth_error)}; the law of wide layers has "
             f"τ = {self.tail_gain:.3g}. {self.comparison.sentence()}."
         )
 
@@ -292,7 +293,8 @@ def flipped_labels(
         if progress is not None:
             progress("flipped_labels: seeds", done, len(numbers))
         found.append(measure(seed, sampler))
-        predicted.append(_predicted_decidability(found[-1][1][0], width, usable.shape[1], depth, seed))
+        input_scores = found[-1][1][0]
+        predicted.append(_predicted_decidability(input_scores, width, usable.shape[1], depth, seed))
     models, scores, flipped, fitted_images = zip(*found, strict=True)
     decidability = np.array([_decidability(*pair) for pair in zip(scores, flipped, strict=True)])
 
@@ -362,8 +364,12 @@ def _decidability(scores: _Float, flipped: _Float) -> _Float:
 def _predicted_decidability(
     input_scores: _Float, width: int, dim: int, depth: int, seed: int
 ) -> _Float:
-    # Every input angle about equally often.
-    ranks = np.arange(_CHAIN_SAMPLES) * len(input_scores) // _CHAIN_SAMPLES
-    angles = np.pi * input_scores[ranks]
-    scores = laws.angle_chain(angles, width, dim, depth, rng=np.random.default_rng(seed)) / np.pi
-    return _decidability(scores, 1.0 - scores)
+    # The mean over networks, each with all input angles.
+    count = len(input_scores)
+    angles = np.tile(np.pi * input_scores, _CHAIN_NETWORKS)
+    chain = laws.angle_chain(
+        angles, width, dim, depth, samples_per_network=count, rng=np.random.default_rng(seed)
+    )
+    scores = chain.reshape(depth + 1, _CHAIN_NETWORKS, count).swapaxes(0, 1) / np.pi
+    found = [_decidability(network, 1.0 - network) for network in scores]
+    return np.asarray(np.mean(found, axis=0))

@@ -13,6 +13,7 @@ from scipy import special, stats
 
 from infall import laws
 from infall._arrays import integer
+from infall.experiments.inputs import width_label, width_name
 from infall.experiments.repeats import Seeds, cell, mean_and_error, seed_numbers, with_error
 from infall.experiments.result import Result, StageProgress, Table
 from infall.rows import Sampler, hyperplane_codes, select_rows
@@ -101,7 +102,7 @@ class Hashing(Result):
 
     def mean_log_likelihoods(self) -> _Float:
         """Return (S, A): -(1/n) log2 of theta_0^x (1 - theta_0)^(n - x), mean over codes."""
-        share = self.distances.mean(axis=2) / self.settings["num_bits"]
+        share: _Float = self.distances.mean(axis=2) / self.settings["num_bits"]
         theta = self.angle_scores
         found: _Float = -(share * np.log2(theta) + (1.0 - share) * np.log2(1.0 - theta))
         return found
@@ -109,7 +110,7 @@ class Hashing(Result):
     def estimated_entropies(self) -> _Float:
         """Return (S, A): H2(x / n), mean over codes."""
         shares = self.distances / self.settings["num_bits"]
-        return np.asarray(laws.binary_entropy(shares)).mean(axis=2)
+        return np.asarray(np.mean(laws.binary_entropy(shares), axis=2))
 
     def table(self) -> Table:
         """Return one row per angle: distances, H2 and tests, and the same for selected rows."""
@@ -155,7 +156,8 @@ class Hashing(Result):
             f"{self.distances.shape[2]} codes per angle and seed, seeds: {len(self.distances)}",
             fontsize=12,
         )
-        top, bottom = figure.subfigures(2, 1)
+        halves: Any = figure.subfigures(2, 1)
+        top, bottom = halves
         shown = np.unique(np.linspace(0, len(self.angle_scores) - 1, 4).round().astype(int))
         for axes, number in zip(
             np.atleast_1d(top.subplots(1, len(shown))).ravel(), shown, strict=True
@@ -165,7 +167,7 @@ class Hashing(Result):
         self._draw_entropies(entropy_axes)
         self._draw_shares(share_axes)
         self._draw_selected(selected_axes)
-        for axes in figure.findobj(lambda artist: hasattr(artist, "spines")):
+        for axes in figure.get_axes():
             axes.spines[["top", "right"]].set_visible(False)
         return figure
 
@@ -180,7 +182,9 @@ class Hashing(Result):
         found, _ = np.histogram(counts, edges)
         axes.stairs(found / counts.size, edges - 0.5, fill=True, color=_COLORS[0], alpha=0.55)
         axes.stairs(expected, edges - 0.5, color="black", linewidth=1.2)
-        axes.set_title(f"θ₀ = {theta:.3g}, χ² p = {self.chi_squared_pvalues[number]:.2g}", fontsize=10)
+        axes.set_title(
+            f"θ₀ = {theta:.3g}, χ² p = {self.chi_squared_pvalues[number]:.2g}", fontsize=10
+        )
         axes.set_xlabel("Hamming distance")
         axes.set_yticks([])
         if number == 0:
@@ -224,7 +228,7 @@ class Hashing(Result):
             fmt="s",
             color=_COLORS[1],
             markersize=4,
-            label=f"{dim} of {width:,} rows",
+            label=f"{dim} of {width_label(width)} rows",
         )
         axes.set_xlabel("θ₀ = angle / π")
         axes.set_ylabel("share of bits that differ")
@@ -265,13 +269,14 @@ class Hashing(Result):
         )
         settings = self.settings
         return (
-            f"Over all hyperplanes the binomial law of Proposition 2 holds: of {count} angles "
-            f"{chi} are rejected by chi-squared and {kolmogorov} by Kolmogorov-Smirnov tests (false "
-            f"alarms: {FALSE_ALARM_RATE:g} for all angles together). Among the {settings['dim']} of "
-            f"{settings['width']} rows that MaxLikelihood selects it does not: {binomial} of {count} "
-            f"are rejected; at θ₀ = {self.angle_scores[number]:.2g} the share of differing bits is "
-            f"{with_error(share, error)}. There it is E Φ(-t cot θ), t the selected scores: {law} "
-            f"rejected by {settings['sampler']}, {other} by {settings['other_sampler']}, one layer."
+            f"Over all hyperplanes the binomial law of Proposition 2 is rejected for {chi} of "
+            f"{count} angles by chi-squared and for {kolmogorov} by Kolmogorov-Smirnov tests "
+            f"(false alarms: {FALSE_ALARM_RATE:g} for all angles together). Among the "
+            f"{settings['dim']} of {width_name(settings['width'])} rows that MaxLikelihood selects "
+            f"it is rejected for {binomial}; at θ₀ = {self.angle_scores[number]:.2g} the share of "
+            f"differing bits is {with_error(share, error)}. There it is E Φ(-t cot θ), t the "
+            f"selected scores: rejected for {law} angles by {settings['sampler']}, for {other} by "
+            f"{settings['other_sampler']}, one layer."
         )
 
 
@@ -388,13 +393,11 @@ def _pairs(dim: int, angle_scores: _Float, seed: int) -> tuple[_Float, _Float]:
     return w, np.cos(angles) * w + np.sin(angles) * across
 
 
-def _code_distances(
-    w: _Float, tests: _Float, num_bits: int, num_codes: int, seed: int
-) -> _Int:
+def _code_distances(w: _Float, tests: _Float, num_bits: int, num_codes: int, seed: int) -> _Int:
     # One long code, cut into codes of rows of their own.
     codes = hyperplane_codes(np.concatenate([w[None], tests]), num_bits * num_codes, seed=seed)
     different = np.bitwise_count(codes[1:] ^ codes[0]).reshape(len(tests), num_codes, -1)
-    return different.sum(axis=2, dtype=np.int64)
+    return np.asarray(different.sum(axis=2, dtype=np.int64))
 
 
 def _selected_distances(

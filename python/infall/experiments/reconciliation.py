@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from infall import laws
 from infall._arrays import integer, vectors
 from infall.datasets import load_digits
+from infall.experiments.inputs import gaussian_input, width_label
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
@@ -35,6 +36,7 @@ _Float = NDArray[np.float64]
 _COLORS = ("#2a6fbb", "#d9722e")  # pixels to 1, to 255
 RANGES = (1.0, 255.0)
 """Largest pixel of the two pixel ranges."""
+_CHAIN_NETWORKS = 32  # of the predicted angles, per seed
 GOOD = 20.0
 """Peak signal-to-noise ratio, in dB, from which on an image counts as recovered."""
 
@@ -111,7 +113,7 @@ class Reconciliation(Result):
         return np.stack(shares, axis=1)
 
     def table(self) -> Table:
-        """Return one row per pixel range and layer; relative errors are geometric means.
+        """Return one row per pixel range and layer; relative distances are geometric means.
 
         Their distribution over images has a tail so heavy (a Cauchy variable is in it) that the
         arithmetic mean is that of the slowest image.
@@ -120,13 +122,13 @@ class Reconciliation(Result):
             "share_minus": np.broadcast_to(
                 self.takes_minus.mean(axis=2)[:, None], self.predicted_error().shape
             ),
-            "relative_error": _geometric_mean(self.taken(self.relative_errors)),
-            "law_relative_error": self.predicted_error(),
+            "relative_distance": _geometric_mean(self.taken(self.relative_errors)),
+            "law_relative_distance": self.predicted_error(),
             "psnr": self.taken(self.psnr).mean(axis=3),
             "correlation": self.taken(self.correlations).mean(axis=3),
             "share_recovered": (self.taken(self.psnr) > GOOD).mean(axis=3),
             "law_share_recovered": self.predicted_share(),
-            "plus_mean_relative_error": self.relative_errors[:, :, 0].mean(axis=3),
+            "plus_mean_relative_distance": self.relative_errors[:, :, 0].mean(axis=3),
             "plus_share_recovered": (self.psnr[:, :, 0] > GOOD).mean(axis=3),
         }  # each (S, 2, L + 1)
         found = {name: mean_and_error(values) for name, values in measured.items()}
@@ -148,12 +150,13 @@ class Reconciliation(Result):
         figure = Figure(figsize=(13.0, 4.4 + 1.22 * len(strips)), layout="constrained")
         settings = self.settings
         figure.suptitle(
-            f"Label reconciliation: k = {settings['dim']}, n = {settings['width']:,}, "
+            f"Label reconciliation: k = {settings['dim']}, n = {width_label(settings['width'])}, "
             f"η = {settings['eta']:g}, {settings['sampler']}, seeds: {len(self.scores)}, "
             f"{self.scores.shape[2]} images each",
             fontsize=12,
         )
-        top, bottom = figure.subfigures(2, 1, height_ratios=[0.2 + 1.22 * len(strips), 3.9])
+        halves: Any = figure.subfigures(2, 1, height_ratios=[0.2 + 1.22 * len(strips), 3.9])
+        top, bottom = halves
         if strips:
             self._draw_strips(top, strips)
         error_axes, psnr_axes, share_axes = bottom.subplots(1, 3)
@@ -267,7 +270,8 @@ class Reconciliation(Result):
             if late < 1.0:
                 layers = np.array([one[one >= 0].mean() for one in found if (one >= 0).any()])
                 mean = with_error(*mean_and_error(layers))
-                part = f"from layer {mean} on with pixels to {peak:g}"
+                law = (1.0 - self.predicted_share()[:, number]).sum(axis=1).mean()
+                part = f"from layer {mean} (law {law:.3g}) on with pixels to {peak:g}"
             if 0.0 < late < 1.0:
                 part += f" ({late:.2%} of them not by layer {self.settings['depth']})"
             parts.append(part)
@@ -344,11 +348,11 @@ def reconciliation(
     count, dim = min(num_images, len(usable)), usable.shape[1]
 
     def measure(seed: int, kind: Sampler) -> tuple[MaxLikelihood, _Float, _Float, _Float]:
-        rng = np.random.default_rng(seed)
-        model = fitted(rng.normal(size=dim), width, depth, seed, kind, progress)
-        chosen = usable[rng.permutation(len(usable))[:count]]
-        outputs = model.transform(tests := rng.normal(size=(count, dim)), layer=None)
-        return model, model.angles(tests, layer=None), outputs, chosen
+        w, tests = gaussian_input(seed, dim, count)
+        model = fitted(w, width, depth, seed, kind, progress)
+        chosen = np.random.default_rng([seed, 1]).permutation(len(usable))[:count]
+        outputs = model.transform(tests, layer=None)
+        return model, model.angles(tests, layer=None), outputs, usable[chosen]
 
     found = []
     for done, seed in enumerate(numbers):
@@ -485,10 +489,7 @@ def _pictures(
     return tuple(found)
 
 
-def _predicted_scores(
-    input_scores: _Float, width: int, dim: int, depth: int, seed: int
-) -> _Float:
-    # Every input angle as often; 2^22 scores are half a second.
-    repeats = max(1, 2**22 // (dim * depth * len(input_scores)))
-    angles = np.repeat(np.pi * input_scores, repeats)
-    return laws.angle_chain(angles, width, dim, depth, rng=np.random.default_rng(seed)) / np.pi
+def _predicted_scores(input_scores: _Float, width: int, dim: int, depth: int, seed: int) -> _Float:
+    count, rng = len(input_scores), np.random.default_rng(seed)
+    angles = np.tile(np.pi * input_scores, _CHAIN_NETWORKS)
+    return laws.angle_chain(angles, width, dim, depth, samples_per_network=count, rng=rng) / np.pi

@@ -40,7 +40,9 @@ def seed_numbers(seeds: Seeds) -> tuple[int, ...]:
     )
     if len(set(numbers)) < len(numbers):
         twice = next(seed for seed in numbers if numbers.count(seed) > 1)
-        raise ValueError(f"seeds has {twice} more than once; their results would not be independent")
+        raise ValueError(
+            f"seeds has {twice} more than once; their results would not be independent"
+        )
     return numbers
 
 

@@ -14,6 +14,7 @@ from scipy import special
 from infall import laws
 from infall._arrays import integer
 from infall.experiments.deep_angles import deep_angles
+from infall.experiments.inputs import gaussian_input, width_label, width_name
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
 
 _Float = NDArray[np.float64]
 _COLORS = ("#2a6fbb", "#d9722e")  # near the fitted output, near its opposite
-_CHAIN_SCORES = 2**22  # drawn for each predicted curve
+_SCORES_DRAWN = 2**20  # for each predicted curve
+_SAMPLES_PER_NETWORK = 64
 _DRAWN = 12  # test vectors whose paths are drawn
 
 
@@ -132,7 +134,7 @@ class Trajectories(Result):
                 )
             tangents, tangent_errors = mean_and_error(paths.log_tangents)
             for layer in range(len(norms)):
-                component = (None, None)
+                component: tuple[float | None, ...] = (None, None)
                 if layer > 0:
                     component = (cell(components[layer]), cell(component_errors[layer]))
                 rows.append(
@@ -158,8 +160,8 @@ class Trajectories(Result):
         figure = Figure(figsize=(13.0, 8.6), layout="constrained")
         settings = self.settings
         figure.suptitle(
-            f"Trajectories in the extended space: n = {settings['width']:,}, c = {settings['c']:g}, "
-            f"{settings['sampler']}, seeds: {len(settings['seeds'])}",
+            f"Trajectories in the extended space: n = {width_label(settings['width'])}, "
+            f"c = {settings['c']:g}, {settings['sampler']}, seeds: {len(settings['seeds'])}",
             fontsize=12,
         )
         grid = figure.add_gridspec(2, 2, height_ratios=[1.25, 1.0])
@@ -206,7 +208,11 @@ class Trajectories(Result):
         axes.xaxis.set_ticks([-1, 0, 1])
         axes.yaxis.set_ticks([-1, 0, 1])
         axes.zaxis.set_ticks([0, 0.5, 1])
-        how = f"the 2 of {paths.width:,} rows that maximise ‖w‖" if paths.selects else "no selection"
+        how = (
+            f"the 2 of {width_label(paths.width)} rows that maximise ‖w‖"
+            if paths.selects
+            else "no selection"
+        )
         axes.set_title(f"k = 2, {how}: [l c; w_l] / ‖·‖, layers 0 to {len(layer) - 1}", fontsize=10)
         axes.legend(frameon=False, fontsize=8, loc="upper left")
 
@@ -243,7 +249,7 @@ class Trajectories(Result):
 
     def _style(self, number: int) -> dict[str, Any]:
         paths = self.paths[number]
-        how = f"{paths.dim} of {paths.width:,} rows" if paths.selects else "no selection"
+        how = f"{paths.dim} of {width_label(paths.width)} rows" if paths.selects else "no selection"
         return {
             "color": ("#2a6fbb", "#7fb2e5", "#b5462a", "#e8a58f")[number],
             "marker": "os"[number // 2],
@@ -265,7 +271,11 @@ class Trajectories(Result):
         """Return what the layer component does and what the angles do."""
         parts = []
         for paths in self.paths:
-            how = f"{paths.dim} of {paths.width} rows" if paths.selects else "no selection"
+            how = (
+                f"{paths.dim} of {width_name(paths.width)} rows"
+                if paths.selects
+                else "no selection"
+            )
             component, error = mean_and_error(paths.log_layer_components[:, -1] / math.log(10.0))
             first, last = np.degrees(np.arctan(np.exp(paths.log_tangents.mean(axis=0)[[0, -1]])))
             parts.append(
@@ -355,16 +365,17 @@ def trajectories(
             if (dim, rows) == (long_dim, width):
                 models.append(model)
             found.append(_followed(model, tests, float(c)))
-        arrays = [np.array(part) for part in zip(*found, strict=True)]
-        *measured, test_directions = arrays
+        measured: Any = {name: np.array([one[name] for one in found]) for name in found[0]}
+        measured["test_directions"] = measured["test_directions"][0]
+        tangents, norms = _law(dim, rows, depth)
         followed.append(
             Paths(
                 dim,
                 rows,
-                *measured,
-                test_directions[0],
-                _mean_log_tangent(np.pi * measured[3]),
-                *_law(dim, rows, depth),
+                log_tangents=_mean_log_tangent(np.pi * measured["distances"]),
+                predicted_log_tangents=tangents,
+                predicted_log_norms=norms,
+                **measured,
             )
         )
 
@@ -401,14 +412,12 @@ def _fitted_and_tests(
     sampler: Sampler,
     progress: StageProgress | None,
 ) -> tuple[MaxLikelihood, _Float]:
-    rng = np.random.default_rng(seed)
-    w = rng.normal(size=dim)
-    model = fitted(w / np.linalg.norm(w), width, depth, seed, sampler, progress)
-    return model, rng.normal(size=(num_test, dim))
+    w, tests = gaussian_input(seed, dim, num_test)
+    return fitted(w / np.linalg.norm(w), width, depth, seed, sampler, progress), tests
 
 
-def _followed(model: MaxLikelihood, tests: _Float, scale: float) -> tuple[NDArray[Any], ...]:
-    """Return what `Paths` holds of one network, from its ln norms to its test directions."""
+def _followed(model: MaxLikelihood, tests: _Float, scale: float) -> dict[str, NDArray[Any]]:
+    """Return what `Paths` holds of one network, by name."""
     norms = np.concatenate([[0.0], np.cumsum(model.log_norms_)])  # ln ||w||: of unit length
     outputs = np.concatenate([model.input_[None], model.outputs_])
     current = tests / np.linalg.norm(tests, axis=1, keepdims=True)
@@ -420,14 +429,16 @@ def _followed(model: MaxLikelihood, tests: _Float, scale: float) -> tuple[NDArra
         length = np.linalg.norm(current, axis=1)
         test_norms[layer] = test_norms[layer - 1] + np.log(length)
         directions[layer] = current = current / length[:, None]
-    return (
-        norms,
-        outputs,
-        _log_components(norms, scale),
-        *deep_angles(model, tests, range(model.depth + 1)),
-        _log_components(test_norms, scale),
-        directions[:, :_DRAWN],
-    )
+    distances, near_one = deep_angles(model, tests, range(model.depth + 1))
+    return {
+        "log_norms": norms,
+        "directions": outputs,
+        "log_layer_components": _log_components(norms, scale),
+        "distances": distances,
+        "near_one": near_one,
+        "test_log_layer_components": _log_components(test_norms, scale),
+        "test_directions": directions[:, :_DRAWN],
+    }
 
 
 def _log_components(log_norms: _Float, scale: float) -> _Float:
@@ -448,13 +459,16 @@ def _mean_log_tangent(acute: _Float) -> _Float:
 def _law(dim: int, width: int, depth: int) -> tuple[_Float, _Float]:
     """Return the mean ln tangent and ln norm (L + 1,) by the laws, from random directions."""
     rng = np.random.default_rng(0)
-    count = max(1024, _CHAIN_SCORES // (dim * depth))
+    networks = min(max(256, _SCORES_DRAWN // (dim * depth)), 4096)
+    count = networks * _SAMPLES_PER_NETWORK
     # The tangent of a random direction is a chi variable over a normal one.
     angles = np.arctan2(np.sqrt(rng.chisquare(dim - 1, count)), rng.normal(size=count))
-    chain = laws.angle_chain(angles, width, dim, depth, rng=rng)
+    chain = laws.angle_chain(
+        angles, width, dim, depth, samples_per_network=_SAMPLES_PER_NETWORK, rng=rng
+    )
     # Both sides have one law, and angles near 0 keep their digits.
     ends_near_0 = chain[:, chain[-1] < np.pi / 2]
     tangents = _mean_log_tangent(np.minimum(ends_near_0, np.pi - ends_near_0))
-    scores = laws.folded_normal_top(width, dim, size=max(64, _CHAIN_SCORES // (4 * dim)), rng=rng)
+    scores = laws.folded_normal_top(width, dim, size=max(256, _SCORES_DRAWN // dim), rng=rng)
     growth = 0.5 * np.log(np.sum(np.square(scores), axis=1)).mean()
     return tangents, growth * np.arange(depth + 1)

@@ -1,0 +1,58 @@
+// The CUDA twins of the class kernels. Every call is asynchronous on `stream` of the current
+// device, allocates nothing and reads no result; pointers are device memory. A failed launch
+// throws.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "classes/geometry.h"
+#include "classes/score.h"
+#include "runtime/device.h"
+
+namespace infall {
+namespace device {
+
+// Bytes of workspace of the two calls below, aligned to 8.
+size_t geometry_workspace(int64_t classes);
+
+// As infall::pair_geometry, bit for bit. extremes (2,): the least and the largest entry of means.
+void pair_geometry(const double* means, const double* variances, const double* extremes,
+                   int64_t classes, int64_t dim, void* workspace, const PairTotals& totals,
+                   Stream stream);
+
+// As infall::cdnv_block, bit for bit.
+void cdnv_block(const double* means, const double* variances, const double* extremes,
+                int64_t classes, int64_t dim, int64_t first_class, int64_t end_class,
+                void* workspace, double* out, Stream stream);
+
+// The decisions of one block of samples: these three in turn, the second for each block of classes.
+// `Number`, float or double, is what the products are in.
+
+// Bounds of a row as functions of the length of its centred sample.
+struct RowBounds {
+    double factor, constant;                             // row_factor = factor norm + constant
+    double shared_constant, shared_norm, shared_square;  // what all classes have in common
+    double longest;                                      // from here on estimates say nothing
+};
+
+// out (count, dim) = scale (rows - centre); norms (count,), NaN for a row that is not finite.
+template <class Number>
+void centre_samples(const FeatureRows& rows, int64_t first, int64_t count, const double* centre,
+                    double scale, Number* out, double* norms, Stream stream);
+
+// products (count, classes); the bests are started with the block of class 0.
+template <class Number>
+void reduce_scores(const Number* products, int64_t count, int64_t classes, int64_t first_class,
+                   const double* norms, const RowBounds& rows, const ScoreBounds<Number>& bounds,
+                   const RowBests<Number>& bests, Stream stream);
+
+// decisions (count,), -1 for a row that is not finite. Where the bests leave more than one class,
+// exact scores of all `classes` decide.
+template <class Number>
+void decide_samples(int64_t first, int64_t count, int64_t classes, const double* norms,
+                    const RowBounds& rows, const RowBests<Number>& bests, const ExactScores& exact,
+                    int64_t* decisions, Stream stream);
+
+}  // namespace device
+}  // namespace infall

@@ -1,0 +1,45 @@
+// The CUDA twins of frames.h. Every call is asynchronous on `stream` of the current device,
+// allocates nothing and reads no result; pointers, those of the frame too, are device memory. A
+// failed launch throws. Values are taken as they are: what overflows gives infinity and NaN.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "frames/frames.h"
+#include "runtime/device.h"
+
+namespace infall {
+namespace device {
+
+// Bytes that project, synthesise and top_logits work in for `count` vectors, aligned to 16.
+size_t frame_workspace(const Frame& frame, size_t element_bytes, int64_t count);
+
+template <class T>
+void walsh_hadamard(const T* x, int64_t count, int log2_length, double factor, T* out,
+                    Stream stream);
+
+template <class T>
+void project(const Frame& frame, const T* x, int64_t count, T* out, void* workspace, Stream stream);
+
+template <class T>
+void synthesise(const Frame& frame, const T* x, int64_t count, T* out, void* workspace,
+                Stream stream);
+
+// NaN is passed over: where no other logits are left the class is -1 and the value NaN.
+template <class T>
+void top_logits(const Frame& frame, const T* x, int64_t count, int64_t top, int64_t* classes,
+                T* values, void* workspace, Stream stream);
+
+template <class T>
+void top_scores(const T* scores, const int64_t* labels, int64_t count, int64_t columns, int64_t top,
+                int64_t* classes, T* values, Stream stream);
+
+// Q^T of a Hadamard frame, unnormalised, of vectors (count, dim); and factor Q v, v overwritten.
+template <class T>
+void rotate(const Frame& frame, const T* x, int64_t count, T* out, Stream stream);
+template <class T>
+void rotate_back(const Frame& frame, T* v, int64_t count, double factor, T* out, Stream stream);
+
+}  // namespace device
+}  // namespace infall

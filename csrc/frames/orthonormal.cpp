@@ -1,0 +1,172 @@
+// Gram-Schmidt by halves: the rows of the first half become orthonormal, their components are taken
+// out of the second half, then that half's turn. Nearly all work is two products of large matrices
+// per step. Subtracting loses digits as the dimensions run out (a random row keeps
+// sqrt(1 - i / dim) of its length past i others), so that the last rows go through it twice.
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "frames/frames.h"
+#include "frames/team.h"
+#include "runtime/isa.h"
+
+namespace infall {
+namespace {
+
+constexpr int64_t leaf_rows = 8;
+constexpr int64_t depth_tile = 256;
+// Multiplications below which waking a thread costs more than it brings, and those of a block,
+// between which Ctrl-C is answered.
+constexpr int64_t shared_work = int64_t{1} << 19;
+constexpr int64_t block_work = int64_t{1} << 28;
+
+class GramSchmidt {
+  public:
+    GramSchmidt(double* x, int64_t dim, int num_threads, Watch* watch)
+        : kernels_(*current_isa().frames),
+          x_(x),
+          dim_(dim),
+          team_{num_threads, watch},
+          packed_(static_cast<size_t>(std::max(num_threads, 1))) {}
+
+    void orthonormalise(int64_t first, int64_t end) {
+        if (end - first <= leaf_rows) return leaf(first, end);
+        const int64_t middle = first + (end - first) / 2;
+        orthonormalise(first, middle);
+        subtract_components(first, middle, middle, end);
+        orthonormalise(middle, end);
+    }
+
+    // Rows first ... end lose their components along the orthonormal rows before ... before_end.
+    void subtract_components(int64_t before, int64_t before_end, int64_t first, int64_t end) {
+        const int64_t count = before_end - before, rows = end - first;
+        if (count == 0 || rows == 0) return;
+        double* products = products_.of_length(rows * count);
+        const bool shared = count * rows * dim_ > shared_work;
+        const double* basis = row(before);
+        // products (rows, count) = -x basis^T
+        for_panels(count, rows, dim_, shared,
+                   [&](int64_t at, int64_t here, int64_t from, int64_t to, double* packed) {
+                       for (int64_t i = from; i < to; ++i)
+                           std::fill_n(products + i * count + at, here, 0.0);
+                       const int width = kernels_.panel_width;
+                       for (int64_t depth = 0; depth < dim_; depth += depth_tile) {
+                           const int64_t length = std::min(depth_tile, dim_ - depth);
+                           for (int64_t k = 0; k < here; k += width)
+                               pack_negative_columns(basis + (at + k) * dim_ + depth,
+                                                     std::min<int64_t>(width, here - k), length,
+                                                     packed + k * length);
+                           multiply(row(first) + depth, dim_, from, to, packed, length,
+                                    products + at, count, here);
+                       }
+                   });
+        // x += products basis
+        for_panels(dim_, rows, count, shared,
+                   [&](int64_t at, int64_t here, int64_t from, int64_t to, double* packed) {
+                       const int width = kernels_.panel_width;
+                       for (int64_t depth = 0; depth < count; depth += depth_tile) {
+                           const int64_t length = std::min(depth_tile, count - depth);
+                           for (int64_t k = 0; k < here; k += width)
+                               pack_rows(basis + depth * dim_ + at + k,
+                                         std::min<int64_t>(width, here - k), length,
+                                         packed + k * length);
+                           multiply(products + depth, count, from, to, packed, length,
+                                    row(first) + at, dim_, here);
+                       }
+                   });
+    }
+
+  private:
+    double* row(int64_t i) { return x_ + i * dim_; }
+
+    void leaf(int64_t first, int64_t end) {
+        for (int64_t i = first; i < end; ++i) {
+            for (int64_t j = first; j < i; ++j)
+                kernels_.subtract(row(j), kernels_.dot(row(j), row(i), dim_), dim_, row(i));
+            const double norm = std::sqrt(kernels_.dot(row(i), row(i), dim_));
+            kernels_.multiply(row(i), 1.0 / norm, dim_);
+        }
+    }
+
+    // packed (length, panel_width) = -source^T for source (columns, length), zeros behind.
+    void pack_negative_columns(const double* source, int64_t columns, int64_t length,
+                               double* packed) const {
+        constexpr int64_t piece = 32;  // what is written at a time stays in the first cache
+        const int64_t width = kernels_.panel_width;
+        if (columns < width) std::fill(packed, packed + length * width, 0.0);
+        for (int64_t first = 0; first < length; first += piece)
+            for (int64_t j = 0; j < columns; ++j)
+                for (int64_t i = first; i < std::min(length, first + piece); ++i)
+                    packed[i * width + j] = -source[j * dim_ + i];
+    }
+
+    // packed (length, panel_width) = source (length, columns), zeros behind.
+    void pack_rows(const double* source, int64_t columns, int64_t length, double* packed) const {
+        const int64_t width = kernels_.panel_width;
+        if (columns < width) std::fill(packed, packed + length * width, 0.0);
+        for (int64_t i = 0; i < length; ++i)
+            std::copy(source + i * dim_, source + i * dim_ + columns, packed + i * width);
+    }
+
+    // sums (to - from, here) += a b for the rows from ... to, b in packed panels.
+    void multiply(const double* a, int64_t a_stride, int64_t from, int64_t to, const double* packed,
+                  int64_t depth, double* sums, int64_t sums_stride, int64_t here) {
+        constexpr int64_t rows = 8;  // which stay in the first cache for all panels
+        const int64_t width = kernels_.panel_width;
+        for (int64_t i = from; i < to; i += rows)
+            for (int64_t k = 0; k < here; k += width)
+                kernels_.add_products(a + i * a_stride, a_stride, std::min(rows, to - i),
+                                      packed + k * depth, depth, sums + i * sums_stride + k,
+                                      sums_stride, std::min(width, here - k));
+    }
+
+    // body(at, here, from, to, packed): columns at ... at + here of a product and rows from ... to,
+    // with room for as many panels of depth_tile rows.
+    template <class Body>
+    void for_panels(int64_t columns, int64_t rows, int64_t depth, bool shared, const Body& body) {
+        const int64_t width = kernels_.panel_width;
+        const int threads = shared ? team_.num_threads : 1;
+        // Wide enough to use each packed panel often, narrow enough that all threads have some.
+        int64_t panels = 8, row_step = rows;
+        while (panels > 1 && columns < 3 * threads * panels * width) panels /= 2;
+        if (columns < 3 * threads * width) row_step = std::max<int64_t>(96, rows / (3 * threads));
+        row_step =
+            std::min(row_step, std::max<int64_t>(leaf_rows, block_work / (panels * width * depth)));
+        const int64_t step = panels * width, column_blocks = (columns + step - 1) / step;
+        const int64_t row_blocks = (rows + row_step - 1) / row_step;
+        run_blocks(
+            column_blocks * row_blocks, threads,
+            [&](int64_t block, int thread) {
+                std::vector<double>& packed = packed_[static_cast<size_t>(thread)];
+                packed.resize(static_cast<size_t>(step * depth_tile));
+                const int64_t at = block % column_blocks * step;
+                const int64_t from = block / column_blocks * row_step;
+                body(at, std::min(step, columns - at), from, std::min(rows, from + row_step),
+                     packed.data());
+                return int64_t{0};
+            },
+            team_.watch);
+    }
+
+    const FrameKernels& kernels_;
+    double* x_;
+    int64_t dim_;
+    Team team_;
+    Scratch<double> products_;
+    std::vector<std::vector<double>> packed_;
+};
+
+}  // namespace
+
+void orthonormalise_rows(double* x, int64_t count, int64_t dim, int num_threads, Watch* watch) {
+    VectorWatch rows(watch);
+    GramSchmidt process(x, dim, num_threads, &rows);
+    process.orthonormalise(0, count);
+    const int64_t lossy = std::min(count, dim - dim / 32 - std::min<int64_t>(dim - dim / 32, 16));
+    process.subtract_components(0, lossy, lossy, count);
+    process.orthonormalise(lossy, count);
+    rows.done = count;
+    rows.poll(0);
+}
+
+}  // namespace infall

@@ -1,0 +1,106 @@
+// How the work on vectors is shared: many vectors, one after the other on each thread, or one
+// vector at a time, of which every thread takes blocks.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include "runtime/parallel.h"
+
+namespace infall {
+
+// Threads that share the blocks of one vector; without them the caller's own runs them.
+struct Team {
+    int num_threads;
+    Watch* watch;
+
+    template <class Body>
+    static void run(const Team* team, int64_t blocks, const Body& body) {
+        if (!team) {
+            for (int64_t block = 0; block < blocks; ++block) body(block);
+            return;
+        }
+        run_blocks(
+            blocks, team->num_threads,
+            [&](int64_t block, int) {
+                body(block);
+                return int64_t{0};
+            },
+            team->watch);
+    }
+};
+
+// Tells a watch of the vectors that are done, whatever the blocks of the one under way report.
+class VectorWatch final : public Watch {
+  public:
+    explicit VectorWatch(Watch* watch) : watch_(watch) {}
+    void poll(int64_t) override {
+        if (watch_) watch_->poll(done);
+    }
+    int64_t done = 0;
+
+  private:
+    Watch* watch_;
+};
+
+// Longer vectors are shared by the threads, however many there are: one would keep Ctrl-C waiting.
+constexpr int64_t longest_alone = int64_t{1} << 22;
+
+// body(vector, thread, team) for each of `count` vectors of `length` elements.
+template <class Body>
+void for_vectors(int64_t count, int64_t length, int num_threads, Watch* watch, const Body& body) {
+    if (count < num_threads || length > longest_alone) {
+        VectorWatch vectors(watch);
+        const Team team{num_threads, &vectors};
+        for (int64_t i = 0; i < count; ++i) {
+            body(i, 0, &team);
+            vectors.done = i + 1;
+            vectors.poll(0);
+        }
+        return;
+    }
+    const int64_t step = std::max<int64_t>(1, (int64_t{1} << 15) / length);
+    run_blocks((count + step - 1) / step, num_threads,
+               [&](int64_t block, int thread) {
+                   const int64_t first = block * step, end = std::min(count, first + step);
+                   for (int64_t i = first; i < end; ++i)
+                       body(i, thread, static_cast<const Team*>(nullptr));
+                   return end - first;
+               },
+               watch);
+}
+
+// Uninitialised memory for a thread's work, in large pages where the system has them.
+template <class T>
+class Scratch {
+  public:
+    T* of_length(int64_t length) {
+        if (length > length_) {
+            constexpr size_t page = size_t{1} << 21;
+            const size_t bytes = static_cast<size_t>(length) * sizeof(T);
+            const bool large = bytes >= page;
+            const size_t alignment = large ? page : 64;
+            memory_.reset(static_cast<T*>(
+                std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment)));
+            if (!memory_) throw std::bad_alloc();
+#if defined(MADV_HUGEPAGE)
+            if (large) madvise(memory_.get(), bytes, MADV_HUGEPAGE);
+#endif
+            length_ = length;
+        }
+        return memory_.get();
+    }
+
+  private:
+    struct Free {
+        void operator()(T* p) const { std::free(p); }
+    };
+    std::unique_ptr<T[], Free> memory_;
+    int64_t length_ = 0;
+};
+
+}  // namespace infall

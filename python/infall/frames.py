@@ -1,0 +1,385 @@
+"""Frames as fixed classifiers: simplex ETFs, orthoplexes and cubes, to millions of classes.
+
+A frame gives each of K classes a vector of R^d; the logits of a feature are its products with
+them. A simplex equiangular tight frame is M = sqrt(K/(K-1)) U (I - 11^T/K), U (d, K) with
+orthonormal columns. docs/frames.md has the exact definition of every basis.
+
+Arrays in CUDA memory (CuPy, PyTorch, and others through CuPy) stay there, as in `infall.rows`: the
+work is queued on the current stream of their library, values are taken as they are, `num_threads`
+has no effect, and `progress` is called once, when everything is queued.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infall import _core, _frame_geometry
+from infall._arrays import (
+    MAX_DIM,
+    MAX_SEED,
+    Progress,
+    integer,
+    one_of,
+    thread_count,
+    watch_of,
+)
+from infall._frame import BLOCK_ENTRIES, Frame, TopLogits
+from infall._frame_geometry import (
+    FrameFit,
+    coherence,
+    etf_distance,
+    maximum_margin,
+    seli_norms,
+    welch_bound,
+)
+from infall._frames_device import place_of
+from infall._frames_host import Structure
+
+__all__ = [
+    "Cube",
+    "Frame",
+    "FrameFit",
+    "Orthoplex",
+    "SimplexETF",
+    "TopLogits",
+    "coherence",
+    "etf_distance",
+    "maximum_margin",
+    "seli_norms",
+    "walsh_hadamard",
+    "welch_bound",
+]
+
+Basis = Literal["haar", "identity", "hadamard"]
+
+_BASES = ("haar", "identity", "hadamard")
+_Float = NDArray[np.float64]
+
+
+class SimplexETF(Frame):
+    """A simplex equiangular tight frame: K unit vectors with all pairwise cosines -1/(K-1).
+
+    Parameters
+    ----------
+    num_classes : int
+        Classes K, at least 2.
+    dim : int
+        Dimension d of the features, at least K - 1. With d = K - 1 the frame is in its tight form:
+        nothing is left over. With d >= K it is sqrt(K/(K-1)) U (I - 11^T/K).
+    basis : {"haar", "identity", "hadamard"}
+        The orthonormal columns U. "haar": uniformly random, the Q of the QR decomposition (R's
+        diagonal positive) of the Gaussian matrix ``gaussian_rows(range(K), dim, seed=seed).T``;
+        stored, K d numbers, and made when first used in O(K^2 d). "identity": the first K unit
+        vectors; nothing stored. "hadamard": random signs and Walsh-Hadamard transforms, O(d log d)
+        per feature, only signs ever made, one bit per coordinate.
+    seed : int
+        0 <= seed < 2**64, of "haar" and "hadamard".
+    class_norms : array, shape (K,), optional
+        Lengths of the class vectors, positive; one by default. See `seli_norms`.
+
+    Raises
+    ------
+    TypeError
+        For numbers that are not integers.
+    ValueError
+        For too few classes, a dim under K - 1 (no K vectors of fewer dimensions have equal
+        pairwise cosines of -1/(K-1)), an unknown basis, and norms that are not positive.
+
+    Notes
+    -----
+    The vectors and, for "identity" and "hadamard", everything computed with them are bit for bit
+    the same for any number of threads and any instruction set.
+
+    Source: Papyan, Han and Donoho (2020); Kothapalli, Neural Collapse: A Review, Section 5;
+    Progressive Feedforward Collapse, Definition 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import infall
+    >>> frame = infall.SimplexETF(4, 8, basis="hadamard")
+    >>> np.round(frame.vectors() @ frame.vectors().T, 3)[0]
+    array([ 1.   , -0.333, -0.333, -0.333])
+    >>> frame.classify(frame.vectors([2, 0]))
+    array([2, 0])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        dim: int,
+        *,
+        basis: Basis = "haar",
+        seed: int = 0,
+        class_norms: Any = None,
+    ) -> None:
+        count = integer(num_classes, "num_classes", 2, MAX_DIM, "2**32")
+        dim = integer(dim, "dim", 1, MAX_DIM, "2**32")
+        one_of(basis, "basis", _BASES)
+        self.seed = integer(seed, "seed", 0, MAX_SEED, "2**64")
+        if dim < count - 1:
+            raise ValueError(
+                f"dim is {dim}; {count} vectors with pairwise cosines -1/{count - 1} span "
+                f"{count - 1} dimensions: take dim >= {count - 1}, Orthoplex({count}) in "
+                f"{-(-count // 2)} dimensions or Cube({count}) in {(count - 1).bit_length()}"
+            )
+        super().__init__(count, dim, class_norms)
+        self.basis = basis
+        if basis != "haar":
+            hadamard = basis == "hadamard"
+            self._structure = Structure(count, dim, hadamard, self.seed, self.class_norms)
+        self._stored: _Float | None = None
+        self._placed: dict[tuple[str, str], Any] = {}
+
+    @property
+    def coherence(self) -> float:
+        """The largest absolute cosine: 1/(K-1), the Welch bound of K vectors in K-1 dimensions."""
+        return 1.0 / (self.num_classes - 1)
+
+    def _unit_margin(self) -> float:
+        return self.num_classes / (self.num_classes - 1)
+
+    def _cosines(self, rows: Any, columns: Any) -> _Float:
+        return np.where(rows == columns, 1.0, -1.0 / (self.num_classes - 1))
+
+    def _rows(self, numbers: NDArray[np.int64]) -> _Float:
+        if self._structure is None:
+            return self._haar()[numbers]
+        ones = np.zeros((len(numbers), self.num_classes))
+        ones[np.arange(len(numbers)), numbers] = 1.0
+        rows = np.empty((len(numbers), self.dim))
+        _, _, hadamard, seed, norms = self._structure
+        _core.frame_synthesise(ones, rows, hadamard, seed, norms, thread_count(None), None)
+        return rows
+
+    def _haar(self) -> _Float:
+        """Return the vectors of the stored basis, made on first use, (K, d)."""
+        if self._stored is None:
+            count, dim = self.num_classes, self.dim
+            tight = dim == count - 1
+            threads, coordinates = thread_count(None), count - tight
+            rows = np.empty((count, dim))
+            step = max(1, BLOCK_ENTRIES // dim)
+            for first in range(0, coordinates, step):
+                numbers = np.arange(first, min(first + step, coordinates))
+                gaussian = np.empty((len(numbers), dim), np.float32)
+                _core.gaussian_rows(numbers, gaussian, self.seed, 0, threads, None)
+                rows[first : first + len(gaussian)] = gaussian
+            _core.orthonormalise_rows(rows[:coordinates], threads, None)
+            length, root = math.sqrt(count / (count - 1.0)), math.sqrt(count)
+            blocks = [slice(i, min(i + step, coordinates)) for i in range(0, coordinates, step)]
+            total = np.sum([rows[block].sum(axis=0) for block in blocks], axis=0)
+            share = total / (count + root) if tight else total / count
+            for block in blocks:
+                rows[block] -= share
+                rows[block] *= length
+            if tight:
+                rows[-1] = -length / root * total
+            if self.class_norms is not None:
+                rows *= self.class_norms[:, None]
+            self._stored = rows
+        return self._stored
+
+    def _block(self, place: Any, classes: slice, dtype: str) -> Any:
+        key = (place.key, dtype)
+        if key not in self._placed:
+            self._placed[key] = place.constant(self._haar(), dtype)
+        return self._placed[key][classes]
+
+    def _fit(self, means: _Float, returned: Callable[[_Float], Any]) -> FrameFit:
+        return _frame_geometry.fit(means, None, returned, self._span)
+
+    def _span(self) -> _Float:
+        """Orthonormal rows (K - 1, d) that the unit vectors are combinations of."""
+        unit = self.vectors()
+        if self.class_norms is not None:
+            unit /= self.class_norms[:, None]
+        return _frame_geometry.reduced(unit) / math.sqrt(
+            self.num_classes / (self.num_classes - 1.0)
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stored": None, "_placed": {}}
+
+    def _settings(self) -> str:
+        return f", basis={self.basis!r}, seed={self.seed}"
+
+
+class Orthoplex(Frame):
+    """An orthoplex: classes 2j and 2j + 1 are the unit vectors e_j and -e_j.
+
+    Half as many dimensions as classes; pairwise cosines 0, and -1 for the two of a pair.
+
+    Parameters
+    ----------
+    num_classes : int
+        Classes K, at least 2.
+    dim : int, optional
+        Dimension of the features, at least ceil(K / 2), the default.
+    class_norms : array, shape (K,), optional
+        As in `SimplexETF`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `SimplexETF`.
+
+    Notes
+    -----
+    Source: Pernici, Bruni, Baecchi and Del Bimbo, Regular polytope networks (2021); Kothapalli,
+    Neural Collapse: A Review, Section 5.
+    """
+
+    def __init__(
+        self, num_classes: int, dim: int | None = None, *, class_norms: Any = None
+    ) -> None:
+        count = integer(num_classes, "num_classes", 2, MAX_DIM, "2**32")
+        super().__init__(count, _dim_from(dim, -(-count // 2), "Cube", count), class_norms)
+
+    @property
+    def coherence(self) -> float:
+        """The largest absolute cosine: 1, of the two classes of a pair."""
+        return 1.0
+
+    def _unit_margin(self) -> float:
+        return 1.0 if self.num_classes > 2 else 2.0
+
+    def _cosines(self, rows: Any, columns: Any) -> _Float:
+        return np.where(rows // 2 == columns // 2, np.where(rows == columns, 1.0, -1.0), 0.0)
+
+    def _rows(self, numbers: NDArray[np.int64]) -> _Float:
+        rows = np.zeros((len(numbers), self.dim))
+        lengths = 1.0 if self.class_norms is None else self.class_norms[numbers]
+        rows[np.arange(len(numbers)), numbers // 2] = np.where(numbers % 2 == 0, lengths, -lengths)
+        return rows
+
+    def _scores(self, place: Any, x: Any, classes: slice, dtype: str) -> Any:
+        found = place.empty((len(x), classes.stop - classes.start), dtype)
+        for odd in (0, 1):
+            first = classes.start + odd  # blocks start at even classes
+            columns = x[:, first // 2 : (classes.stop - odd + 1) // 2]
+            weights = self._weights(place, slice(first, classes.stop, 2), dtype)
+            found[:, odd::2] = (-columns if odd else columns) * weights
+        return found
+
+    def _add_vectors(self, place: Any, y: Any, classes: slice, dtype: str, out: Any) -> None:
+        if classes.start == 0:
+            out[:] = 0.0
+        first = classes.start // 2
+        for odd in (0, 1):
+            weights = self._weights(place, slice(classes.start + odd, classes.stop, 2), dtype)
+            columns = y[:, odd::2] * weights
+            here = slice(first, first + int(columns.shape[1]))
+            out[:, here] = out[:, here] - columns if odd else out[:, here] + columns
+
+    def _weights(self, place: Any, classes: slice, dtype: str) -> Any:
+        return 1.0 if self.class_norms is None else place.constant(self.class_norms[classes], dtype)
+
+
+class Cube(Frame):
+    """A cube: the corners {1, -1}^m / sqrt(m), negative in coordinate i where bit i of c is set.
+
+    Logarithmically few dimensions; the cosine of two classes is 1 - 2 (differing bits) / m.
+
+    Parameters
+    ----------
+    num_classes : int
+        Classes K, at least 2; m = ceil(log2 K).
+    dim : int, optional
+        Dimension of the features, at least m, the default.
+    class_norms : array, shape (K,), optional
+        As in `SimplexETF`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `SimplexETF`.
+
+    Notes
+    -----
+    Source: as `Orthoplex`.
+    """
+
+    def __init__(
+        self, num_classes: int, dim: int | None = None, *, class_norms: Any = None
+    ) -> None:
+        count = integer(num_classes, "num_classes", 2, MAX_DIM, "2**32")
+        self.num_bits = (count - 1).bit_length()
+        super().__init__(count, _dim_from(dim, self.num_bits, None, count), class_norms)
+
+    @property
+    def coherence(self) -> float:
+        """The largest absolute cosine: 1, of opposite corners."""
+        return 1.0
+
+    def _unit_margin(self) -> float:
+        # Class 0 has a neighbour along every edge, whatever K.
+        return 2.0 / self.num_bits
+
+    def _cosines(self, rows: Any, columns: Any) -> _Float:
+        cosines: _Float = 1.0 - np.bitwise_count(rows ^ columns) * (2.0 / self.num_bits)
+        return cosines
+
+    def _rows(self, numbers: NDArray[np.int64]) -> _Float:
+        rows = np.zeros((len(numbers), self.dim))
+        bits = numbers[:, None] >> np.arange(self.num_bits) & 1
+        rows[:, : self.num_bits] = (1.0 - 2.0 * bits) / math.sqrt(self.num_bits)
+        if self.class_norms is not None:
+            rows *= self.class_norms[numbers, None]
+        return rows
+
+
+def walsh_hadamard(
+    x: Any, *, num_threads: int | None = None, progress: Progress | None = None
+) -> Any:
+    """Return the orthonormal Walsh-Hadamard transform of vectors.
+
+    Parameters
+    ----------
+    x : array, shape (n,) or (N, n)
+        n a power of two; dtypes as in `Frame.project`.
+    num_threads, progress
+        As in `Frame.project`.
+
+    Returns
+    -------
+    float32 or float64 array, shape of `x`
+        ``x @ scipy.linalg.hadamard(n) / sqrt(n)``, of the library of `x`; its own inverse. Sums and
+        differences run from the smallest stride to the largest, then one product: bit for bit the
+        same everywhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `Frame.project`, and for a length that is not a power of two.
+    """
+    with place_of(x, "x") as place:
+        vectors = place.read("x")
+        count, length = (int(n) for n in vectors.rows.shape)
+        if length & (length - 1):
+            raise ValueError(f"x has {length} columns; expected a power of two")
+        threads = thread_count(num_threads)
+        out = place.empty((count, length), vectors.dtype)
+        for first, block in place.blocks(vectors):
+            watch = watch_of(progress, count, done_before=first)
+            target = out[first : first + len(block)]
+            place.walsh_hadamard(block, target, 1.0 / math.sqrt(length), threads, watch)
+        return place.returned(out if vectors.batched else out[0])
+
+
+# --------------------------------------------------------------------------------------------------
+
+
+def _dim_from(dim: int | None, least: int, alternative: str | None, num_classes: int) -> int:
+    if dim is None:
+        return least
+    dim = integer(dim, "dim", 1, MAX_DIM, "2**32")
+    if dim < least:
+        or_else = "" if alternative is None else f", or {alternative}({num_classes})"
+        raise ValueError(f"dim is {dim}; {num_classes} classes take dim >= {least}{or_else}")
+    return dim
