@@ -9,7 +9,7 @@ from pathlib import Path
 
 import harness
 
-STEMS = ("rows", "rows_gpu")
+STEMS = ("rows", "frames", "rows_gpu")
 RESULTS = Path(__file__).parent / "results"
 
 
