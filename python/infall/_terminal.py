@@ -1,4 +1,4 @@
-"""What the commands share: errors in one line, paths that are checked first, the console."""
+"""What the commands share: errors in one line, options and files that are checked, the console."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
+
+from infall.datasets import load_images
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -63,6 +67,56 @@ def print_error(message: str) -> None:
 def bad_option(option: str, problem: object) -> typer.BadParameter:
     """Return an error that names an option."""
     return typer.BadParameter(str(problem), param_hint=option)
+
+
+def parse_width(text: str) -> int:
+    """Return the rows that an option --width asks for, a number or a power."""
+    base, power, exponent = text.replace("**", "^").partition("^")
+    try:
+        if not power:
+            width = int(text)
+        elif int(base) < 0 or not 0 <= int(base).bit_length() * int(exponent) <= 4096:
+            raise ValueError  # no layer is that wide, and the power may take forever
+        else:
+            width = int(base) ** int(exponent)
+    except ValueError:
+        raise bad_option(
+            "--width", f"{text!r} is not a whole number such as 33554432 or 2^25"
+        ) from None
+    if width < 1:
+        raise bad_option("--width", f"{text} rows, expected at least 1")
+    return width
+
+
+def parse_seed(option: str, text: str) -> int:
+    """Return the seed that an option gives."""
+    # The option types of typer end at 2^63 in some versions.
+    try:
+        seed = int(text)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed < 2**64:
+        raise bad_option(option, f"{text!r}, expected an integer from 0 to 2^64 - 1")
+    return seed
+
+
+def read_images(option: str, path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
+    """Return the images of a file, (N, k), and their labels; none of them without direction."""
+    try:
+        images, labels = load_images(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise bad_option(option, reason if str(path) in reason else f"{path}: {reason}") from error
+    except ValueError as error:
+        raise bad_option(option, error) from error
+    if images.shape[1] < 2:
+        raise bad_option(option, f"{path}: images of one pixel have no angle between them")
+    blank = ~images.any(axis=1)
+    if blank.any():
+        raise bad_option(
+            option, f"{path}: image {np.argmax(blank)} is all zero and has no direction"
+        )
+    return images, labels
 
 
 def check_writable(option: str, path: Path, suffixes: tuple[str, ...]) -> None:

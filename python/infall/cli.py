@@ -1,4 +1,4 @@
-"""The command line: run a MaxLikelihood network, measure the collapse of features in files."""
+"""The command line: run a network, measure the collapse of features, draw the paper's figures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import infall
 from infall import _core
-from infall.datasets import load_digits, load_images
+from infall.datasets import load_digits
 from infall.experiments.run import Measurement, draw_collapse, measure_collapse
 from infall.maxlikelihood import MaxLikelihood
 from infall.rows import Sampler
@@ -41,12 +41,15 @@ try:
     from rich.table import Table
     from rich.text import Text
 
-    from infall import cli_collapse
+    from infall import cli_collapse, cli_figure
     from infall._terminal import (
         FIGURE_SUFFIXES,
         OneLineErrors,
         bad_option,
         check_writable,
+        parse_seed,
+        parse_width,
+        read_images,
         stdout_console,
     )
 except ModuleNotFoundError as error:
@@ -60,9 +63,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Very wide Gaussian layers: select their rows, stack them, watch the angles collapse; "
-    "and the metrics of neural collapse.",
+    "the metrics of neural collapse; and the figures of the paper.",
 )
 app.command(help=cli_collapse.HELP, epilog=cli_collapse.EPILOG)(cli_collapse.collapse)
+app.command(help=cli_figure.HELP, epilog=cli_figure.EPILOG)(cli_figure.figure)
 
 
 @app.callback(invoke_without_command=True)
@@ -152,8 +156,8 @@ def run(
     ] = False,
 ) -> None:
     """Fit a MaxLikelihood network to one image and measure how the others collapse."""
-    num_rows = _parse_width(width)
-    seed_number = _parse_seed(seed)
+    num_rows = parse_width(width)
+    seed_number = parse_seed("--seed", seed)
     source = "digits" if input_path is None else str(input_path)
     images, labels = _load(input_path)
     if input_path is None and digit is None:
@@ -257,57 +261,13 @@ def info(
     stdout_console().print(table)
 
 
-def _parse_width(text: str) -> int:
-    base, power, exponent = text.replace("**", "^").partition("^")
-    try:
-        if not power:
-            width = int(text)
-        elif int(base) < 0 or not 0 <= int(base).bit_length() * int(exponent) <= 4096:
-            raise ValueError  # no layer is that wide, and the power may take forever
-        else:
-            width = int(base) ** int(exponent)
-    except ValueError:
-        raise bad_option(
-            "--width", f"{text!r} is not a whole number such as 33554432 or 2^25"
-        ) from None
-    if width < 1:
-        raise bad_option("--width", f"{text} rows, expected at least 1")
-    return width
-
-
-def _parse_seed(text: str) -> int:
-    # The option types of typer end at 2^63 in some versions.
-    try:
-        seed = int(text)
-    except ValueError:
-        seed = -1
-    if not 0 <= seed < 2**64:
-        raise bad_option("--seed", f"{text!r}, expected an integer from 0 to 2^64 - 1")
-    return seed
-
-
 def _load(path: Path | None) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
     if path is None:
         return load_digits()
-    try:
-        images, labels = load_images(path)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise bad_option(
-            "--input", reason if str(path) in reason else f"{path}: {reason}"
-        ) from error
-    except ValueError as error:
-        raise bad_option("--input", error) from error
+    images, labels = read_images("--input", path)
     if len(images) < 2:
         raise bad_option(
             "--input", f"{path}: one image; the test set is the others, expected at least two"
-        )
-    if images.shape[1] < 2:
-        raise bad_option("--input", f"{path}: images of one pixel have no angle between them")
-    blank = ~images.any(axis=1)
-    if blank.any():
-        raise bad_option(
-            "--input", f"{path}: image {np.argmax(blank)} is all zero and has no direction"
         )
     return images, labels
 

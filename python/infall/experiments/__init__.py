@@ -1,1 +1,68 @@
 """Experiments on MaxLikelihood networks: measurements and figures, one file each."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+from infall.experiments.result import Result
+
+
+class Experiment(NamedTuple):
+    """Where an experiment is, and what it shows."""
+
+    function: str
+    """Module of this package and function in it: ``module:function``."""
+    paper: str
+    """What of the paper it reproduces."""
+    shows: str
+    """What is measured, in a few words."""
+
+    def load(self) -> Callable[..., Result]:
+        """Import the module and return the function.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            Without a package that the module needs.
+        """
+        module, _, function = self.function.partition(":")
+        found: Callable[..., Result] = getattr(
+            importlib.import_module(f"infall.experiments.{module}"), function
+        )
+        return found
+
+
+EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
+    {
+        "clusters": Experiment(
+            "clusters:clusters", "Figure 3", "two clusters of random vectors, layer by layer"
+        ),
+        "convergence": Experiment(
+            "convergence:convergence", "Figures 4 and 5", "loss and NLL over width and depth"
+        ),
+        "collapse": Experiment(
+            "layer_collapse:layer_collapse",
+            "Section VI",
+            "neural collapse of the two sides",
+        ),
+        "memorization": Experiment(
+            "memorization:memorization", "Figures 7 and 8", "2L clusters from L layers"
+        ),
+        "flipped_labels": Experiment(
+            "flipped_labels:flipped_labels", "Figure 9", "images told from their negatives"
+        ),
+        "trajectories": Experiment(
+            "trajectories:trajectories", "Figure 10", "paths of vectors in the extended space"
+        ),
+        "reconciliation": Experiment(
+            "reconciliation:reconciliation", "Figure 11", "a random label turned into an image"
+        ),
+        "hashing": Experiment(
+            "hashing:hashing", "Propositions 1 and 2", "Hamming distances and their law"
+        ),
+    }
+)
+"""All experiments by name, in the order of the paper; nothing is imported before `load`."""

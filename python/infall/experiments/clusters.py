@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from infall import laws
 from infall._arrays import integer
+from infall.experiments.embedding import embed, single_threaded
 from infall.experiments.inputs import gaussian_input, layer_widths, width_label, width_name
 from infall.experiments.repeats import (
     SamplerComparison,
@@ -40,11 +41,11 @@ _TITLES = (
 )
 _NETWORKS_OF_THE_LAW = 64
 _VECTORS_OF_THE_LAW = 1000
-_EMBEDDING_STEPS = 500
+_COMPARED_DEPTH = 3  # of the network by another sampler: layers are independent draws
 _COLORS = ("#2a6fbb", "#d9722e")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clusters(Result):
     """Two clusters of the normalised outputs, by k-means.
 
@@ -124,26 +125,29 @@ class Clusters(Result):
         """Return the embeddings above and the metrics by layer below."""
         from matplotlib.figure import Figure
 
-        columns = len(self.widths) * len(self.embedded_layers)
-        figure = Figure(figsize=(max(13.5, 1.55 * columns), 7.2), layout="constrained")
+        figure = Figure(figsize=(13.5, max(6.6, 2.5 * len(self.widths))), layout="constrained")
         settings = self.settings
         figure.suptitle(
-            f"Two clusters of N = {settings['num_samples']} random vectors, k = {settings['dim']}: "
+            f"Two clusters of N = {settings['num_test']} random vectors, k = {settings['dim']}: "
             f"{settings['sampler'].replace('_', ' ')} sampler, "
             f"{len(settings['seeds'])} seed{'s' if len(settings['seeds']) > 1 else ''}",
             fontsize=12,
         )
-        top, bottom = figure.subfigures(2, 1, height_ratios=[1.0, 1.15])
-        blocks = top.subfigures(1, len(self.widths), squeeze=False)[0]
-        for i, block in enumerate(blocks):
-            block.suptitle(f"t-SNE, n = {width_label(self.widths[i])}", fontsize=10)
-            panels = block.subplots(
-                1, len(self.embedded_layers), squeeze=False, subplot_kw={"projection": "3d"}
-            )[0]
-            for e, axes in enumerate(panels):
+        parts: Any = figure.subfigures(1, 2, width_ratios=[1.15, 1.0])
+        left, right = parts
+        left.suptitle("t-SNE of some, coloured by cluster", fontsize=10)
+        grid = left.subplots(
+            len(self.widths),
+            len(self.embedded_layers),
+            squeeze=False,
+            subplot_kw={"projection": "3d"},
+        )
+        for i, width in enumerate(self.widths):
+            for e, layer in enumerate(self.embedded_layers):
+                axes = grid[i, e]
                 _draw_embedding(axes, self.embedding[i, e], self.embedded_labels[i, e])
-                axes.set_title(f"layer {self.embedded_layers[e]}", fontsize=9, y=0.97)
-        panels = bottom.subplots(1, 4)
+                axes.set_title(f"n = {width_label(width)}, layer {layer}", fontsize=9, y=1.0)
+        panels = right.subplots(2, 2).ravel()
         for key, title, axes in zip(_MEASURES[:4], _TITLES, panels, strict=True):
             self._draw_measure(axes, key, title)
         panels[1].set_yscale("log")
@@ -191,11 +195,11 @@ def clusters(
     widths: Sequence[int] = (2**12, 2**16, 2**25),
     depth: int = 9,
     dim: int = 256,
-    num_samples: int = 5000,
+    num_test: int = 5000,
     seeds: Seeds = 10,
     sampler: Sampler = "order_statistics",
     silhouette_samples: int = 2000,
-    tsne_samples: int = 500,
+    tsne_samples: int = 400,
     progress: StageProgress | None = None,
 ) -> Clusters:
     """Cluster the normalised outputs of random vectors in two, layer by layer.
@@ -210,12 +214,13 @@ def clusters(
         Number of layers L.
     dim : int
         Input length k, at least 2.
-    num_samples : int
+    num_test : int
         Test vectors N.
     seeds : int or sequence of int
         Number of seeds, counted from 0, or the seeds themselves.
     sampler : {"order_statistics", "rotated", "stream"}
-        See `infall.select_rows`. The largest width is run once more by `stream` and compared.
+        See `infall.select_rows`. The largest width is run once more, three layers deep, by
+        `stream` and compared.
     silhouette_samples : int
         Test vectors, drawn at random, that the silhouette is computed of; all if there are fewer.
     tsne_samples : int
@@ -242,10 +247,10 @@ def clusters(
     dim = integer(dim, "dim", 2, 2**31, "2**31")
     num_rows = layer_widths(widths, dim)
     depth = integer(depth, "depth", 1, 2**31, "2**31")
-    num_samples = integer(num_samples, "num_samples", 10, 2**31, "2**31")
+    num_test = integer(num_test, "num_test", 10, 2**31, "2**31")
     numbers = seed_numbers(seeds)
-    some = min(integer(silhouette_samples, "silhouette_samples", 10, 2**31, "2**31"), num_samples)
-    embedded = min(integer(tsne_samples, "tsne_samples", 10, 2**31, "2**31"), num_samples)
+    some = min(integer(silhouette_samples, "silhouette_samples", 10, 2**31, "2**31"), num_test)
+    embedded = min(integer(tsne_samples, "tsne_samples", 10, 2**31, "2**31"), num_test)
     shown = tuple(int(layer) for layer in np.unique(np.linspace(1, depth, 3).round()))
 
     shape = (len(numbers), len(num_rows), depth + 1)
@@ -254,7 +259,7 @@ def clusters(
     widest = []
     total = len(numbers) * len(num_rows)
     for s, seed in enumerate(numbers):
-        w, X = gaussian_input(seed, dim, num_samples)
+        w, X = gaussian_input(seed, dim, num_test)
         for i, width in enumerate(num_rows):
             model = fitted(w, width, depth, seed, sampler, progress)
             outputs = model.transform(X, layer=None)  # (L + 1, N, k)
@@ -272,9 +277,11 @@ def clusters(
                 progress("networks", s * len(num_rows) + i + 1, total)
         widest.append(model)
 
+    compared = min(depth, _COMPARED_DEPTH)
+
     def measure(seed: int, other: Sampler) -> tuple[MaxLikelihood, float]:
-        w, X = gaussian_input(seed, dim, num_samples)
-        model = fitted(w, num_rows[-1], depth, seed, other, progress)
+        w, X = gaussian_input(seed, dim, num_test)
+        model = fitted(w, num_rows[-1], compared, seed, other, progress)
         outputs = model.transform(X)
         near_one = outputs @ model.outputs_[-1] < 0.0
         found, _ = _two_clusters(outputs, near_one, seed, sample_size=some)
@@ -285,25 +292,26 @@ def clusters(
     return Clusters(
         settings={
             "dim": dim,
-            "num_samples": num_samples,
+            "num_test": num_test,
             "widths": num_rows,
             "depth": depth,
             "seeds": numbers,
             "sampler": sampler,
             "silhouette_samples": some,
             "tsne_samples": embedded,
+            "tsne_perplexity": embedded / 4.0,
         },
         widths=num_rows,
         **measured,
         law_inter_distance=inter,
         law_intra_distance=intra,
         embedded_layers=shown,
-        embedding=np.reshape(_embed(points, numbers[0], progress), (*panels, 3)),
+        embedding=np.reshape(embed(points, 3, embedded / 4.0, numbers[0], progress), (*panels, 3)),
         embedded_labels=np.reshape(labels, panels),
         comparison=compare_samplers(
-            f"log10 of the distance to the own centre after {depth} layers",
+            f"log10 of the distance to the own centre after {compared} layers",
             widest,
-            np.log10(measured["intra_distance"][:, -1, -1]),
+            np.log10(measured["intra_distance"][:, -1, compared]).tolist(),
             measure,
         ),
     )
@@ -321,13 +329,13 @@ def _two_clusters(
     from sklearn.metrics import adjusted_rand_score, davies_bouldin_score, silhouette_score
 
     state = seed % 2**32  # as far as scikit-learn's random states go
-    found = KMeans(2, n_init=4, random_state=state).fit(outputs)
-    centers, labels = found.cluster_centers_, found.labels_
+    with single_threaded():
+        found = KMeans(2, n_init=2, random_state=state).fit(outputs)
+        centers, labels = found.cluster_centers_, found.labels_
+        silhouette = silhouette_score(outputs, labels, sample_size=sample_size, random_state=state)
     distances = np.linalg.norm(outputs - centers[labels], axis=1)
     return {
-        "silhouette": silhouette_score(
-            outputs, labels, sample_size=sample_size, random_state=state
-        ),
+        "silhouette": silhouette,
         "davies_bouldin": davies_bouldin_score(outputs, labels),
         "inter_distance": float(np.linalg.norm(centers[0] - centers[1])),
         "intra_distance": float(distances.mean()),
@@ -359,32 +367,35 @@ def _law(
     return inter, intra
 
 
-def _embed(
-    sets: Sequence[NDArray[np.float64]], seed: int, progress: StageProgress | None
-) -> list[NDArray[np.float64]]:
-    """Return the t-SNE of each set in three dimensions."""
-    from sklearn.manifold import TSNE
-
-    embedded = []
-    for number, points in enumerate(sets):
-        # The exact method: Barnes and Hut's tree pays from a few thousand points on.
-        tsne = TSNE(
-            3,
-            perplexity=min(30.0, (len(points) - 1) / 3.0),
-            init="pca",
-            method="exact",
-            max_iter=_EMBEDDING_STEPS,
-            random_state=seed % 2**32,
-        )
-        embedded.append(tsne.fit_transform(points))
-        if progress is not None:
-            progress("t-SNE", number + 1, len(sets))
-    return embedded
-
-
-def _draw_embedding(axes: Any, points: NDArray[np.float64], labels: NDArray[np.int_]) -> None:
-    axes.scatter(*points.T, c=np.take(_COLORS, labels), s=3, linewidths=0.0, alpha=0.7)
+def _draw_embedding(axes: Any, embedded: NDArray[np.float64], labels: NDArray[np.int_]) -> None:
+    points = _along_first_axis(embedded, labels)
+    # Without the few points that t-SNE throws far out.
+    low, high = np.quantile(points, (0.01, 0.99), axis=0)
+    inside = ((points >= low - 1.0) & (points <= high + 1.0)).all(axis=1)
+    colors = np.take(_COLORS, labels)[inside]
+    axes.scatter(*points[inside].T, c=colors, s=5, linewidths=0.0, alpha=0.75)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_ticklabels([])
         axis.set_tick_params(size=0)
-    axes.set_box_aspect((1, 1, 1), zoom=1.15)
+    middle, half = (low + high) / 2.0, float(np.max(high - low)) * 0.55
+    for set_limits, center in zip(
+        (axes.set_xlim, axes.set_ylim, axes.set_zlim), middle, strict=True
+    ):
+        set_limits(center - half, center + half)
+    axes.set_box_aspect((1, 1, 1), zoom=1.25)
+    axes.view_init(elev=16.0, azim=-78.0)
+
+
+def _along_first_axis(points: NDArray[np.float64], labels: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Return points reflected so that the line between the two clusters is the first axis.
+
+    An embedding is defined up to rotations and reflections.
+    """
+    direction = points[labels == 1].mean(axis=0) - points[labels == 0].mean(axis=0)
+    mirror = direction / np.linalg.norm(direction) - np.eye(points.shape[1])[0]
+    length = np.linalg.norm(mirror)
+    if length == 0.0:
+        return points
+    mirror /= length
+    reflected: NDArray[np.float64] = points - 2.0 * np.outer(points @ mirror, mirror)
+    return reflected

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+WIDTHS = tuple(2**exponent for exponent in range(8, 26))
 # Networks whose angles the law is sampled for, and twice their test vectors near 0.
 _NETWORKS_OF_THE_LAW = 16
 # Depth of the one network by another sampler: every layer is a draw of its own from the same law.
@@ -39,7 +40,7 @@ _COMPARED_DEPTH = 3
 _MEASURES = ("nll", "log10_distance", "loss_below", "loss_above", "share_below")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Convergence(Result):
     """Loss and negative log-likelihood over widths and depths.
 
@@ -140,7 +141,8 @@ class Convergence(Result):
 
         figure = Figure(figsize=(13.5, 8.2), layout="constrained")
         figure.suptitle(_title(self.settings), fontsize=12)
-        top, bottom = figure.subfigures(2, 1, height_ratios=[1.0, 1.25])
+        parts: Any = figure.subfigures(2, 1, height_ratios=[1.0, 1.25])
+        top, bottom = parts
         shown = np.unique(np.linspace(0, len(self.widths) - 1, 4).round().astype(int))
         panels = top.subplots(1, len(shown), sharey=True, squeeze=False)[0]
         for letter, axes, i in zip("abcd", panels, shown, strict=False):
@@ -232,10 +234,10 @@ class Convergence(Result):
 
 def convergence(
     *,
-    widths: Sequence[int] = tuple(2**exponent for exponent in range(8, 26)),
+    widths: Sequence[int] = WIDTHS,
     depth: int = 49,
     dim: int = 256,
-    num_samples: int = 5000,
+    num_test: int = 5000,
     seeds: Seeds = 10,
     sampler: Sampler = "order_statistics",
     progress: StageProgress | None = None,
@@ -253,7 +255,7 @@ def convergence(
         The largest L; measured are 1, 3, 5, ... and `depth` itself.
     dim : int
         Input length k, at least 2.
-    num_samples : int
+    num_test : int
         Test vectors N.
     seeds : int or sequence of int
         Number of seeds, counted from 0, or the seeds themselves.
@@ -280,15 +282,15 @@ def convergence(
     dim = integer(dim, "dim", 2, 2**31, "2**31")
     num_rows = layer_widths(widths, dim)
     depth = integer(depth, "depth", 1, 2**31, "2**31")
-    num_samples = integer(num_samples, "num_samples", 2, 2**31, "2**31")
+    num_test = integer(num_test, "num_test", 2, 2**31, "2**31")
     numbers = seed_numbers(seeds)
     depths = (*range(1, depth, 2), depth)
     measured = {name: np.empty((len(numbers), len(num_rows), len(depths))) for name in _MEASURES}
-    losses = np.empty((len(num_rows), len(depths), num_samples))
+    losses = np.empty((len(num_rows), len(depths), num_test))
     widest = []
     total = len(numbers) * len(num_rows)
     for s, seed in enumerate(numbers):
-        w, X = gaussian_input(seed, dim, num_samples)
+        w, X = gaussian_input(seed, dim, num_test)
         for i, width in enumerate(num_rows):
             model = fitted(w, width, depth, seed, sampler, progress)
             distances, near_one = deep_angles(model, X, depths)
@@ -300,18 +302,18 @@ def convergence(
                 progress("networks", s * len(num_rows) + i + 1, total)
         widest.append(model)
 
-    law = _law(num_rows, depths, dim, num_samples, progress)
+    law = _law(num_rows, depths, dim, num_test, progress)
     compared = min(depth, _COMPARED_DEPTH)
 
     def measure(seed: int, other: Sampler) -> tuple[MaxLikelihood, float]:
-        w, X = gaussian_input(seed, dim, num_samples)
+        w, X = gaussian_input(seed, dim, num_test)
         model = fitted(w, num_rows[-1], compared, seed, other, progress)
         distances, _ = deep_angles(model, X, [compared])
         return model, float(np.log10(distances).mean())
 
     settings = {
         "dim": dim,
-        "num_samples": num_samples,
+        "num_test": num_test,
         "widths": num_rows,
         "depths": depths,
         "seeds": numbers,
@@ -327,7 +329,7 @@ def convergence(
         comparison=compare_samplers(
             f"the mean log10 distance of θ₀ to 0 or 1 after {compared} layers",
             widest,
-            measured["log10_distance"][:, -1, depths.index(compared)],
+            measured["log10_distance"][:, -1, depths.index(compared)].tolist(),
             measure,
         ),
     )
@@ -351,7 +353,7 @@ def _law(
     widths: Sequence[int],
     depths: Sequence[int],
     dim: int,
-    num_samples: int,
+    num_test: int,
     progress: StageProgress | None,
 ) -> dict[str, NDArray[np.float64]]:
     """Return what the angle chain and the mean field give for Gaussian vectors.
@@ -362,12 +364,12 @@ def _law(
     """
     rng = np.random.default_rng(0)
     networks = _NETWORKS_OF_THE_LAW
-    shape = (networks, 2 * num_samples)
+    shape = (networks, 2 * num_test)
     layers = list(depths)
     nll = np.empty((networks, len(widths), len(depths)))
     log10_distance = np.empty_like(nll)
     mean_field = np.empty((len(widths), len(depths)))
-    evenly = (np.arange(num_samples) + 0.5) / (2 * num_samples)
+    evenly = (np.arange(num_test) + 0.5) / (2 * num_test)
     typical = np.arctan2(math.sqrt(dim - 1), stats.t.isf(evenly, dim - 1))  # acute
     for i, width in enumerate(widths):
         cosines = rng.standard_normal(shape)
@@ -394,7 +396,7 @@ def _law(
 
 def _title(settings: Mapping[str, Any]) -> str:
     return (
-        f"Convergence of k = {settings['dim']} networks on N = {settings['num_samples']} random "
+        f"Convergence of k = {settings['dim']} networks on N = {settings['num_test']} random "
         f"vectors: {settings['sampler'].replace('_', ' ')} sampler, "
         f"{len(settings['seeds'])} seed{'s' if len(settings['seeds']) > 1 else ''}"
     )

@@ -12,10 +12,10 @@ from infall._arrays import row_count
 
 
 def gaussian_input(
-    seed: int, dim: int, num_samples: int
+    seed: int, dim: int, num_test: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return a vector to fit, (k,), and test vectors, (N, k), of N(0, 1) entries from a seed."""
-    drawn = np.random.default_rng(seed).standard_normal((num_samples + 1, dim))
+    drawn = np.random.default_rng(seed).standard_normal((num_test + 1, dim))
     return drawn[0], drawn[1:]
 
 

@@ -1,0 +1,194 @@
+"""One HTML page with the figures, tables and settings of several experiments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from infall.experiments.inputs import width_name
+from infall.experiments.result import Result
+
+_STYLE = """
+:root {
+  color-scheme: light dark;
+  --page: #fbfbfa; --card: #ffffff; --ink: #1d2227; --faint: #667079; --line: #e2e5e8;
+  --accent: #2a6fbb; --code: #f2f4f6;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --page: #14171a; --card: #1c2024; --ink: #e4e7ea; --faint: #98a2ab; --line: #2e343a;
+    --accent: #7fb2ea; --code: #23282d;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0 auto; padding: 2.5rem 1.25rem 5rem; max-width: 72rem;
+  background: var(--page); color: var(--ink);
+  font: 16px/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif;
+}
+h1 { font-size: 1.8rem; margin: 0 0 .4rem; }
+h2 { font-size: 1.3rem; margin: 0; }
+p { margin: .7rem 0; max-width: 52rem; }
+a { color: var(--accent); }
+.faint { color: var(--faint); font-weight: 400; }
+nav { margin: 1.4rem 0 2.2rem; }
+nav ul { list-style: none; margin: 0; padding: 0; display: grid; gap: .3rem 1.5rem;
+  grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); }
+section {
+  margin: 0 0 2rem; padding: 1.5rem; background: var(--card);
+  border: 1px solid var(--line); border-radius: .6rem;
+}
+img { display: block; width: 100%; height: auto; margin: 1rem 0; background: #ffffff;
+  border-radius: .3rem; }
+pre { margin: 1rem 0; padding: .7rem .9rem; overflow-x: auto; background: var(--code);
+  border-radius: .3rem; }
+code { font: .88em/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+dl { margin: .8rem 0; display: flex; flex-wrap: wrap; gap: .25rem 1.6rem; font-size: .9rem; }
+dl div { display: flex; gap: .45rem; }
+dt { color: var(--faint); }
+dd { margin: 0; overflow-wrap: anywhere; }
+summary { cursor: pointer; color: var(--accent); }
+.scroll { overflow: auto; max-height: 32rem; margin-top: .7rem; border: 1px solid var(--line);
+  border-radius: .3rem; }
+table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap;
+  border-bottom: 1px solid var(--line); }
+th { position: sticky; top: 0; background: var(--code); font-weight: 600; }
+td.text, th.text { text-align: left; }
+"""
+
+
+class Shown(NamedTuple):
+    """An experiment as the page shows it; its files lie beside the page."""
+
+    result: Result
+    shows: str
+    command: str
+    figure: str
+    csv: str
+    seconds: float
+
+
+def write_page(path: Path, shown: Sequence[Shown], *, title: str, command: str) -> None:
+    """Write a page that needs nothing but the figures beside it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    links = "\n".join(
+        f'<li><a href="#{one.result.name}">{escape(one.result.name)}</a> '
+        f'<span class="faint">{escape(one.result.paper)}: {escape(one.shows)}</span></li>'
+        for one in shown
+    )
+    sections = "\n".join(_section(one) for one in shown)
+    seconds = sum(one.seconds for one in shown)
+    path.write_text(
+        f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{escape(title)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<header>
+<h1>{escape(title)}</h1>
+<p class="faint">{len(shown)} experiments on MaxLikelihood networks in {seconds:.0f} s.
+Errors are standard errors over seeds.</p>
+<pre><code>{escape(command)}</code></pre>
+</header>
+<nav aria-label="Figures">
+<ul>
+{links}
+</ul>
+</nav>
+<main>
+{sections}
+</main>
+</body>
+</html>
+""",
+        encoding="utf-8",
+    )
+
+
+def setting_text(name: str, value: Any) -> str:
+    """Return a setting in a few words: widths as powers, long sequences by their ends."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {setting_text(str(key), one)}" for key, one in value.items())
+    if isinstance(value, (tuple, list, np.ndarray)):
+        texts = [setting_text(name, one) for one in value]
+        if len(texts) > 6:
+            texts = [*texts[:3], "...", texts[-1]]
+        return ", ".join(texts)
+    if isinstance(value, (bool, np.bool_)) or value is None:
+        return {None: "none", True: "yes", False: "no"}[None if value is None else bool(value)]
+    if name.startswith("width") and isinstance(value, (int, np.integer)):
+        return width_name(int(value))
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.6g}"
+    return str(value)
+
+
+def cell_text(value: Any) -> str:
+    """Return a cell of a table as it is printed; a dash where there is no number."""
+    if value is None:
+        return "–"
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.4g}"
+    return str(value)
+
+
+def _section(one: Shown) -> str:
+    result = one.result
+    settings = "\n".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(setting_text(name, value))}</dd></div>"
+        for name, value in result.settings.items()
+    )
+    return f"""<section id="{result.name}">
+<h2>{escape(result.name)}
+<span class="faint">{escape(result.paper)}: {escape(one.shows)}</span></h2>
+<p>{escape(result.summary())}</p>
+<a href="{escape(one.figure)}"><img src="{escape(one.figure)}" alt="{escape(one.shows)}"></a>
+<dl>
+{settings}
+<div><dt>time</dt><dd>{one.seconds:.1f} s</dd></div>
+</dl>
+<pre><code>{escape(one.command)}</code></pre>
+{_table(result, one.csv)}
+</section>"""
+
+
+def _table(result: Result, csv: str) -> str:
+    table = result.table()
+    text = [any(isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))]
+    kinds = [' class="text"' if each else "" for each in text]
+    head = "".join(
+        f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, table.columns, strict=True)
+    )
+    body = "\n".join(
+        "<tr>"
+        + "".join(
+            f"<td{kind}>{escape(cell_text(value))}</td>"
+            for kind, value in zip(kinds, row, strict=True)
+        )
+        + "</tr>"
+        for row in table.rows
+    )
+    return f"""<details>
+<summary>Table of {len(table.rows)} rows</summary>
+<div class="scroll"><table>
+<thead><tr>{head}</tr></thead>
+<tbody>
+{body}
+</tbody>
+</table></div>
+</details>
+<p><a href="{escape(csv)}">{escape(csv)}</a></p>"""
