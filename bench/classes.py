@@ -434,7 +434,10 @@ def nc4(sizes: Sizes, threads: int, rounds: int) -> Problem:
     """NC4 of samples in memory, beside its two products."""
     work = 4 * sizes.num_samples * sizes.dim * sizes.num_classes * 1e-9
     peer = partial(peer_case, threads=threads, sizes=sizes, work=work, function="peer_of_decisions")
-    products = peer("the two products", "numpy", "numpy_two_products")
+    products = [
+        peer("the two products, NumPy", "numpy", "numpy_two_products"),
+        peer("the two products, PyTorch", "torch", "torch_two_products"),
+    ]
     return Problem(
         f"nc4-{sizes.name}",
         f"NC4 of samples in memory, {sizes}",
@@ -442,7 +445,7 @@ def nc4(sizes: Sizes, threads: int, rounds: int) -> Problem:
         [
             engine_case("nc4", "infall_nc4", threads, sizes=sizes, work=work, blas=True),
             peer("PyTorch, blocks", "torch", "torch_disagreement"),
-            replace(products, ceiling=True),
+            *(replace(case, ceiling=True) for case in products),
         ],
         rounds,
     )

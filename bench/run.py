@@ -9,7 +9,7 @@ from pathlib import Path
 
 import harness
 
-STEMS = ("rows", "classes", "classes_accuracy", "rows_gpu")
+STEMS = ("rows", "classes", "classes_accuracy", "frames", "rows_gpu")
 RESULTS = Path(__file__).parent / "results"
 
 

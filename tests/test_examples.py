@@ -68,3 +68,21 @@ def test_the_collapse_of_the_readme(tmp_path, monkeypatch):
     assert "NC1" in result.stdout
     written = sorted(path.name for path in tmp_path.rglob("*.*"))
     assert written == ["collapse.png", "figure.png", "last_layer.npz"]
+
+
+def test_the_frames_of_the_readme():
+    import numpy as np
+
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    section = readme.split("## Frames\n")[1].split("```python\n")[1].split("```")[0]
+    rng = np.random.default_rng(0)
+    names = {
+        "infall": infall,
+        "features": rng.normal(size=(2, 2**20)).astype(np.float32),
+        "logit_gradient": rng.normal(size=(2, 10**6)).astype(np.float32),
+        "class_means": rng.normal(size=(10, 64)),
+    }
+    exec(compile(section, "README.md", "exec"), names)
+    assert names["best"].classes[:, 0].tolist() == names["classes"].tolist()
+    assert names["loss_gradient"].shape == (2, 2**20)
+    assert 0 < names["fit"].relative_residual < 1

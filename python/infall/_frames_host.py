@@ -61,7 +61,8 @@ class Host:
         batched = check_two_axes(tuple(array.shape), name, dim)
         if not batched:
             array = array[None]
-        self._is_bfloat16 = "bfloat16" in str(array.dtype)
+        is_plain = isinstance(array, np.ndarray) and array.dtype.kind in "fiub"
+        self._is_bfloat16 = not is_plain and "bfloat16" in str(array.dtype)
         rows = feature_rows(array, name) if self._is_bfloat16 else to_numpy(array, name)
         for first, block in self._row_blocks(rows):
             if batched:
