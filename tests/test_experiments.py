@@ -33,7 +33,7 @@ def converged():
 
 @pytest.fixture(scope="module")
 def clustered():
-    return clusters(widths=(256, 2**16), depth=5, dim=16, num_test=300, seeds=2, tsne_samples=60)
+    return clusters(widths=(256, 2**16), depth=5, dim=16, num_test=300, seeds=2, tsne_samples=40)
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_all_metrics_improve(clustered):
 
 def test_clusters_plot(clustered):
     figure = clustered.plot()
-    assert clustered.embedding.shape == (2, 3, 60, 3)
+    assert clustered.embedding.shape == (2, 3, 40, 3)
     assert clustered.embedded_layers == (1, 3, 5)
     titles = [axes.get_title() for axes in figure.get_axes()]
     assert sum("layer" in title for title in titles) == 6
