@@ -438,6 +438,22 @@ def test_angle_chain_blocks_do_not_change_the_law(monkeypatch):
     assert_same_law(whole, pieces)
 
 
+def test_samples_of_one_network_share_its_norms(monkeypatch):
+    """Next to 0, ln tan falls by ln T - ln chi: ln T is common, ln chi is each sample's own."""
+    dim, count = 4, 20_000
+    norms = laws.folded_normal_top(9, dim, size=count, rng=23)
+    common = np.var(0.5 * np.log(np.sum(norms**2, axis=1)))
+    own = special.polygamma(1, (dim - 1) / 2.0) / 4.0  # of the logarithm of chi
+    monkeypatch.setattr(laws, "_SCORES_PER_BLOCK", 5000)
+    chain = laws.angle_chain(1e-9, 9, dim, 1, samples_per_network=2, size=2 * count, rng=24)
+    first, second = np.log(chain[1]).reshape(count, 2).T
+    correlation = np.corrcoef(first, second)[0, 1]
+    # The standard error of a correlation is at most 1 / sqrt(count), of the variance 2 %.
+    assert abs(correlation - common / (common + own)) < 4.0 / math.sqrt(count) + 0.01
+    alone = laws.angle_chain(1e-9, 9, dim, 1, size=count, rng=25)
+    assert_same_law(chain[:, ::2], alone)
+
+
 def test_vectors_change_sides_as_often_as_the_tail_gain_says():
     dim, width, count = 256, 2**16, 4000
     rng = np.random.default_rng(22)
@@ -455,6 +471,7 @@ def test_angle_chain_shapes():
     assert laws.angle_chain([1.0, 2.0], 100, 8, 3, size=2).shape == (4, 2)
     assert laws.angle_chain(1, 100, 8, 0, size=5).shape == (1, 5)
     assert laws.angle_chain([], 100, 8, 2).shape == (3, 0)
+    assert laws.angle_chain(1.0, 100, 8, 2, size=6, samples_per_network=3).shape == (3, 6)
 
 
 # ---------------------------------------------------------------- mean field
@@ -574,6 +591,12 @@ BAD_CALLS = [
     (lambda: laws.angle_chain(1.0, 9, 3, 1, num_selected=10), ValueError, "num_selected is 10"),
     (lambda: laws.angle_chain(1.0, 9, 3, 1, num_selected=0), ValueError, "num_selected is 0"),
     (lambda: laws.angle_chain(1.0, 9, 3, 1, size=(2, 3)), TypeError, "size has type tuple"),
+    (
+        lambda: laws.angle_chain(1.0, 9, 3, 1, size=4, samples_per_network=3),
+        ValueError,
+        "samples_per_network is 3, expected a divisor of the 4 samples",
+    ),
+    (lambda: laws.angle_chain(1.0, 9, 3, 1, samples_per_network=0), ValueError, "network is 0"),
     (lambda: laws.mean_field_angle(4.0, 9, 3, 1), ValueError, "theta is 4.0"),
     (lambda: laws.mean_field_angle(1.0, 2, 3, 1), ValueError, "dim is 3"),
     (lambda: laws.norm_growth(2, 3), ValueError, "dim is 3"),

@@ -107,7 +107,7 @@ def figure(
         str | None,
         typer.Option(
             metavar="SEEDS",
-            help="How many seeds, counted from 0; or which: 3,5,8, and 7, for one.",
+            help="How many seeds, counted from 0; or which, with commas: 3,5,8 (one alone: 7,).",
             show_default="10",
         ),
     ] = None,

@@ -112,19 +112,22 @@ class Convergence(Result):
     def summary(self) -> str:
         """Say how far it converges, whether the law holds, and how the samplers compare."""
         wide, deep = width_name(self.widths[-1]), self.depths[-1]
-        nll, losses = self.nll.mean(axis=0), 0.5 * (self.loss_below + 1.0 - self.loss_above)
+        nll = self.nll.mean(axis=0)
+        mean_loss = self.share_below * self.loss_below
+        mean_loss += (1.0 - self.share_below) * (1.0 - self.loss_above)
+        off = float(np.abs(mean_loss.mean(axis=0) - 0.5).max())
         text = (
             f"At n = {wide} and L = {deep} the NLL is {nll[-1, -1]:.2g} bits and the losses are "
             f"{self.loss_below[:, -1, -1].mean():.2g} from 0 or "
             f"{self.loss_above[:, -1, -1].mean():.2g} from 1, as the paper has it; their mean "
-            f"stays at {losses.mean():.3f} for every n and L, because either side takes half. "
+            f"stays within {off:.2g} of 1/2 for every n and L, because either side takes half. "
         )
         if self.widths[0] == self.settings["dim"]:
             text += (
                 f"Where n = k nothing is selected and nothing converges: {nll[0, -1]:.2g} bits. "
             )
-        if len(self.nll) > 1:
-            selected = [i for i, width in enumerate(self.widths) if width >= 2**10]
+        selected = [i for i, width in enumerate(self.widths) if width >= 2**10]
+        if len(self.nll) > 1 and selected:
             for name, scores in zip(
                 ("NLL", "log distance"), self.scores_of_agreement(), strict=True
             ):
