@@ -66,6 +66,10 @@ export BUILD_REQUIREMENTS
 run: .venv/cli  ## Run the main experiment: width 2^25, depth 8, handwritten digits
 	.venv/bin/infall run $(ARGS)
 
+.PHONY: figures
+figures: .venv/cli  ## Reproduce every figure of the paper; writes infall-figures/index.html
+	.venv/bin/infall figure all $(ARGS)
+
 .PHONY: test
 test: .venv/test  ## Run all tests (GPU tests where there is a GPU)
 	.venv/bin/python -m pytest $(ARGS)

@@ -80,7 +80,7 @@ def test_json_is_what_the_experiment_gives():
         widths=(16, 100), depth=4, dim=8, num_test=30, seeds=(3, 5), sampler="rotated"
     )
     table = expected.table()
-    assert (report["name"], report["paper"]) == ("convergence", "Figures 4 and 5")
+    assert (report["name"], report["paper"]) == ("convergence", "Fig. 4 and 5")
     assert report["columns"] == list(table.columns)
     assert report["rows"] == table.rows
     assert report["summary"] == expected.summary()
@@ -104,7 +104,7 @@ def test_table_and_summary():
     arguments = ("convergence", "--width", 64, "--depth", 3, "--dim", 8, "--samples", 20)
     result = invoke(*arguments, "--seeds", "7,", "--out", "figure.SVG")
     expected = convergence(widths=(64,), depth=3, dim=8, num_test=20, seeds=(7,))
-    assert "convergence: Figures 4 and 5" in result.stdout
+    assert "convergence: Fig. 4 and 5" in result.stdout
     for row in expected.table().rows:
         assert f"{row[2]:.4g}" in result.stdout
     shown = " ".join(result.stdout.split())

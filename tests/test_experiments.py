@@ -1,7 +1,9 @@
 """Experiments on random vectors at small sizes: against the angle chain and exact identities."""
 
 import csv
+import inspect
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -348,8 +350,15 @@ def test_every_experiment_is_there(name):
     experiment = EXPERIMENTS[name]
     function = experiment.load()
     assert function.__doc__
-    assert experiment.paper
     assert experiment.shows
+    module = sys.modules[function.__module__]
+    results = [found for found in vars(module).values() if _is_result(found)]
+    assert [(found.name, found.paper) for found in results] == [(name, experiment.paper)]
+    assert {"seeds", "sampler", "progress"} <= set(inspect.signature(function).parameters)
+
+
+def _is_result(found):
+    return isinstance(found, type) and issubclass(found, Result) and found is not Result
 
 
 def _ink(figure):

@@ -38,30 +38,34 @@ class Experiment(NamedTuple):
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
         "clusters": Experiment(
-            "clusters:clusters", "Figure 3", "two clusters of random vectors, layer by layer"
+            "clusters:clusters", "Fig. 3", "two clusters of random vectors, layer by layer"
         ),
         "convergence": Experiment(
-            "convergence:convergence", "Figures 4 and 5", "loss and NLL over width and depth"
+            "convergence:convergence", "Fig. 4 and 5", "loss and NLL over width and depth"
         ),
         "collapse": Experiment(
             "layer_collapse:layer_collapse",
-            "Section VI",
+            "Section VI, Fig. 6",
             "neural collapse of the two sides",
         ),
         "memorization": Experiment(
-            "memorization:memorization", "Figures 7 and 8", "2L clusters from L layers"
+            "memorization:memorization", "Fig. 7 and 8", "2L clusters from L layers"
         ),
         "flipped_labels": Experiment(
-            "flipped_labels:flipped_labels", "Figure 9", "images told from their negatives"
+            "flipped_labels:flipped_labels", "Fig. 9, Eq. 30-31", "images told from their negatives"
         ),
         "trajectories": Experiment(
-            "trajectories:trajectories", "Figure 10", "paths of vectors in the extended space"
+            "trajectories:trajectories",
+            "Fig. 10, Eq. 32-38, Theorem 1",
+            "paths of vectors in the extended space",
         ),
         "reconciliation": Experiment(
-            "reconciliation:reconciliation", "Figure 11", "a random label turned into an image"
+            "reconciliation:reconciliation",
+            "Fig. 11, Eq. 39-45",
+            "a random label turned into an image",
         ),
         "hashing": Experiment(
-            "hashing:hashing", "Propositions 1 and 2", "Hamming distances and their law"
+            "hashing:hashing", "Propositions 1 and 2, Eq. 9-21", "Hamming distances and their law"
         ),
     }
 )

@@ -53,7 +53,7 @@ class Clusters(Result):
     """
 
     name: ClassVar[str] = "clusters"
-    paper: ClassVar[str] = "Figure 3"
+    paper: ClassVar[str] = "Fig. 3"
 
     settings: Mapping[str, Any]
     widths: tuple[int, ...]

@@ -48,7 +48,7 @@ class Convergence(Result):
     """
 
     name: ClassVar[str] = "convergence"
-    paper: ClassVar[str] = "Figures 4 and 5"
+    paper: ClassVar[str] = "Fig. 4 and 5"
 
     settings: Mapping[str, Any]
     widths: tuple[int, ...]

@@ -49,7 +49,7 @@ class Memorization(Result):
     """
 
     name: ClassVar[str] = "memorization"
-    paper: ClassVar[str] = "Figures 7 and 8"
+    paper: ClassVar[str] = "Fig. 7 and 8"
 
     settings: Mapping[str, Any]
     silhouette: NDArray[np.float64]
