@@ -440,3 +440,45 @@ def check_best(best, layer, w):
     np.testing.assert_array_equal(best.indices[order], expected)
     np.testing.assert_array_equal(best.rows[order], layer[expected])
     np.testing.assert_allclose(best.projections, best.rows @ w, rtol=1e-5)
+
+
+@pytest.fixture
+def frames(harness):
+    return importlib.import_module("frames")
+
+
+def test_frame_problems_are_distinct_and_their_cases_run(frames):
+    for quick in (True, False):
+        for threads in (1, 2):
+            problems = frames.problems(quick=quick, threads=threads)
+            assert len({problem.name for problem in problems}) == len(problems)
+            for problem in problems:
+                keys = [(case.name, case.threads) for case in problem.cases]
+                assert len(set(keys)) == len(keys)
+                for case in problem.cases:
+                    function = getattr(frames, case.function)
+                    if quick and threads == 1 and case.library != "torch":
+                        function(**{**case.arguments, **case.small})()
+
+
+def test_frame_peers_compute_what_the_engine_does(frames):
+    import infall
+
+    h = frames.vectors(3, 32, "float32")
+    chosen = frames.numpy_identity(20, 32, 3)()
+    frame = infall.SimplexETF(20, 32, basis="identity")
+    np.testing.assert_array_equal(chosen, frame.classify(h))
+    np.testing.assert_array_equal(frames.infall_classify(20, 32, 3, "identity", 1)(), chosen)
+    made = frames.numpy_haar(5, 7)()  # (7, 5)
+    cosines = np.full((5, 5), -0.25)
+    np.fill_diagonal(cosines, 1.0)
+    np.testing.assert_allclose(made.T @ made, cosines, atol=1e-14)
+    products = frames.numpy_dense(20, 32, 3, largest=False)()
+    classes = frames.numpy_dense(20, 32, 3, largest=True)()
+    np.testing.assert_array_equal(products.argmax(axis=1), classes)
+
+
+def test_pytorch_frame_peer_computes_what_numpys_does(frames):
+    pytest.importorskip("torch", reason="the peer is optional")
+    expected = frames.numpy_dense(20, 32, 3, largest=False)()
+    np.testing.assert_allclose(frames.torch_dense(20, 32, 3, largest=False)(), expected, atol=1e-5)

@@ -13,8 +13,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 import reference
 from collapse_samples import ALL_FIELDS, SHAPES, close, moments_of, sample, simplex
-from infall import ClassMoments, _samples, collapse, collapse_report
-from infall.collapse import METRICS, UndefinedMetric
+from infall import ClassMoments, collapse, collapse_report
+from infall.collapse import METRICS, UndefinedMetric, _samples
 
 # Definitions --------------------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collapse_samples import ALL_FIELDS, SHAPES, close, moments_of, sample
-from infall import ClassMoments, CollapseReport, _samples, _simplex, collapse, collapse_report
-from infall._report import NUMBERS
-from infall.collapse import METRICS, UndefinedMetric
+from infall import ClassMoments, CollapseReport, _simplex, collapse, collapse_report
+from infall.collapse import METRICS, UndefinedMetric, _samples
+from infall.collapse._report import NUMBERS
 from interrupts import LIMIT, seconds_after_interrupt
 
 # Kinds of input -----------------------------------------------------------------------------------

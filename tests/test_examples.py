@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 import infall.collapse
+import infall.collapse.trajectory
 import infall.frames
 import infall.laws
 import infall.maxlikelihood
 import infall.rows
-import infall.trajectory
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
@@ -33,7 +33,7 @@ def test_example(path, capsys, tmp_path, monkeypatch):
         infall.maxlikelihood,
         infall.laws,
         infall.collapse,
-        infall.trajectory,
+        infall.collapse.trajectory,
         infall.frames,
     ],
 )

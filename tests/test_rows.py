@@ -722,3 +722,15 @@ def test_instruction_set_is_chosen_by_the_environment():
     )
     assert run.returncode != 0
     assert "'x86-64-v9' is not available here" in run.stderr
+
+
+def test_weights_are_known_by_the_kind_of_their_dtype_not_its_object():
+    weights = np.random.default_rng(0).standard_normal((300, 16))
+    other = np.dtype(np.float64).newbyteorder("=")
+    assert other == np.float64
+    assert other is not np.dtype(np.float64)
+    w = np.arange(1.0, 17.0)
+    found = infall.select_rows_from(weights.view(other), w, 5)
+    expected = infall.select_rows_from(weights, w, 5)
+    assert np.array_equal(found.indices, expected.indices)
+    assert np.array_equal(found.projections, expected.projections)

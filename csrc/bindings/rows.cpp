@@ -88,7 +88,7 @@ void bind_rows(py::module_& module) {
         "select_matrix",
         [](const py::array& weights, const py::array& w, int64_t num_rows, bool absolute,
            int num_threads, py::object progress) -> py::object {
-            const bool is_float64 = weights.dtype().is(py::dtype::of<double>());
+            const bool is_float64 = weights.itemsize() == sizeof(double);
             const py::ssize_t size = is_float64 ? sizeof(double) : sizeof(float);
             const MatrixRows rows{weights.data(), weights.strides(0) / size,
                                   weights.strides(1) / size, weights.shape(1)};

@@ -197,28 +197,46 @@ void add_outer(const double* x, int64_t count, int64_t dim, int64_t first_i, int
         }
 }
 
-// Directions go in panels of panel_width, the last one as narrow as it can be.
-INFALL_HD int64_t padded_directions(int64_t count) {
-    return (count + double_lanes - 1) / double_lanes * double_lanes;
-}
-INFALL_HD int64_t width_of_panel(int64_t first, int64_t padded) {
-    return padded - first < panel_width ? padded - first : panel_width;
+// Directions go in panels of panel_width, the last of them as narrow as it can be. One or two that
+// eight lanes would leave over, as of ten classes, are multiplied one by one, column j in lane j
+// % 8.
+constexpr int64_t max_singles = 2;
+constexpr int lane_vectors = 8 / double_lanes;
+
+struct DirectionLayout {
+    int64_t singles, padded;  // directions by themselves, and lanes of the panels of the others
+
+    INFALL_HD explicit DirectionLayout(int64_t count) {
+        singles = count % 8 <= max_singles ? count % 8 : 0;
+        padded = (count - singles + double_lanes - 1) / double_lanes * double_lanes;
+    }
+    INFALL_HD int64_t width_of_panel(int64_t first) const {
+        return padded - first < panel_width ? padded - first : panel_width;
+    }
+};
+
+int64_t packed_size(int64_t dim, int64_t count) {
+    const DirectionLayout layout(count);
+    return (layout.padded + layout.singles) * dim;
 }
 
-int64_t packed_size(int64_t dim, int64_t count) { return padded_directions(count) * dim; }
-
+// Panels (dim, width), then the single directions (singles, dim).
 void pack_directions(const double* directions, int64_t dim, int64_t count, double* packed) {
-    const int64_t padded = padded_directions(count);
-    for (int64_t first = 0; first < padded; first += panel_width) {
-        const int64_t width = width_of_panel(first, padded);
+    const DirectionLayout layout(count);
+    const int64_t in_panels = count - layout.singles;
+    for (int64_t first = 0; first < layout.padded; first += panel_width) {
+        const int64_t width = layout.width_of_panel(first);
         for (int64_t j = 0; j < dim; ++j)
             for (int64_t k = 0; k < width; ++k)
-                *packed++ = first + k < count ? directions[j * count + first + k] : 0.0;
+                *packed++ = first + k < in_panels ? directions[j * count + first + k] : 0.0;
     }
+    for (int64_t k = in_panels; k < count; ++k)
+        for (int64_t j = 0; j < dim; ++j) *packed++ = directions[j * count + k];
 }
 
 int64_t project_scratch(int64_t count) {
-    return projected_rows * (depth_tile + padded_directions(count));
+    const DirectionLayout layout(count);
+    return projected_rows * (depth_tile + layout.padded + 8 * layout.singles);
 }
 
 template <int rows, int vectors>
@@ -230,18 +248,49 @@ INFALL_HD void project_panel(const double* tile, const double* panel, int64_t de
                                  sums_stride);
 }
 
+// lanes (projected_rows, 8) += products of the rows of the tile with one direction.
+INFALL_HD void project_single(const double* tile, const double* direction, int64_t depth,
+                              double* lanes) {
+    constexpr int rows = 4;
+    for (int64_t i = 0; i < projected_rows; i += rows, tile += rows * depth, lanes += rows * 8) {
+        Doubles sum[rows][lane_vectors];
+        for (int r = 0; r < rows; ++r)
+            for (int v = 0; v < lane_vectors; ++v)
+                sum[r][v] = load_doubles(lanes + r * 8 + v * double_lanes);
+        int64_t j = 0;
+        for (; j + 8 <= depth; j += 8)
+#pragma GCC unroll 4
+            for (int v = 0; v < lane_vectors; ++v) {
+                const Doubles factor = load_doubles(direction + j + v * double_lanes);
+#pragma GCC unroll 4
+                for (int r = 0; r < rows; ++r)
+                    sum[r][v] = fused(load_doubles(tile + r * depth + j + v * double_lanes), factor,
+                                      sum[r][v]);
+            }
+        for (int r = 0; r < rows; ++r) {
+            for (int v = 0; v < lane_vectors; ++v)
+                store_doubles(lanes + r * 8 + v * double_lanes, sum[r][v]);
+            for (int64_t k = j; k < depth; ++k)
+                lanes[r * 8 + k - j] =
+                    __builtin_fma(tile[r * depth + k], direction[k], lanes[r * 8 + k - j]);
+        }
+    }
+}
+
 void project_samples(const FeatureRows& features, int64_t first, int64_t samples,
                      const int64_t* labels, const double* base, const double* packed, int64_t count,
                      double* scratch, double* square_norms) {
-    const int64_t padded = padded_directions(count), dim = features.dim;
+    const DirectionLayout layout(count);
+    const int64_t padded = layout.padded, dim = features.dim;
     double* tile = scratch;                                // (projected_rows, depth)
     double* sums = scratch + projected_rows * depth_tile;  // (projected_rows, padded)
-    for (int64_t i = 0; i < projected_rows * (depth_tile + padded); ++i) scratch[i] = 0.0;
+    double* lanes = sums + projected_rows * padded;        // (singles, projected_rows, 8)
+    for (int64_t i = 0; i < project_scratch(count); ++i) scratch[i] = 0.0;
     for (int64_t column = 0; column < dim; column += depth_tile) {
         const int64_t depth = dim - column < depth_tile ? dim - column : depth_tile;
         subtract(features, first, samples, column, depth, labels, base, true, tile);
         for (int64_t k = 0; k < padded; k += panel_width) {
-            const int64_t width = width_of_panel(k, padded);
+            const int64_t width = layout.width_of_panel(k);
             const double* panel = packed + k * dim + column * width;
             if (width == double_lanes)
                 project_panel<2 * panel_rows, 1>(tile, panel, depth, sums + k, padded);
@@ -250,10 +299,19 @@ void project_samples(const FeatureRows& features, int64_t first, int64_t samples
             else
                 project_panel<panel_rows, panel_vectors>(tile, panel, depth, sums + k, padded);
         }
+        for (int64_t k = 0; k < layout.singles; ++k)
+            project_single(tile, packed + (padded + k) * dim + column, depth,
+                           lanes + k * projected_rows * 8);
     }
     for (int64_t i = 0; i < samples; ++i) {
         double norm = 0.0;
-        for (int64_t k = 0; k < count; ++k) norm += sums[i * padded + k] * sums[i * padded + k];
+        for (int64_t k = 0; k < count - layout.singles; ++k)
+            norm += sums[i * padded + k] * sums[i * padded + k];
+        for (int64_t k = 0; k < layout.singles; ++k) {
+            const double* s = lanes + (k * projected_rows + i) * 8;
+            const double sum = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+            norm += sum * sum;
+        }
         square_norms[i] = norm;
     }
 }

@@ -10,6 +10,7 @@ from importlib.metadata import version as _version
 from infall import collapse, frames, laws
 from infall.classes import ClassMoments
 from infall.collapse import CollapseReport, collapse_report
+from infall.collapse.trajectory import CollapseTrajectory
 from infall.frames import Cube, Orthoplex, SimplexETF
 from infall.maxlikelihood import MaxLikelihood
 from infall.rows import (
@@ -21,7 +22,6 @@ from infall.rows import (
     select_rows,
     select_rows_from,
 )
-from infall.trajectory import CollapseTrajectory
 
 __version__ = _version("infall")
 

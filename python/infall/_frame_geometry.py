@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
+from infall import _simplex
 from infall._arrays import check_finite, integer, like, to_numpy, vectors
 from infall._device import located
 
@@ -183,8 +184,8 @@ def etf_distance(means: Any) -> float:
     float
         ``||G/||G||_F - E/sqrt(K-1)||_F`` for the Gram matrix G of the unit centred means and
         E = I - 11^T/K, in [0, 2]. Computed from the parts of G along and across E, so that means
-        at an ETF give 1e-15, not the 1e-8 at which ``2 - 2 cos`` ends. O(K^2 d) time; G is not
-        stored.
+        at an ETF give 1e-15, not the 1e-8 at which ``2 - 2 cos`` ends. O(K^2 d) time, O(K d^2) for
+        more classes than an ETF has room for; G is not stored.
 
     Raises
     ------
@@ -203,20 +204,7 @@ def etf_distance(means: Any) -> float:
     if not norms.all():
         c = int(np.argmin(norms))
         raise ValueError(f"means[{c}] is the mean of all means: it has no direction")
-    units = centred / norms[:, None]
-    count = len(units)
-    total = units.sum(axis=0)
-    along = (count - float(total @ total) / count) / (count - 1)  # <G, E> / (K-1)
-    across = 0.0  # ||G - along E||^2
-    step = max(1, _BLOCK_PRODUCTS // units.size)
-    for first in range(0, count, step):
-        block = units[first : first + step]
-        deviations = block @ units.T + along / count
-        rows = np.arange(len(block))
-        # One of the squared lengths is one: its rounding is not taken for a deviation.
-        deviations[rows, rows + first] = 1.0 - along * (1.0 - 1.0 / count)
-        across += float(np.sum(deviations * deviations))
-    return 2.0 * math.sin(math.atan2(math.sqrt(across), along * math.sqrt(count - 1.0)) / 2.0)
+    return _simplex.product_distance(centred / norms[:, None], centred, norms)
 
 
 def welch_bound(num_vectors: int, dim: int) -> float:

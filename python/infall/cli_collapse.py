@@ -24,10 +24,10 @@ from rich.table import Table
 
 from infall import _core
 from infall._array_files import read_npy, read_npz
-from infall._class_inputs import Weighting
 from infall._terminal import FIGURE_SUFFIXES, bad_option, check_writable, stdout_console
 from infall.classes import GlobalMean
 from infall.collapse import METRICS, CollapseReport, collapse_report
+from infall.collapse._inputs import Weighting
 from infall.experiments.collapse import draw_report
 
 HELP = (

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infall._class_inputs import float64_rows
-from infall._report import NUMBERS, CollapseReport
+from infall.collapse._inputs import float64_rows
+from infall.collapse._report import NUMBERS, CollapseReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall._arrays import Progress
-from infall._class_inputs import feature_shape, float64_rows, in_one_piece, is_in_one_piece
 from infall.classes import ClassMoments
+from infall.collapse._inputs import feature_shape, float64_rows, in_one_piece, is_in_one_piece
 
 _BLOCK_BYTES = 2**26
 

@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays import Progress
-from infall._between import Between
-from infall._class_inputs import (
+from infall._simplex import deviation_sums, moment_matrix, row_blocks, row_products, row_sum
+from infall.classes import ClassMoments
+from infall.collapse._between import Between
+from infall.collapse._class_sums import mean_square_distance, nearest_classes
+from infall.collapse._inputs import (
     bias_entries,
     check_samples,
     classifier_rows,
@@ -21,10 +24,7 @@ from infall._class_inputs import (
     number_between,
     of_observed,
 )
-from infall._class_sums import mean_square_distance, nearest_classes
-from infall._samples import ArraySamples, Samples
-from infall._simplex import deviation_sums, moment_matrix, row_blocks, row_products, row_sum
-from infall.classes import ClassMoments
+from infall.collapse._samples import ArraySamples, Samples
 
 
 class CollapseOnTest(NamedTuple):

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall._arrays import Progress, watch_of
-from infall._class_inputs import DecisionRows, Weighting, check_samples, of_observed
 from infall._decisions import decisions
 from infall._features import feature_rows
-from infall._samples import Samples
 from infall.classes import ClassMoments
+from infall.collapse._inputs import DecisionRows, Weighting, check_samples, of_observed
+from infall.collapse._samples import Samples
 
 _Float = NDArray[np.float64]
 

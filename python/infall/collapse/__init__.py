@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from infall._arrays import one_of, to_numpy
-from infall._between import CDNV, Equiangularity, UndefinedMetric
-from infall._class_inputs import (
+from infall.classes import ClassMoments, GlobalMean
+from infall.collapse._between import CDNV, Equiangularity, UndefinedMetric
+from infall.collapse._inputs import (
     Weighting,
     decision_rows,
     number_between,
 )
-from infall._measurement import Conventions, Labelled, Measurement, StageProgress
-from infall._metrics import (
+from infall.collapse._measurement import Conventions, Labelled, Measurement, StageProgress
+from infall.collapse._metrics import (
     between_rank,
     cdnv,
     cdnv_matrix,
@@ -30,8 +31,8 @@ from infall._metrics import (
     pfc2,
     variance_explained,
 )
-from infall._report import METRICS, CollapseReport
-from infall._sample_metrics import (
+from infall.collapse._report import METRICS, CollapseReport
+from infall.collapse._sample_metrics import (
     CollapseOnTest,
     StrongResiduals,
     collapse_on_test,
@@ -42,8 +43,7 @@ from infall._sample_metrics import (
     pfc3,
     strong_residuals,
 )
-from infall._samples import ArraySamples, LineSamples, Samples
-from infall.classes import ClassMoments, GlobalMean
+from infall.collapse._samples import ArraySamples, LineSamples, Samples
 
 __all__ = [
     "CDNV",

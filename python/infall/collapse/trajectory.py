@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays import one_of
-from infall._class_inputs import number_between
-from infall._report import NUMBERS, CollapseReport
 from infall.collapse import collapse_report, effective_depth, geodesic_reports
+from infall.collapse._inputs import number_between
+from infall.collapse._report import NUMBERS, CollapseReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

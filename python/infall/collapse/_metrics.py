@@ -13,8 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays import Progress
-from infall._between import CDNV, Between, Equiangularity, UndefinedMetric
-from infall._class_inputs import (
+from infall._simplex import row_products
+from infall.classes import ClassMoments, GlobalMean, within_projection
+from infall.collapse._between import CDNV, Between, Equiangularity, UndefinedMetric
+from infall.collapse._class_sums import (
+    class_average,
+    class_weights,
+    within_trace,
+    within_trace_along,
+)
+from infall.collapse._inputs import (
     Weighting,
     check_samples,
     check_weighting,
@@ -22,9 +30,6 @@ from infall._class_inputs import (
     positive,
     vector_rows,
 )
-from infall._class_sums import class_average, class_weights, within_trace, within_trace_along
-from infall._simplex import row_products
-from infall.classes import ClassMoments, GlobalMean, within_projection
 
 _Float = NDArray[np.float64]
 

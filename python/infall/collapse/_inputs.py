@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall._arrays import DLPACK_HOST, check_finite, one_of, to_numpy
-from infall._between import WEIGHTS, UndefinedMetric, check_moments
 from infall._features import feature_rows, float32_of
 from infall._simplex import row_blocks
 from infall.classes import ClassMoments
+from infall.collapse._between import WEIGHTS, UndefinedMetric, check_moments
 
 Weighting = Literal["samples", "classes"]
 _Float = NDArray[np.float64]

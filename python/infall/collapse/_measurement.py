@@ -11,14 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall._arrays import Progress, one_of
-from infall._between import WEIGHTS, Between, UndefinedMetric
-from infall._class_inputs import DecisionRows, Weighting, check_weighting, of_observed
-from infall._class_sums import class_average, nearest_classes, within_trace, within_trace_along
-from infall._metrics import variance_explained
-from infall._report import METRICS, CollapseReport
-from infall._sample_metrics import distances_of_test, strong_residuals
-from infall._samples import Samples
 from infall.classes import ClassMoments, GlobalMean, within_projection
+from infall.collapse._between import WEIGHTS, Between, UndefinedMetric
+from infall.collapse._class_sums import (
+    class_average,
+    nearest_classes,
+    within_trace,
+    within_trace_along,
+)
+from infall.collapse._inputs import DecisionRows, Weighting, check_weighting, of_observed
+from infall.collapse._metrics import variance_explained
+from infall.collapse._report import METRICS, CollapseReport
+from infall.collapse._sample_metrics import distances_of_test, strong_residuals
+from infall.collapse._samples import Samples
 
 StageProgress = Callable[[str, int, int], object]
 
