@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from infall import cli, cli_figure
 from infall.experiments import EXPERIMENTS, embedding
 from infall.experiments.convergence import convergence
-from infall.experiments.page import cell_text, setting_text
+from infall.experiments.page import printed, setting_text
+from infall.experiments.result import Table
 
 runner = CliRunner()
 SMALL = {
@@ -268,7 +269,8 @@ def test_all_figures_and_their_page(small_figures):
     for figure in report["figures"]:
         assert " ".join(figure["summary"].split()) in text
         assert f"infall figure {figure['name']} --seeds 2" in text
-        assert cell_text(figure["rows"][-1][2]) in text
+        cells = printed(Table(figure["columns"], figure["rows"]))[1]
+        assert " ".join(cells[-1]) in text
     assert page.tags.count("table") == len(names)
     assert "color-scheme: light dark" in text
     assert "@media (prefers-color-scheme: dark)" in text
@@ -319,6 +321,17 @@ def test_all_in_words(small_figures, monkeypatch):
 )
 def test_settings_in_words(name, value, text):
     assert setting_text(name, value) == text
+
+
+def test_a_value_and_its_error_share_a_cell():
+    table = Table(
+        ["width", "nll", "nll_error", "no_error", "note"],
+        [[2**12, 0.123456, 0.00123, None, "a < b"], [3000, 2e-30, None, 1.0, "c"]],
+    )
+    assert printed(table) == (
+        ["width", "nll", "no_error", "note"],
+        [["2^12", "0.1235 ± 0.0012", "–", "a < b"], ["3,000", "2e-30", "1", "c"]],
+    )
 
 
 def test_json_has_no_infinities():

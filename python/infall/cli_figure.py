@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -37,7 +38,7 @@ from infall._terminal import (
     stdout_console,
 )
 from infall.experiments import EXPERIMENTS
-from infall.experiments.page import Shown, cell_text, setting_text, write_page
+from infall.experiments.page import Shown, printed, setting_text, write_page
 from infall.experiments.result import Result, StageProgress
 from infall.rows import Sampler
 
@@ -334,7 +335,7 @@ def _plain(value: Any) -> Any:
 
 
 def _print(console: Console, result: Result, seconds: float) -> None:
-    found = result.table()
+    columns, rows = printed(result.table())
     table = Table(
         title=Text(f"{result.name}: {result.paper}"),
         title_justify="left",
@@ -342,24 +343,19 @@ def _print(console: Console, result: Result, seconds: float) -> None:
             "  ".join(f"{name} {setting_text(name, one)}" for name, one in result.settings.items())
         ),
         caption_justify="left",
-        row_styles=["", "dim"],
+        box=SIMPLE_HEAD,
     )
-    for column in found.columns:
-        table.add_column(column.replace("_", " "), justify="right", overflow="fold")
-    left_out = len(found.rows) - _SHOWN_ROWS
-    for number, row in enumerate(found.rows):
+    for column in columns:
+        table.add_column(column.replace("_", " "), justify="right")
+    left_out = len(rows) - _SHOWN_ROWS
+    for number, row in enumerate(rows):
         if left_out > 0 and number == _SHOWN_ROWS // 2:
-            table.add_row(*["..."] * len(found.columns))
+            table.add_row(*["..."] * len(columns))
         if left_out <= 0 or number < _SHOWN_ROWS // 2 or number >= left_out + _SHOWN_ROWS // 2:
-            table.add_row(
-                *(
-                    setting_text("width", value) if name == "width" else cell_text(value)
-                    for name, value in zip(found.columns, row, strict=True)
-                )
-            )
+            table.add_row(*row)
     console.print(table)
     if left_out > 0:
-        console.print(f"{left_out} rows of {len(found.rows)} are left out; --csv writes them all")
+        console.print(f"{left_out} rows of {len(rows)} are left out; --csv writes them all")
     console.print(result.summary(), highlight=False, markup=False)
     console.print(f"{seconds:.3g} s", highlight=False)
 

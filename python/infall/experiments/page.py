@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from infall.experiments.inputs import width_name
-from infall.experiments.result import Result
+from infall.experiments.result import Result, Table
 
 _STYLE = """
 :root {
@@ -58,7 +58,7 @@ table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabu
 th, td { padding: .25rem .7rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th { position: sticky; top: 0; background: var(--code); font-weight: 600; }
-td.text, th.text { text-align: left; }
+th:first-child, td:first-child { text-align: left; }
 """
 
 
@@ -146,6 +146,23 @@ def cell_text(value: Any) -> str:
     return str(value)
 
 
+def printed(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Return the columns and cells of a table as text, a value and its error in one cell."""
+    names = list(table.columns)
+    errors = {f"{name}_error" for name in names}
+    shown = [name for name in names if name not in errors]
+    rows = []
+    for row in table.rows:
+        values = dict(zip(names, row, strict=True))
+        cells = []
+        for name in shown:
+            error = values.get(f"{name}_error")
+            text = setting_text(name, values[name]) if name == "width" else cell_text(values[name])
+            cells.append(text if error is None else f"{text} ± {error:.2g}")
+        rows.append(cells)
+    return shown, rows
+
+
 def _section(one: Shown) -> str:
     result = one.result
     settings = "\n".join(
@@ -167,23 +184,13 @@ def _section(one: Shown) -> str:
 
 
 def _table(result: Result, csv: str) -> str:
-    table = result.table()
-    text = [any(isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))]
-    kinds = [' class="text"' if each else "" for each in text]
-    head = "".join(
-        f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, table.columns, strict=True)
-    )
+    columns, rows = printed(result.table())
+    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
     body = "\n".join(
-        "<tr>"
-        + "".join(
-            f"<td{kind}>{escape(cell_text(value))}</td>"
-            for kind, value in zip(kinds, row, strict=True)
-        )
-        + "</tr>"
-        for row in table.rows
+        "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
     )
     return f"""<details>
-<summary>Table of {len(table.rows)} rows</summary>
+<summary>Table of {len(rows)} rows</summary>
 <div class="scroll"><table>
 <thead><tr>{head}</tr></thead>
 <tbody>
