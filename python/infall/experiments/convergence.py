@@ -120,8 +120,8 @@ class Convergence(Result):
             f"At n = {wide} and L = {deep} the NLL is {nll[-1, -1]:.2g} bits and the losses are "
             f"{self.loss_below[:, -1, -1].mean():.2g} from 0 or "
             f"{self.loss_above[:, -1, -1].mean():.2g} from 1; the paper has all of them go to "
-            f"0. The mean loss stays within {off:.2g} of 1/2 for every n and L, because either side "
-            "takes half. "
+            f"0. The mean loss stays within {off:.2g} of 1/2 for every n and L: either side takes "
+            "half of the vectors. "
         )
         if self.widths[0] == self.settings["dim"]:
             text += (
