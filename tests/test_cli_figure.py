@@ -161,7 +161,7 @@ def test_list_and_help():
         (("clusters", "--images", "x.npy"), "--images: clusters has none"),
         (("memorization", "--width", "2^9,2^10"), "--width: 2^9,2^10, but memorization has a"),
         (("clusters", "--width", "wide"), "--width: 'wide' is not a whole number"),
-        (("clusters", "--width", "2^6"), "widths[0] is 64; expected at least dim = 256"),
+        (("clusters", "--width", "2^6"), "clusters: widths[0] is 64; expected at least dim"),
         (("clusters", "--depth", 0), "depth is 0"),
         (("clusters", "--seeds", "many"), "--seeds: 'many', expected an integer"),
         (("clusters", "--seeds", "1,1"), "seeds has 1 more than once"),
@@ -177,6 +177,11 @@ def test_list_and_help():
 def test_refused_in_one_line(arguments, message):
     assert message in " ".join(refused(*arguments).split())
     assert written() == []
+
+
+def test_the_folder_is_checked_before_the_run():
+    Path("figures").write_text("a file")
+    assert "--out: figures cannot be made: File exists" in refused("all", "--out", "figures")
 
 
 def test_interrupt_leaves_no_figure(monkeypatch):

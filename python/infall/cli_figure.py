@@ -172,7 +172,7 @@ def figure(
     if csv is not None:
         check_writable("--csv", csv, (".csv",))
     with _Stages() as stages:
-        result, seconds = _run(function, arguments, stages.progress)
+        result, seconds = _run(name, function, arguments, stages.progress)
         result.plot().savefig(path, dpi=_DPI)
     if csv is not None:
         result.write_csv(csv)
@@ -201,12 +201,17 @@ def _draw_all(options: Mapping[str, Any], folder: Path, csv: Path | None, *, as_
             option: value for option, value in options.items() if _parameter(option, has)
         }
         arguments[name] = _arguments(name, function, chosen[name])
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise bad_option("--out", f"{folder} cannot be made: {error.strerror}") from error
+    index = folder / "index.html"
+    check_writable("--out", index, (".html",))
     shown = []
     with _Stages(len(functions)) as stages:
         for name, function in functions.items():
             stages.start(name)
-            result, seconds = _run(function, arguments[name], stages.progress)
+            result, seconds = _run(name, function, arguments[name], stages.progress)
             result.plot().savefig(folder / f"{name}.png", dpi=_DPI)
             result.write_csv(folder / f"{name}.csv")
             shown.append(
@@ -219,7 +224,6 @@ def _draw_all(options: Mapping[str, Any], folder: Path, csv: Path | None, *, as_
                     seconds,
                 )
             )
-    index = folder / "index.html"
     write_page(
         index,
         shown,
@@ -286,13 +290,17 @@ def _seeds(text: str) -> int | tuple[int, ...]:
 
 
 def _run(
-    function: Callable[..., Result], arguments: Mapping[str, Any], progress: StageProgress | None
+    name: str,
+    function: Callable[..., Result],
+    arguments: Mapping[str, Any],
+    progress: StageProgress | None,
 ) -> tuple[Result, float]:
+    """Return what an experiment gives, and the seconds it took."""
     start = time.perf_counter()
     try:
         result = function(**arguments, progress=progress)
     except (ValueError, TypeError, OverflowError) as error:
-        raise typer.BadParameter(str(error)) from error
+        raise typer.BadParameter(f"{name}: {error}") from error
     return result, time.perf_counter() - start
 
 
