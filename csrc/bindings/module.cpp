@@ -25,7 +25,6 @@ PYBIND11_MODULE(_core, module) {
         for (const infall::Isa& isa : infall::available_isas()) names.emplace_back(isa.name);
         return names;
     });
-    module.def("compiler", [] { return std::string(INFALL_COMPILER); });
     infall::bind_frames(module);
     infall::bind_moments(module);
     infall::bind_rows(module);

@@ -41,8 +41,6 @@ struct NormalCoefficients {
 // that follows, because one is bound by multiplications and the other by shifts and logic.
 template <class F, class W>
 struct BoxMuller {
-    static constexpr int stages = 8;
-
     F g, e, q, d, y, s, c, t;
     W angle;
 
