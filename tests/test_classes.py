@@ -329,7 +329,7 @@ def test_an_interrupted_update_changes_nothing():
     moments = in_batches(features[:1000], labels[:1000], 50, 1000, scatter=True)
     before = bits(moments)
 
-    def stop(done, total):
+    def stop(done, total, _):
         assert 0 <= done <= total == 60_000
         raise RuntimeError("enough")
 

@@ -183,11 +183,11 @@ def test_progress_bar(monkeypatch):
     def watched(*arrays, progress=None, **options):
         assert progress is not None
 
-        def both(stage, done, total):
+        def both(done, total, stage):
             stages.append(stage)
-            progress(stage, done, total)
+            progress(done, total, stage)
 
-        both("class means", 1, 2)
+        both(1, 2, "class means")
         return real(*arrays, progress=both, **options)
 
     monkeypatch.setattr(cli_collapse, "collapse_report", watched)

@@ -578,7 +578,7 @@ def test_layer_coordinates(monkeypatch):
     found = collapse.layer_coordinates(layers, progress=lambda *done: seen.append(done))
     np.testing.assert_allclose(found, expected, rtol=1e-14)
     assert found[-1] == 1.0
-    assert seen[-1] == (150, 150)
+    assert seen[-1] == (150, 150, "layers")
     for bad, message in (
         (layers[:1], "layers has 1 entries"),
         ([layers[0], layers[1][:, :3]], r"layers\[1\] has shape \(50, 3\), layers\[0\] \(50, 4\)"),

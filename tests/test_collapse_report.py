@@ -230,7 +230,7 @@ def test_only_what_is_asked_for():
     features, labels, classifier, _ = sample(5, 8)
     stages = []
     report = collapse_report(
-        features, labels, metrics=["nc2"], progress=lambda stage, *_: stages.append(stage)
+        features, labels, metrics=["nc2"], progress=lambda done, total, stage: stages.append(stage)
     )
     assert set(stages) <= {"class means", "pairs of classes"}
     assert report.nc2 == collapse_report(features, labels).nc2
@@ -248,7 +248,7 @@ def test_progress_of_every_stage():
     features, labels, classifier, _ = sample(30, 20, size=200)
     calls = {}
 
-    def note(stage, done, total):
+    def note(done, total, stage):
         calls.setdefault(stage, []).append((done, total))
 
     collapse_report(
@@ -261,7 +261,7 @@ def test_progress_of_every_stage():
     for stage, seen in calls.items():
         assert all(0 <= done <= total for done, total in seen), stage
 
-    def stop(stage, done, total):
+    def stop(done, total, stage):
         raise RuntimeError("enough")
 
     if calls:

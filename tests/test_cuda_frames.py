@@ -194,4 +194,4 @@ def test_progress_on_a_device_ends_with_all(library, fake_cuda):
     seen = []
     for frame in (SimplexETF(5, 8, basis="hadamard"), SimplexETF(5, 8)):
         frame.logits(library(np.ones((6, 8)), 1), progress=lambda *done: seen.append(done))
-    assert seen == [(6, 6)] * 2
+    assert seen == [(6, 6, "vectors")] * 2

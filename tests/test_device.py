@@ -183,8 +183,8 @@ def test_matrices_of_any_strides(library, dtype):
 def test_progress_is_reported_once_on_a_device():
     seen = []
 
-    def progress(*done):
-        seen.append(done)
+    def progress(done, total, _):
+        seen.append((done, total))
 
     x = CUPY.put(vector(4, 3))
     infall.select_rows(x, 1000, progress=progress)

@@ -48,7 +48,7 @@ def test_moments_are_those_of_the_host(library, number, dtype, host_labels):
         reported = []
         rows = library.put(features[batch], number)
         found.update(rows, some, progress=lambda *p, reported=reported: reported.append(p))
-        assert reported == [(batch.stop - batch.start,) * 2]
+        assert reported == [(*(batch.stop - batch.start,) * 2, "samples")]
     assert fake_device.synchronisations == []
     assert_array_equal(library.values(found.counts, number), expected.counts)
     assert_array_equal(library.values(found.means, number), expected.means)

@@ -290,12 +290,12 @@ def test_the_same_seed_gives_the_same_result():
 def test_progress_and_its_interrupt(function, size):
     seen = {}
     function(
-        seeds=2, progress=lambda stage, done, total: seen.update({stage: (done, total)}), **size
+        seeds=2, progress=lambda done, total, stage: seen.update({stage: (done, total)}), **size
     )
     assert seen["networks"] == (2, 2)
     assert all(done == total for done, total in seen.values())
 
-    def stop(stage, done, total):
+    def stop(done, total, stage):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -409,9 +409,9 @@ def test_the_same_arguments_give_the_same_numbers(digits):
 def test_progress_is_told_and_can_stop():
     stages = []
 
-    def tell(stage, done, total):
+    def tell(done, total, stage):
         assert 0 <= done <= total
-        stages.append((stage, done, total))
+        stages.append((done, total, stage))
 
     images = np.random.default_rng(0).uniform(size=(9, 9))
     runs = [
@@ -434,9 +434,9 @@ def test_progress_is_told_and_can_stop():
     for run in runs:
         stages.clear()
         run(tell)
-        assert stages[-1][1] == stages[-1][2]
+        assert stages[-1][0] == stages[-1][1]
 
-        def stop(stage, done, total):
+        def stop(done, total, stage):
             raise InterruptedError(stage)
 
         with pytest.raises(InterruptedError):

@@ -671,14 +671,14 @@ def test_progress_counts_vectors_and_may_stop_the_call(basis):
     frame = SimplexETF(300, 400, basis=basis)
     frame.vectors([0])
     seen = []
-    frame.project(normals(64, 400), progress=lambda done, total: seen.append((done, total)))
+    frame.project(normals(64, 400), progress=lambda done, total, _: seen.append((done, total)))
     assert seen[-1] == (64, 64)
     assert sorted(seen) == seen
 
     class StopError(Exception):
         pass
 
-    def stop(done, total):
+    def stop(done, total, _):
         raise StopError
 
     for call in (frame.project, frame.logits, frame.classify):

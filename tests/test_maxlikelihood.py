@@ -167,12 +167,14 @@ def test_layer_components_in_log_space():
 def test_progress_and_failure_leave_the_model_as_it_was():
     seen = []
     model = MaxLikelihood(20000, 3).fit(vector(8), progress=lambda *at: seen.append(at))
-    assert {layer for layer, _, _ in seen} == {0, 1, 2}
-    assert all(done <= total == 20000 for _, done, total in seen)
+    assert {stage for _, _, stage in seen} == {f"layer {n} of 3" for n in (1, 2, 3)}
+    assert seen == sorted(seen)
+    assert all(done <= total == 60000 for done, total, _ in seen)
+    assert seen[-1][0] == 60000
     before = pickle.dumps(model.__dict__)
 
-    def stop(layer, done, total):
-        if layer == 1:
+    def stop(done, total, stage):
+        if stage == "layer 2 of 3":
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):

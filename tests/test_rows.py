@@ -616,7 +616,7 @@ def test_hamming_distances_are_binomial_in_the_angle():
 def test_progress_counts_every_row():
     seen = []
     infall.select_rows(
-        vector(64), 2**21, progress=lambda done, total: seen.append((done, total)), num_threads=2
+        vector(64), 2**21, progress=lambda done, total, _: seen.append((done, total)), num_threads=2
     )
     assert seen == sorted(seen)
     assert seen[-1] == (2**21, 2**21)
@@ -626,7 +626,7 @@ def test_progress_counts_every_row():
         2**20,
         sampler="rotated",
         row_range=(3, 2**20),
-        progress=lambda done, total: rotated.append((done, total)),
+        progress=lambda done, total, _: rotated.append((done, total)),
     )
     assert rotated[-1] == (2**20 - 3, 2**20 - 3)
 
@@ -634,7 +634,7 @@ def test_progress_counts_every_row():
 def test_every_long_call_reports_progress():
     seen = []
 
-    def progress(done, total):
+    def progress(done, total, _):
         seen.append((done, total))
 
     infall.select_rows(vector(5), 2**40, sampler="order_statistics", progress=progress)
@@ -650,7 +650,7 @@ def test_every_long_call_reports_progress():
 
 
 def test_an_exception_of_the_callback_stops_the_call():
-    def refuse(done, total):
+    def refuse(done, total, _):
         raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from infall import _core
 
-# Called as progress(done, total).
-Progress = Callable[[int, int], object]
+# Called as progress(done, total, stage); stage says in a few words what is being done. What it
+# raises stops the call.
+Progress = Callable[[int, int, str], object]
 
 MAX_ROWS = 2**63
 MAX_SEED = 2**64
@@ -305,7 +306,7 @@ def one_of(value: Any, name: str, choices: tuple[str, ...]) -> str:
 
 
 def watch_of(
-    progress: Progress | None, total: int, *, done_before: int = 0
+    progress: Progress | None, total: int, stage: str, *, done_before: int = 0
 ) -> Callable[[int], object] | None:
     """Return what a kernel calls with what it has done, or None.
 
@@ -318,4 +319,4 @@ def watch_of(
         return None
     if not callable(progress):
         raise TypeError(f"progress is {progress!r}; expected a callable")
-    return lambda done: progress(done_before + done, total)
+    return lambda done: progress(done_before + done, total, stage)

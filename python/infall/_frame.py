@@ -114,8 +114,8 @@ class Frame:
             Threads; all processors by default. Does not change the result of a structured basis;
             products of stored vectors are NumPy's, whose rounding may depend on its own threads.
         progress : callable, optional
-            Called as progress(vectors_done, vectors_total) about every 50 ms; what it raises stops
-            the call.
+            Called as progress(vectors_done, vectors_total, "vectors") about every 50 ms; what it
+            raises stops the call.
 
         Returns
         -------
@@ -135,7 +135,7 @@ class Frame:
             count, threads = len(x.rows), thread_count(num_threads)
             out = place.empty((count, self.num_classes), x.dtype)
             for first, block in place.blocks(x):
-                watch = watch_of(progress, count, done_before=first)
+                watch = watch_of(progress, count, "vectors", done_before=first)
                 target = out[first : first + len(block)]
                 if self._structure is not None:
                     place.project(self._structure, block, target, "H", threads, watch)
@@ -174,7 +174,7 @@ class Frame:
             count, threads = len(y.rows), thread_count(num_threads)
             out = place.empty((count, self.dim), y.dtype)
             for first, block in place.blocks(y):
-                watch = watch_of(progress, count, done_before=first)
+                watch = watch_of(progress, count, "vectors", done_before=first)
                 target = out[first : first + len(block)]
                 if self._structure is not None:
                     place.synthesise(self._structure, block, target, "Y", threads, watch)
@@ -221,7 +221,7 @@ class Frame:
             classes = place.empty((count, num_top), "int64")
             values = place.empty((count, num_top), x.dtype)
             for first, block in place.blocks(x):
-                watch = watch_of(progress, count, done_before=first)
+                watch = watch_of(progress, count, "vectors", done_before=first)
                 here = slice(first, first + len(block))
                 found = classes[here], values[here]
                 if self._structure is not None:

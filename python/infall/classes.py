@@ -223,8 +223,8 @@ class ClassMoments:
         labels : array or sequence, shape (N,)
             Class numbers of any integer type, or names in `classes`.
         progress : callable, optional
-            Called as progress(samples_done, samples_total) about every 50 ms; what it raises stops
-            the update.
+            Called as progress(samples_done, samples_total, "samples") about every 50 ms; what it
+            raises stops the update.
 
         Raises
         ------
@@ -243,7 +243,7 @@ class ClassMoments:
         assert isinstance(self._state, HostMoments)
         rows = feature_rows(features, "features", dim=self.num_features)
         numbers = self.label_numbers(labels, len(rows))
-        watch = watch_of(progress, len(rows))
+        watch = watch_of(progress, len(rows), "samples")
         if len(rows) > 0:
             self._state.add(rows, numbers, watch)
 
@@ -456,7 +456,7 @@ class ClassMoments:
     ) -> None:
         rows = _classes_device.device_rows(device, features, "features", dim=self.num_features)
         numbers = self._numbers_on(device, labels, len(rows))
-        watch = watch_of(progress, len(rows))
+        watch = watch_of(progress, len(rows), "samples")
         if isinstance(self._state, HostMoments):
             shape = (self.num_classes, self.num_features)
             self._state = DeviceMoments(device, *shape, self.scatter)
@@ -529,7 +529,7 @@ def within_projection(
         i = int(np.argmax(missing))
         raise ValueError(f"labels is {numbers[i]} at position {i}, a class without a mean")
     square_norms = _core.projected_square_norms(
-        rows, numbers, state.means(), columns, threads, watch_of(progress, len(rows))
+        rows, numbers, state.means(), columns, threads, watch_of(progress, len(rows), "samples")
     )
     if not np.isfinite(square_norms).all():
         refuse_nonfinite(rows, "features", threads)

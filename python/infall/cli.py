@@ -8,7 +8,6 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -33,7 +32,6 @@ try:
         Progress,
         ProgressColumn,
         Task,
-        TaskID,
         TaskProgressColumn,
         TextColumn,
         TimeRemainingColumn,
@@ -318,28 +316,23 @@ def _fit(model: MaxLikelihood, image: NDArray[np.float64], *, normals_per_row: i
     start = time.perf_counter()
     if console.is_terminal:
         columns: list[ProgressColumn] = [
-            TextColumn("layer {task.fields[layer]}/" + str(model.depth)),
+            TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
             _SpeedColumn(normals_per_row),
             TimeRemainingColumn(),
         ]
         with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task("fit", total=model.width * model.depth, layer=1)
-            model.fit(image, progress=_layer_progress(progress, task, model.width))
+            task = progress.add_task("fit", total=model.width * model.depth)
+            model.fit(
+                image,
+                progress=lambda done, _, stage: progress.update(
+                    task, completed=done, description=stage
+                ),
+            )
     else:
         model.fit(image)
     return time.perf_counter() - start
-
-
-def _layer_progress(
-    progress: Progress, task: TaskID, width: int
-) -> Callable[[int, int, int], None]:
-    def report(layer: int, rows_done: int, rows_total: int) -> None:
-        done = (layer + rows_done / rows_total) * width
-        progress.update(task, completed=done, layer=layer + 1)
-
-    return report
 
 
 def _normals_per_row(sampler: Sampler, dim: int) -> int | None:

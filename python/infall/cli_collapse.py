@@ -193,7 +193,7 @@ def _measure(**options: Any) -> CollapseReport:
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=console, transient=True) as progress:
 
-        def show(stage: str, done: int, total: int) -> None:
+        def show(done: int, total: int, stage: str) -> None:
             if stage not in tasks:
                 tasks[stage] = progress.add_task(stage, total=total)
             progress.update(tasks[stage], completed=done)

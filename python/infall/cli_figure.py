@@ -28,6 +28,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from infall._arrays import Progress as ProgressCallback
 from infall._terminal import (
     FIGURE_SUFFIXES,
     bad_option,
@@ -39,7 +40,7 @@ from infall._terminal import (
 )
 from infall.experiments import EXPERIMENTS
 from infall.experiments.page import Shown, printed, setting_text, write_page
-from infall.experiments.result import Result, StageProgress
+from infall.experiments.result import Result
 from infall.rows import Sampler
 
 HELP = (
@@ -293,7 +294,7 @@ def _run(
     name: str,
     function: Callable[..., Result],
     arguments: Mapping[str, Any],
-    progress: StageProgress | None,
+    progress: ProgressCallback | None,
 ) -> tuple[Result, float]:
     """Return what an experiment gives, and the seconds it took."""
     start = time.perf_counter()
@@ -395,7 +396,7 @@ class _Stages:
         self._stages: dict[str, TaskID] = {}
 
     @property
-    def progress(self) -> StageProgress | None:
+    def progress(self) -> ProgressCallback | None:
         return self._show if self._console.is_terminal else None
 
     def __enter__(self) -> _Stages:
@@ -420,7 +421,7 @@ class _Stages:
             )
         self._started += 1
 
-    def _show(self, stage: str, done: int, total: int) -> None:
+    def _show(self, done: int, total: int, stage: str) -> None:
         if stage not in self._stages:
             self._stages[stage] = self._bars.add_task(stage, total=total)
         self._bars.update(self._stages[stage], completed=done, total=total)

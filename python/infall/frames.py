@@ -366,7 +366,7 @@ def walsh_hadamard(
         threads = thread_count(num_threads)
         out = place.empty((count, length), vectors.dtype)
         for first, block in place.blocks(vectors):
-            watch = watch_of(progress, count, done_before=first)
+            watch = watch_of(progress, count, "vectors", done_before=first)
             target = out[first : first + len(block)]
             place.walsh_hadamard(block, target, 1.0 / math.sqrt(length), threads, watch)
         return place.returned(out if vectors.batched else out[0])

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from infall import _saved
 from infall._arrays import (
+    Progress,
     check_finite,
     integer,
     like,
@@ -132,9 +133,7 @@ class MaxLikelihood:
         self.device = device
         self._queued: QueuedFit | None = None
 
-    def fit(
-        self, w: Any, *, progress: Callable[[int, int, int], object] | None = None
-    ) -> MaxLikelihood:
+    def fit(self, w: Any, *, progress: Progress | None = None) -> MaxLikelihood:
         """Select the layers for one vector.
 
         Parameters
@@ -145,8 +144,8 @@ class MaxLikelihood:
             not finite the layers are NaN, and the attributes raise. A vector that lives on another
             device than `device` goes through the host, which waits for it.
         progress : callable, optional
-            Called as progress(layer, rows_done, rows_total), layer from 0; what it raises stops the
-            fit and leaves the model as it was.
+            Called as progress(rows_done, rows_total, stage) over the rows of all layers; stage is
+            "layer 1 of 8". What it raises stops the fit and leaves the model as it was.
 
         Returns
         -------
@@ -179,7 +178,7 @@ class MaxLikelihood:
                 layer=number,
                 sampler=self.sampler,
                 num_threads=self.num_threads,
-                progress=None if progress is None else _layer_progress(progress, number),
+                progress=None if progress is None else self._layer_progress(progress, number),
             )
 
         if target is None:
@@ -500,6 +499,10 @@ class MaxLikelihood:
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
+    def _layer_progress(self, progress: Progress, number: int) -> Progress:
+        stage = f"layer {number + 1} of {self.depth}"
+        return lambda done, total, _: progress(number * total + done, self.depth * total, stage)
+
     def _is_fitted(self) -> bool:
         return self._queued is not None or "outputs_" in self.__dict__
 
@@ -624,12 +627,6 @@ class _Place:
         if self.device is None:
             return like(array, self.original)
         return self.device.returned(array)
-
-
-def _layer_progress(
-    progress: Callable[[int, int, int], object], number: int
-) -> Callable[[int, int], object]:
-    return lambda done, total: progress(number, done, total)
 
 
 def _multiply_in_order(rows: NDArray[np.float32], w: NDArray[np.float64]) -> NDArray[np.float64]:

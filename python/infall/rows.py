@@ -186,7 +186,8 @@ def select_rows(
     num_threads : int, optional
         Threads; all processors by default. Does not change the result.
     progress : callable, optional
-        Called as progress(rows_done, rows_total) about every 50 ms; what it raises stops the call.
+        Called as progress(rows_done, rows_total, "rows") about every 50 ms; what it raises stops
+        the call.
 
     Returns
     -------
@@ -233,7 +234,7 @@ def select_rows(
     first, last = _row_range(row_range, width)
     num_rows = _num_rows(num_rows, dim, last - first)
     threads = thread_count(num_threads)
-    watch = watch_of(progress, last - first)
+    watch = watch_of(progress, last - first, "rows")
     absolute = score == "absolute"
     if num_rows * dim * batch >= 2**60:
         raise ValueError(f"num_rows is {num_rows}; {batch} x {num_rows} rows of {dim} do not fit")
@@ -323,7 +324,7 @@ def select_rows_from(
     one_of(order, "order", _ORDERS)
     num_rows = _num_rows(num_rows, dim, total)
     threads = thread_count(num_threads)
-    watch = watch_of(progress, total)
+    watch = watch_of(progress, total, "rows")
     absolute = score == "absolute"
     task = SelectionTask(0, 0, 0, total, num_rows, absolute, order == "index", threads, watch)
     if device is None:
@@ -457,7 +458,7 @@ def gaussian_rows(
     dim = integer(dim, "dim", 1, MAX_DIM, "2**32")
     seed, layer = seed_and_layer(seed, layer)
     threads = thread_count(num_threads)
-    watch = watch_of(progress, len(numbers))
+    watch = watch_of(progress, len(numbers), "rows")
     if device is not None:
         with device:
             target = _rows_device.target_of(device, out, numbers, dim)
@@ -535,7 +536,7 @@ def hyperplane_codes(
     if num_vectors * num_bytes >= 2**60:
         raise ValueError(f"num_bits is {num_bits}; {num_vectors} codes of them do not fit")
     if device is not None:
-        watch = watch_of(progress, num_bits * num_vectors)
+        watch = watch_of(progress, num_bits * num_vectors, "bits")
         with device:
             found = _rows_device.codes(
                 device, blocks, (num_vectors, num_bytes), dim, num_bits, seed, layer
@@ -549,7 +550,7 @@ def hyperplane_codes(
         largest = largest_magnitudes(block, "x", first, batched)
         # Only signs matter: a power of two keeps the projection in range.
         scaled = padded_float32(np.ldexp(block, -np.frexp(largest)[1][:, None]))
-        watch = watch_of(progress, num_bits * num_vectors, done_before=num_bits * first)
+        watch = watch_of(progress, num_bits * num_vectors, "bits", done_before=num_bits * first)
         codes[first:last] = _core.hyperplane_codes(
             scaled, dim, num_bits, seed, layer, threads, watch
         )
@@ -598,7 +599,7 @@ def hamming_distances(
     if codes[0].shape[1] >= 2**28:
         raise ValueError(f"a has codes of {codes[0].shape[1]} bytes; the limit is 2**28 - 1")
     threads = thread_count(num_threads)
-    watch = watch_of(progress, len(codes[0]))
+    watch = watch_of(progress, len(codes[0]), "codes")
     if device is not None:
         with device:
             distances = _rows_device.distances(device, *codes)

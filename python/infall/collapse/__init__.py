@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from infall._arrays import one_of, to_numpy
+from infall._arrays import Progress, one_of, to_numpy
 from infall.classes import ClassMoments, GlobalMean
 from infall.collapse._between import CDNV, Equiangularity, UndefinedMetric
 from infall.collapse._inputs import (
@@ -16,7 +16,7 @@ from infall.collapse._inputs import (
     decision_rows,
     number_between,
 )
-from infall.collapse._measurement import Conventions, Labelled, Measurement, StageProgress
+from infall.collapse._measurement import Conventions, Labelled, Measurement
 from infall.collapse._metrics import (
     between_rank,
     cdnv,
@@ -90,7 +90,7 @@ def collapse_report(
     test_features: Any = None,
     test_labels: Any = None,
     num_threads: int | None = None,
-    progress: StageProgress | None = None,
+    progress: Progress | None = None,
 ) -> CollapseReport:
     """Measure how far features have collapsed.
 
@@ -121,7 +121,7 @@ def collapse_report(
         All processors by default; does not change the result but for what NumPy's own matrix
         products round.
     progress : callable, optional
-        Called as progress(stage, done, total), stage a few words; what it raises stops the call.
+        Called as progress(done, total, stage), stage a few words; what it raises stops the call.
 
     Returns
     -------
@@ -189,7 +189,7 @@ def geodesic_reports(
     weighting: Weighting = "samples",
     metrics: Iterable[str] | None = None,
     num_threads: int | None = None,
-    progress: StageProgress | None = None,
+    progress: Progress | None = None,
 ) -> list[CollapseReport]:
     """Measure the features (1 - t) first + t last: what straight paths through the layers predict.
 

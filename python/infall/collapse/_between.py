@@ -134,7 +134,7 @@ class Between:
             self.centred,
             self.variances,
             self._threads,
-            None if progress is None else lambda done: progress(done, total),
+            None if progress is None else lambda done: progress(done, total, "class pairs"),
         )
 
     def _shortest_real(self) -> float:

@@ -68,7 +68,7 @@ def nearest_classes(
         classifier,
         bias,
         num_threads=num_threads,
-        progress=watch_of(progress, count),
+        progress=watch_of(progress, count, "samples"),
     )
     return observed[nearest], predicted
 

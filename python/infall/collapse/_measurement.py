@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -24,8 +24,6 @@ from infall.collapse._metrics import variance_explained
 from infall.collapse._report import METRICS, CollapseReport
 from infall.collapse._sample_metrics import distances_of_test, strong_residuals
 from infall.collapse._samples import Samples
-
-StageProgress = Callable[[str, int, int], object]
 
 _CLASSIFIER = "a classifier"
 _SAMPLES = "features and labels"
@@ -50,7 +48,7 @@ class Conventions:
     weighting: Weighting
     num_threads: int | None
     metrics: frozenset[str] | None
-    progress: StageProgress | None
+    progress: Progress | None
 
     def __post_init__(self) -> None:
         one_of(self.global_mean, "global_mean", WEIGHTS)
@@ -65,7 +63,7 @@ class Conventions:
     def stage(self, name: str) -> Progress | None:
         """Return the progress of one stage."""
         progress = self.progress
-        return None if progress is None else lambda done, total: progress(name, done, total)
+        return None if progress is None else lambda done, total, _: progress(done, total, name)
 
 
 class Labelled(NamedTuple):

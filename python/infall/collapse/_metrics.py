@@ -64,7 +64,7 @@ def nc1(
     num_threads : int, optional
         All processors by default.
     progress : callable, optional
-        Called as progress(done, total); what it raises stops the call.
+        Called as progress(done, total, stage); what it raises stops the call.
 
     Returns
     -------

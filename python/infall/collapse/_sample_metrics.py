@@ -343,7 +343,7 @@ def layer_coordinates(
         Features of the same samples in layers 0 .. L, L >= 1; in memory or memory-mapped, read
         block by block.
     progress : callable, optional
-        Called as progress(rows_done, rows_total), L N rows in all.
+        Called as progress(rows_done, rows_total, "layers"), L N rows in all.
 
     Returns
     -------
@@ -377,7 +377,9 @@ def layer_coordinates(
             step = float64_rows(layers[number], rows, f"layers[{number}]") - start
             lengths[number] += float(np.sqrt(np.einsum("nd,nd->n", step, step)).sum())
             if progress is not None:
-                progress((number - 1) * shape[0] + rows.stop, (len(layers) - 1) * shape[0])
+                progress(
+                    (number - 1) * shape[0] + rows.stop, (len(layers) - 1) * shape[0], "layers"
+                )
     way = np.cumsum(lengths)
     if way[-1] == 0.0:
         raise ValueError("layers are all equal: no sample moves, and there are no coordinates")

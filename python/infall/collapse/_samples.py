@@ -98,5 +98,7 @@ class LineSamples(Samples):
             yield rows, block
 
 
-def _report_within(progress: Progress, first: int, total: int, done: int, _: int) -> None:
-    progress(first + done, total)
+def _report_within(
+    progress: Progress, first: int, total: int, done: int, _: int, stage: str
+) -> None:
+    progress(first + done, total, stage)

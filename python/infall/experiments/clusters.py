@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import laws
-from infall._arrays import integer
+from infall._arrays import Progress, integer
 from infall.experiments.embedding import embed, single_threaded
 from infall.experiments.inputs import gaussian_input, layer_widths, width_label, width_name
 from infall.experiments.repeats import (
@@ -24,7 +24,7 @@ from infall.experiments.repeats import (
     seed_numbers,
     with_error,
 )
-from infall.experiments.result import Result, StageProgress, Table
+from infall.experiments.result import Result, Table
 from infall.maxlikelihood import MaxLikelihood
 from infall.rows import Sampler
 
@@ -200,7 +200,7 @@ def clusters(
     sampler: Sampler = "order_statistics",
     silhouette_samples: int = 2000,
     tsne_samples: int = 400,
-    progress: StageProgress | None = None,
+    progress: Progress | None = None,
 ) -> Clusters:
     """Cluster the normalised outputs of random vectors in two, layer by layer.
 
@@ -226,7 +226,7 @@ def clusters(
     tsne_samples : int
         Test vectors of the first seed that are embedded; all if there are fewer.
     progress : callable, optional
-        Called as progress(stage, done, total).
+        Called as progress(done, total, stage).
 
     Returns
     -------
@@ -274,7 +274,7 @@ def clusters(
                     points.append(outputs[layer, :embedded])
                     labels.append(clustered[:embedded])
             if progress is not None:
-                progress("networks", s * len(num_rows) + i + 1, total)
+                progress(s * len(num_rows) + i + 1, total, "networks")
         widest.append(model)
 
     compared = min(depth, _COMPARED_DEPTH)

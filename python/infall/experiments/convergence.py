@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from infall import laws
-from infall._arrays import integer
+from infall._arrays import Progress, integer
 from infall.experiments.deep_angles import deep_angles
 from infall.experiments.inputs import gaussian_input, layer_widths, width_label, width_name
 from infall.experiments.repeats import (
@@ -24,7 +24,7 @@ from infall.experiments.repeats import (
     mean_and_error,
     seed_numbers,
 )
-from infall.experiments.result import Result, StageProgress, Table
+from infall.experiments.result import Result, Table
 from infall.maxlikelihood import MaxLikelihood
 from infall.rows import Sampler
 
@@ -244,7 +244,7 @@ def convergence(
     num_test: int = 5000,
     seeds: Seeds = 10,
     sampler: Sampler = "order_statistics",
-    progress: StageProgress | None = None,
+    progress: Progress | None = None,
 ) -> Convergence:
     """Measure the losses and the negative log-likelihood of random vectors over width and depth.
 
@@ -267,7 +267,7 @@ def convergence(
         See `infall.select_rows`. The largest width is run once more, three layers deep, by
         `stream` and compared.
     progress : callable, optional
-        Called as progress(stage, done, total).
+        Called as progress(done, total, stage).
 
     Returns
     -------
@@ -303,7 +303,7 @@ def convergence(
             if s == 0:
                 losses[i] = np.where(near_one, distances, 1.0 - distances)
             if progress is not None:
-                progress("networks", s * len(num_rows) + i + 1, total)
+                progress(s * len(num_rows) + i + 1, total, "networks")
         widest.append(model)
 
     law = _law(num_rows, depths, dim, num_test, progress)
@@ -358,7 +358,7 @@ def _law(
     depths: Sequence[int],
     dim: int,
     num_test: int,
-    progress: StageProgress | None,
+    progress: Progress | None,
 ) -> dict[str, NDArray[np.float64]]:
     """Return what the angle chain and the mean field give for Gaussian vectors.
 
@@ -390,7 +390,7 @@ def _law(
         field = laws.mean_field_angle(typical, width, dim, depths[-1])[layers] / math.pi
         mean_field[i] = np.mean(laws.binary_entropy(field), axis=-1)
         if progress is not None:
-            progress("law", i + 1, len(widths))
+            progress(i + 1, len(widths), "law")
     return {
         "law_nll": nll,
         "law_log10_distance": log10_distance,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infall.experiments.result import StageProgress
+from infall._arrays import Progress
 
 # Standard deviation of the principal components that it starts from. From much smaller ones two
 # clusters that have collapsed grow through each other, and may stay so.
@@ -21,7 +21,7 @@ def embed(
     dim: int,
     perplexity: float,
     seed: int,
-    progress: StageProgress | None,
+    progress: Progress | None,
 ) -> list[NDArray[np.float64]]:
     """Return the t-SNE of each set of points (M, k) in `dim` dimensions: (M, dim).
 
@@ -43,7 +43,7 @@ def embed(
             )
             embedded.append(tsne.fit_transform(points))
             if progress is not None:
-                progress("t-SNE", number + 1, len(sets))
+                progress(number + 1, len(sets), "t-SNE")
     return embedded
 
 

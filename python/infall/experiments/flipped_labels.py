@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infall import laws
-from infall._arrays import integer, vectors
+from infall._arrays import Progress, integer, vectors
 from infall.datasets import load_digits
 from infall.experiments.inputs import width_label
 from infall.experiments.repeats import (
@@ -23,7 +23,7 @@ from infall.experiments.repeats import (
     seed_numbers,
     with_error,
 )
-from infall.experiments.result import Result, StageProgress, Table
+from infall.experiments.result import Result, Table
 from infall.maxlikelihood import MaxLikelihood
 from infall.rows import Sampler
 
@@ -229,7 +229,7 @@ def flipped_labels(
     labels: ArrayLike | None = None,
     seeds: Seeds = 10,
     sampler: Sampler = "order_statistics",
-    progress: StageProgress | None = None,
+    progress: Progress | None = None,
 ) -> FlippedLabels:
     """Tell images of a digit from their negatives by one fitted image.
 
@@ -253,7 +253,7 @@ def flipped_labels(
     sampler : {"order_statistics", "stream", "rotated"}
         See `infall.select_rows`.
     progress : callable, optional
-        Called as progress(stage, done, total).
+        Called as progress(done, total, stage).
 
     Returns
     -------
@@ -291,7 +291,7 @@ def flipped_labels(
     found = []
     for done, seed in enumerate(numbers):
         if progress is not None:
-            progress("flipped_labels: seeds", done, len(numbers))
+            progress(done, len(numbers), "flipped_labels: seeds")
         found.append(measure(seed, sampler))
         input_scores = found[-1][1][0]
         predicted.append(_predicted_decidability(input_scores, width, usable.shape[1], depth, seed))
@@ -306,7 +306,7 @@ def flipped_labels(
         f"ln d' after layer {depth}", models, np.log(decidability[:, -1]).tolist(), other
     )
     if progress is not None:
-        progress("flipped_labels: seeds", len(numbers), len(numbers))
+        progress(len(numbers), len(numbers), "flipped_labels: seeds")
     settings = {
         "width": width,
         "depth": depth,

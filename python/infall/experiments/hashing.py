@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from infall import laws
-from infall._arrays import integer
+from infall._arrays import Progress, integer
 from infall.experiments.inputs import width_label, width_name
 from infall.experiments.repeats import Seeds, cell, mean_and_error, seed_numbers, with_error
-from infall.experiments.result import Result, StageProgress, Table
+from infall.experiments.result import Result, Table
 from infall.rows import Sampler, hyperplane_codes, select_rows
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def hashing(
     num_angles: int = 19,
     seeds: Seeds = 10,
     sampler: Sampler = "order_statistics",
-    progress: StageProgress | None = None,
+    progress: Progress | None = None,
 ) -> Hashing:
     """Hold Hamming distances of codes against the binomial law, for all rows and selected ones.
 
@@ -313,7 +313,7 @@ def hashing(
     sampler : {"order_statistics", "stream", "rotated"}
         Of the selected rows; see `infall.select_rows`. One layer is selected by another.
     progress : callable, optional
-        Called as progress(stage, done, total).
+        Called as progress(done, total, stage).
 
     Returns
     -------
@@ -348,7 +348,7 @@ def hashing(
         for layer in range(num_layers):
             if progress is not None:
                 total = num_layers * len(numbers)
-                progress("hashing: selected layers", done * num_layers + layer, total)
+                progress(done * num_layers + layer, total, "hashing: selected layers")
             found.append(_selected_distances(w, tests, angle_scores, width, seed, layer, sampler))
         counts, expected = zip(*found, strict=True)
         selected.append(np.stack(counts, axis=1))
@@ -359,7 +359,7 @@ def hashing(
     other = _selected_distances(w, tests, angle_scores, width, other_seed, 0, other_sampler)
     if progress is not None:
         total = num_layers * len(numbers)
-        progress("hashing: selected layers", total, total)
+        progress(total, total, "hashing: selected layers")
     settings = {
         "dim": dim,
         "num_bits": num_bits,

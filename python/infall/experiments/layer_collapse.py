@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import laws
-from infall._arrays import integer
+from infall._arrays import Progress, integer
 from infall.collapse import collapse_report
 from infall.experiments.inputs import gaussian_input, width_label
 from infall.experiments.repeats import (
@@ -24,7 +24,7 @@ from infall.experiments.repeats import (
     seed_numbers,
     with_error,
 )
-from infall.experiments.result import Result, StageProgress, Table
+from infall.experiments.result import Result, Table
 from infall.maxlikelihood import MaxLikelihood
 from infall.rows import Sampler
 
@@ -184,7 +184,7 @@ def layer_collapse(
     num_test: int = 5000,
     seeds: Seeds = 10,
     sampler: Sampler = "order_statistics",
-    progress: StageProgress | None = None,
+    progress: Progress | None = None,
 ) -> LayerCollapse:
     """Measure neural collapse of Gaussian test vectors, layer by layer.
 
@@ -206,7 +206,7 @@ def layer_collapse(
     sampler : {"order_statistics", "stream", "rotated"}
         See `infall.select_rows`.
     progress : callable, optional
-        Called as progress(stage, done, total).
+        Called as progress(done, total, stage).
 
     Returns
     -------
@@ -241,7 +241,7 @@ def layer_collapse(
         for layer in range(depth + 1):
             if progress is not None:
                 at = done * (depth + 1) + layer
-                progress("collapse: layers", at, len(numbers) * (depth + 1))
+                progress(at, len(numbers) * (depth + 1), "collapse: layers")
             found[layer] = _metrics(_fit(model, layer), outputs[layer], sides)
         if done == 0:
             samples = np.array(
@@ -265,7 +265,7 @@ def layer_collapse(
         other,
     )
     if progress is not None:
-        progress("collapse: layers", len(numbers) * (depth + 1), len(numbers) * (depth + 1))
+        progress(len(numbers) * (depth + 1), len(numbers) * (depth + 1), "collapse: layers")
     settings = {
         "width": width,
         "depth": depth,

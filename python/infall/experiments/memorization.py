@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import laws
-from infall._arrays import integer, row_count
+from infall._arrays import Progress, integer, row_count
 from infall.experiments.deep_angles import deep_angles
 from infall.experiments.embedding import embed, single_threaded
 from infall.experiments.inputs import width_label, width_name
@@ -25,7 +25,7 @@ from infall.experiments.repeats import (
     seed_numbers,
     with_error,
 )
-from infall.experiments.result import Result, StageProgress, Table
+from infall.experiments.result import Result, Table
 from infall.maxlikelihood import MaxLikelihood
 from infall.rows import Sampler
 
@@ -251,7 +251,7 @@ def memorization(
     num_test: int = 500,
     seeds: Seeds = 10,
     sampler: Sampler = "order_statistics",
-    progress: StageProgress | None = None,
+    progress: Progress | None = None,
 ) -> Memorization:
     """Cluster the outputs that fresh random vectors have after each layer of one network.
 
@@ -272,7 +272,7 @@ def memorization(
     sampler : {"order_statistics", "rotated", "stream"}
         See `infall.select_rows`. One more network is fitted by `stream` and compared.
     progress : callable, optional
-        Called as progress(stage, done, total).
+        Called as progress(done, total, stage).
 
     Returns
     -------
@@ -307,7 +307,7 @@ def memorization(
         found.append(_measure(unions[-1], depth, counts, seed))
         found[-1]["log10_distance"] = _log10_distances(models[-1], X)
         if progress is not None:
-            progress("networks", done + 1, len(numbers))
+            progress(done + 1, len(numbers), "networks")
     points, layers, near_one = unions[0]
 
     def other(seed: int, kind: Sampler) -> tuple[MaxLikelihood, float]:

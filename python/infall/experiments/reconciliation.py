@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infall import laws
-from infall._arrays import integer, vectors
+from infall._arrays import Progress, integer, vectors
 from infall.datasets import load_digits
 from infall.experiments.inputs import gaussian_input, width_label
 from infall.experiments.repeats import (
@@ -24,7 +24,7 @@ from infall.experiments.repeats import (
     seed_numbers,
     with_error,
 )
-from infall.experiments.result import Result, StageProgress, Table
+from infall.experiments.result import Result, Table
 from infall.maxlikelihood import MaxLikelihood
 from infall.rows import Sampler
 
@@ -294,7 +294,7 @@ def reconciliation(
     images: ArrayLike | None = None,
     seeds: Seeds = 10,
     sampler: Sampler = "order_statistics",
-    progress: StageProgress | None = None,
+    progress: Progress | None = None,
 ) -> Reconciliation:
     """Recover images from fooling examples by the outputs of random vectors.
 
@@ -320,7 +320,7 @@ def reconciliation(
     sampler : {"order_statistics", "stream", "rotated"}
         See `infall.select_rows`.
     progress : callable, optional
-        Called as progress(stage, done, total).
+        Called as progress(done, total, stage).
 
     Returns
     -------
@@ -357,7 +357,7 @@ def reconciliation(
     found = []
     for done, seed in enumerate(numbers):
         if progress is not None:
-            progress("reconciliation: seeds", done, len(numbers))
+            progress(done, len(numbers), "reconciliation: seeds")
         model, scores, outputs, labels = measure(seed, sampler)
         recovery = _measured(model, outputs, labels, eta)
         chain = _predicted_scores(scores[0], width, dim, depth, seed)
@@ -382,7 +382,7 @@ def reconciliation(
         other,
     )
     if progress is not None:
-        progress("reconciliation: seeds", len(numbers), len(numbers))
+        progress(len(numbers), len(numbers), "reconciliation: seeds")
     settings = {
         "width": width,
         "depth": depth,

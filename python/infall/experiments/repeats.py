@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from infall._arrays import MAX_SEED, integer
-from infall.experiments.result import StageProgress
+from infall._arrays import MAX_SEED, Progress, integer
 from infall.maxlikelihood import MaxLikelihood
 from infall.rows import Sampler
 
@@ -72,15 +71,15 @@ def fitted(
     depth: int,
     seed: int,
     sampler: Sampler,
-    progress: StageProgress | None,
+    progress: Progress | None,
 ) -> MaxLikelihood:
     """Return a network fitted to w; `progress` is told its rows where it draws them all."""
     model = MaxLikelihood(width, depth, seed=seed, sampler=sampler)
     if progress is None or sampler == "order_statistics":
         return model.fit(w)
 
-    def rows(layer: int, done: int, total: int) -> object:
-        return progress(f"{sampler}: rows", layer * total + done, depth * total)
+    def rows(done: int, total: int, _: str) -> object:
+        return progress(done, total, f"{sampler}: rows")
 
     return model.fit(w, progress=rows)
 

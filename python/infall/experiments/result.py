@@ -5,15 +5,12 @@ from __future__ import annotations
 import csv
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-# Called as progress(stage, done, total); stage is a few words. What it raises stops the experiment.
-StageProgress = Callable[[str, int, int], object]
 
 
 class Table(NamedTuple):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from infall import laws
-from infall._arrays import integer
+from infall._arrays import Progress, integer
 from infall.experiments.deep_angles import deep_angles
 from infall.experiments.inputs import gaussian_input, width_label, width_name
 from infall.experiments.repeats import (
@@ -25,7 +25,7 @@ from infall.experiments.repeats import (
     seed_numbers,
     with_error,
 )
-from infall.experiments.result import Result, StageProgress, Table
+from infall.experiments.result import Result, Table
 from infall.maxlikelihood import MaxLikelihood
 from infall.rows import Sampler
 
@@ -300,7 +300,7 @@ def trajectories(
     num_test: int = 200,
     seeds: Seeds = 10,
     sampler: Sampler = "order_statistics",
-    progress: StageProgress | None = None,
+    progress: Progress | None = None,
 ) -> Trajectories:
     """Follow a fitted vector and test vectors through the layers of the extended space.
 
@@ -325,7 +325,7 @@ def trajectories(
     sampler : {"order_statistics", "stream", "rotated"}
         See `infall.select_rows`.
     progress : callable, optional
-        Called as progress(stage, done, total).
+        Called as progress(done, total, stage).
 
     Returns
     -------
@@ -360,7 +360,7 @@ def trajectories(
         found = []
         for done, seed in enumerate(numbers):
             if progress is not None:
-                progress("trajectories: networks", number * len(numbers) + done, 4 * len(numbers))
+                progress(number * len(numbers) + done, 4 * len(numbers), "trajectories: networks")
             model, tests = _fitted_and_tests(dim, rows, depth, num_test, seed, sampler, progress)
             if (dim, rows) == (long_dim, width):
                 models.append(model)
@@ -390,7 +390,7 @@ def trajectories(
         other,
     )
     if progress is not None:
-        progress("trajectories: networks", 4 * len(numbers), 4 * len(numbers))
+        progress(4 * len(numbers), 4 * len(numbers), "trajectories: networks")
     settings = {
         "width": width,
         "depth": depth,
@@ -410,7 +410,7 @@ def _fitted_and_tests(
     num_test: int,
     seed: int,
     sampler: Sampler,
-    progress: StageProgress | None,
+    progress: Progress | None,
 ) -> tuple[MaxLikelihood, _Float]:
     w, tests = gaussian_input(seed, dim, num_test)
     return fitted(w / np.linalg.norm(w), width, depth, seed, sampler, progress), tests
