@@ -379,7 +379,7 @@ def test_dlpack_arrays_come_in_and_device_memory_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "infall._cuda", None)  # as in a build without it
     w = vector(10)
     same(infall.select_rows(DLPackOnly(w), 3000), infall.select_rows(w, 3000))
-    with pytest.raises(RuntimeError, match="w is a .*DLPackOnly in device memory.*no CUDA"):
+    with pytest.raises(RuntimeError, match=r"w is a .*DLPackOnly in device memory.*no CUDA"):
         infall.select_rows(DLPackOnly(w, device=2), 3000)
 
 

@@ -105,11 +105,9 @@ def _from_dlpack(array: Any, name: str) -> NDArray[Any]:
         device, _ = array.__dlpack_device__()
         if int(device) in DLPACK_HOST:
             # NumPy has no bfloat16; that of other libraries is ml_dtypes'.
-            exchange = (
-                np.asarray if str(getattr(array, "dtype", "")) == "bfloat16" else np.from_dlpack
-            )
-            return exchange(array)
-    except (RuntimeError, BufferError, TypeError, ValueError) as error:
+            is_bfloat16 = str(getattr(array, "dtype", "")) == "bfloat16"
+            return np.asarray(array) if is_bfloat16 else np.from_dlpack(array)
+    except (RuntimeError, BufferError, TypeError, ValueError, AttributeError) as error:
         raise TypeError(f"{name} is a {kind_of(array)} that cannot be read: {error}") from None
     raise TypeError(f"{name} is a {kind_of(array)} in device memory; copy it to the host first")
 
