@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are loaded where they are used: optimize takes a quarter of a second
 from numpy.typing import NDArray
 
 from infall import _simplex
@@ -287,8 +288,6 @@ def maximum_margin(vectors: Any) -> float:
     One non-negative least-squares problem (SciPy) per class, each with d + 1 equations in K - 1
     unknowns: for hundreds of classes. Frames know theirs: `Frame.maximum_margin`.
     """
-    from scipy.optimize import nnls  # takes a quarter of a second to import
-
     weights = _rows(vectors)
     least = math.inf
     for c in range(len(weights)):
@@ -300,7 +299,7 @@ def maximum_margin(vectors: Any) -> float:
         # scale of x.
         system = np.vstack([differences.T / size, np.ones(len(differences))])
         target = np.append(np.zeros(weights.shape[1]), 1.0)
-        x, _ = nnls(system, target)
+        x, _ = scipy.optimize.nnls(system, target)
         nearest = (x / x.sum()) @ differences
         least = min(least, float(np.linalg.norm(nearest)))
         if least <= 1e-12 * size:
