@@ -1,13 +1,10 @@
 """Frames and the Walsh-Hadamard transform against the NumPy reference."""
 
 import math
-import os
 import pickle
 import re
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -19,12 +16,12 @@ from scipy import linalg
 import infall
 import reference
 from infall import Cube, Orthoplex, SimplexETF, _core, frames
+from interrupts import LIMIT, SANITIZED, seconds_after_interrupt
 
 pytestmark = pytest.mark.sanitize
 
 ISAS = _core.available_isas()
 BASES = ("identity", "haar", "hadamard")
-SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
 few = settings(max_examples=25, deadline=None, derandomize=True)
 every_basis = pytest.mark.parametrize("basis", BASES)
 
@@ -647,23 +644,7 @@ def test_results_are_of_the_library_of_the_argument(basis):
     ids=["haar", "transform", "logits", "vectors"],
 )
 def test_interrupt_returns_quickly(call):
-    # The signal comes from another process: a thread of this one could wait for the GIL.
-    program = (
-        "import os, signal, sys, time; time.sleep(0.3); print(time.time(), flush=True);"
-        "os.kill(int(sys.argv[1]), signal.SIGINT)"
-    )
-    # Where SIGINT is ignored, as in background jobs, Python has no handler of its own.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with subprocess.Popen(
-            [sys.executable, "-c", program, str(os.getpid())], stdout=subprocess.PIPE, text=True
-        ) as sender:
-            with pytest.raises(KeyboardInterrupt):
-                call()
-            late = time.time() - float(sender.stdout.read())
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert late < (5.0 if SANITIZED else 0.2)
+    assert seconds_after_interrupt(call) < LIMIT
 
 
 @every_basis

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import NDArray
-from scipy import special
 
 from infall import _core
 
@@ -31,7 +31,7 @@ def threshold(num_rows: float, available: int, absolute: bool) -> float:
     # Unit projections are N(0, 1), so a threshold is known that about num_rows pass.
     share = num_rows / available
     if share < 0.5:
-        return float(-special.ndtri(share / 2 if absolute else share))
+        return float(-scipy.special.ndtri(share / 2 if absolute else share))
     return -math.inf
 
 
@@ -49,7 +49,7 @@ def _largest_folded_normals(spacings: NDArray[np.float64], width: int) -> NDArra
     # 1 - exp(-S_j) of the order statistics have independent exponential spacings.
     remaining = width - np.arange(len(spacings), dtype=np.float64)
     survival = -np.expm1(-np.cumsum(spacings / remaining))
-    largest: NDArray[np.float64] = math.sqrt(2.0) * special.erfcinv(survival)
+    largest: NDArray[np.float64] = math.sqrt(2.0) * scipy.special.erfcinv(survival)
     return largest
 
 

@@ -10,8 +10,8 @@ import math
 import numbers
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
 __all__ = [
     "angle",
@@ -63,7 +63,7 @@ def binary_entropy(theta: ArrayLike) -> np.float64 | NDArray[np.float64]:
     _require_range("theta", probability, 0.0, 1.0)
     # 1 - theta is exact where it is the smaller one, so the fold loses nothing.
     smaller = np.minimum(probability, 1.0 - probability)
-    nats = -(special.xlogy(smaller, smaller) + special.xlog1py(1.0 - smaller, -smaller))
+    nats = -(scipy.special.xlogy(smaller, smaller) + scipy.special.xlog1py(1.0 - smaller, -smaller))
     return _unwrap(np.minimum(nats / math.log(2.0), 1.0))
 
 
@@ -165,8 +165,8 @@ def tail_gain(fraction: ArrayLike) -> np.float64 | NDArray[np.float64]:
     share = _real_array("fraction", fraction)
     _require_range("fraction", share, 0.0, 1.0, open_low=True)
     # abs, not a minus sign: at q = 1 the quantile is 0 and must not become -0.
-    x = np.abs(special.ndtri(0.5 * share))
-    inverse_mills = math.sqrt(2.0 / math.pi) / special.erfcx(x / math.sqrt(2.0))
+    x = np.abs(scipy.special.ndtri(0.5 * share))
+    inverse_mills = math.sqrt(2.0 / math.pi) / scipy.special.erfcx(x / math.sqrt(2.0))
     return _unwrap(np.sqrt(1.0 + x * inverse_mills))
 
 
@@ -425,9 +425,9 @@ def _folded_normal_top(
     np.maximum(spacings[..., :1], 2.0**-54, out=spacings[..., :1])
     spacings /= num_rows - np.arange(count)
     minus_log_cdf = np.cumsum(spacings, axis=-1, out=spacings)
-    values: NDArray[np.float64] = special.erfcinv(-np.expm1(-minus_log_cdf))
+    values: NDArray[np.float64] = scipy.special.erfcinv(-np.expm1(-minus_log_cdf))
     body = minus_log_cdf > math.log(2.0)
-    values[body] = special.erfinv(np.exp(-minus_log_cdf[body]))
+    values[body] = scipy.special.erfinv(np.exp(-minus_log_cdf[body]))
     values *= math.sqrt(2.0)
     # Rounding may swap neighbours that agree to the last place.
     np.minimum.accumulate(values, axis=-1, out=values)
