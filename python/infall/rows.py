@@ -175,7 +175,8 @@ def select_rows(
         Three exact samplers of the same law. "stream": the counter-based matrix itself, O(n k)
         time. "rotated": G* = Z H with H e_1 = w/||w||, so that one column decides (B columns for a
         batch), O(n + m k). "order_statistics": the m largest of n normals drawn directly, O(m k)
-        for any n; one w only, absolute score only, and the whole layer.
+        for any width up to 2**63 - 1; one w only, absolute score only, and the whole layer. For
+        wider layers `infall.laws.folded_normal_top` has the law of the scores.
     score : {"absolute", "signed"}
         Rank by |row . w| or by row . w.
     order : {"index", "score"}
@@ -192,9 +193,8 @@ def select_rows(
     Returns
     -------
     RowSelection
-        Arrays are of the library of `w`. For "stream" and "rotated" bit-identical for any number of
-        threads, instruction set and split into row ranges; "order_statistics" additionally
-        evaluates SciPy's inverse error function.
+        Arrays are of the library of `w`. Bit-identical for any number of threads, instruction set
+        and split into row ranges.
 
     Raises
     ------
