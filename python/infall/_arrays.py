@@ -148,7 +148,7 @@ def check_two_axes(shape: tuple[int, ...], name: str, dim: int | None) -> bool:
     """
     if len(shape) not in (1, 2):
         raise ValueError(f"{name} has {len(shape)} axes; expected shape (k,) or (B, k)")
-    if 0 in shape:
+    if shape[-1] == 0:
         raise ValueError(f"{name} is empty: shape {shape}")
     if shape[-1] >= MAX_DIM:
         raise ValueError(f"{name} has {shape[-1]} columns; the limit is 2**32 - 1")
