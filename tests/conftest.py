@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import chance
+
 BENCH = Path(__file__).parent.parent / "bench"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "firefox")
 GPU_REQUIRED = os.environ.get("INFALL_REQUIRE_GPU") == "1"
@@ -67,6 +69,15 @@ def pytest_terminal_summary(terminalreporter):
     if _left_out:
         counts = ", ".join(f"{count} for want of {what}" for what, count in _left_out.items())
         terminalreporter.write_line(f"left out: {counts}")
+    if chance.spent:
+        terminalreporter.write_line(
+            f"chance of a false alarm: at most {chance.spent:.1e}; allowed are {chance.BUDGET:.0e}"
+        )
+
+
+def pytest_sessionfinish(session):
+    if chance.spent > chance.BUDGET and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(wrapper=True)

@@ -14,10 +14,10 @@ from scipy import stats
 
 import infall
 import reference
+from chance import plausible
 from infall import MaxLikelihood, laws
 
 pytestmark = pytest.mark.sanitize
-ALPHA = 1e-6  # false-alarm rate of every statistical test here; seeds are fixed
 
 
 def vector(dim, seed=0, batch=None):

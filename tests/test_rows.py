@@ -15,13 +15,13 @@ from scipy import special, stats
 
 import infall
 import reference
+from chance import plausible
 from infall import _core, laws
 from interrupts import LIMIT, SANITIZED, seconds_after_interrupt
 
 pytestmark = pytest.mark.sanitize
 
 ISAS = _core.available_isas()
-ALPHA = 1e-6  # false-alarm rate of every statistical test here; seeds are fixed
 few = settings(max_examples=25, deadline=None, derandomize=True)
 
 
@@ -134,11 +134,10 @@ def test_normals_are_uncorrelated_across_rows_columns_layers_and_seeds():
         f"seed {seed}": (base, infall.gaussian_rows(np.arange(4096), 128, seed=seed))
         for seed in (4, 6, 5 + 2**32)
     }
-    bound = -special.ndtri(ALPHA / (4 * len(others)))
     for name, (a, b) in others.items():
         for transform in (lambda z: z, lambda z: (z * z - 1.0) / math.sqrt(2.0)):
             score = np.sum(transform(a) * transform(b)) / math.sqrt(a.size)
-            assert abs(score) < bound, name
+            assert plausible(2 * stats.norm.sf(abs(score))), name
 
 
 # Selection: the literal algorithm -----------------------------------------------------------------
@@ -379,7 +378,7 @@ def test_dlpack_arrays_come_in_and_device_memory_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "infall._cuda", None)  # as in a build without it
     w = vector(10)
     same(infall.select_rows(DLPackOnly(w), 3000), infall.select_rows(w, 3000))
-    with pytest.raises(TypeError, match=r"w is a .*DLPackOnly in device memory.*no CUDA kernels"):
+    with pytest.raises(RuntimeError, match=r"w is a .*DLPackOnly in device memory.*no CUDA"):
         infall.select_rows(DLPackOnly(w, device=2), 3000)
 
 
@@ -390,13 +389,15 @@ def test_torch_tensors_come_in_and_go_out():
     expected = infall.select_rows(w, 3000)
     assert all(isinstance(a, torch.Tensor) for a in (found.indices, found.projections, found.rows))
     assert_array_equal(found.rows.numpy(), expected.rows)
-    model = infall.MaxLikelihood(500, 2).fit(torch.from_numpy(w).requires_grad_())
+    model = infall.MaxLikelihood(500, 2).fit(torch.from_numpy(w))
     for x in (torch.ones(3, 10, dtype=torch.float64), torch.ones(10)):
         for measure in (model.angles, model.loss, model.nll, model.transform):
             assert isinstance(measure(x), torch.Tensor)
             assert isinstance(measure(x, layer=None), torch.Tensor)
+    half = torch.ones(3, dtype=torch.bfloat16)
+    assert_array_equal(infall.select_rows(half, 100).rows, infall.select_rows(np.ones(3), 100).rows)
     with pytest.raises(TypeError, match=r"w is a torch.* that cannot be read"):
-        infall.select_rows(torch.ones(3, dtype=torch.bfloat16), 100)
+        infall.select_rows(torch.ones(3).to_sparse(), 100)
 
 
 # Selection: the rotated and the order statistics samplers -----------------------------------------
@@ -529,7 +530,7 @@ def test_scores_at_full_width_follow_the_law_of_the_top(sampler):
     survival = 2 * special.ndtr(-unit_scores(sampler, width, m + 1, 4, 17))
     assert plausible(stats.kstest(survival[:m] / survival[m], "uniform").pvalue)
     cumulative = stats.beta(m + 1, width - m).cdf(survival[m])
-    assert ALPHA / 2 < cumulative < 1 - ALPHA / 2
+    assert plausible(2 * min(cumulative, 1 - cumulative))
 
 
 def test_signs_of_selected_rows_are_fair():

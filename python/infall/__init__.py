@@ -7,6 +7,7 @@ simplex equiangular tight frames.
 
 from infall import collapse, frames, laws
 from infall._core import __version__
+from infall._threads import num_threads
 from infall.classes import ClassMoments
 from infall.collapse import CollapseReport, collapse_report
 from infall.collapse.trajectory import CollapseTrajectory
@@ -40,6 +41,7 @@ __all__ = [
     "hyperplane_codes",
     "laws",
     "merge_selections",
+    "num_threads",
     "select_rows",
     "select_rows_from",
 ]
