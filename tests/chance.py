@@ -12,7 +12,7 @@ from scipy import stats
 ALPHA = 1e-6  # chance of a false alarm, of one comparison
 BUDGET = 1e-3  # and of the whole suite
 
-spent = 0.0
+spent: list[float] = []
 
 
 def plausible(*pvalues, alpha=ALPHA):
@@ -20,8 +20,7 @@ def plausible(*pvalues, alpha=ALPHA):
 
     Several p-values, or arrays of them, share the rate.
     """
-    global spent
-    spent += alpha
+    spent.append(alpha)
     flat = np.concatenate([np.ravel(pvalue) for pvalue in pvalues])
     return bool(flat.min() > alpha / flat.size)
 

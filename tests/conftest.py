@@ -71,12 +71,12 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(f"left out: {counts}")
     if chance.spent:
         terminalreporter.write_line(
-            f"chance of a false alarm: at most {chance.spent:.1e}; allowed are {chance.BUDGET:.0e}"
+            f"chance of a false alarm: at most {sum(chance.spent):.1e}; allowed are {chance.BUDGET:.0e}"
         )
 
 
 def pytest_sessionfinish(session):
-    if chance.spent > chance.BUDGET and session.exitstatus == pytest.ExitCode.OK:
+    if sum(chance.spent) > chance.BUDGET and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
