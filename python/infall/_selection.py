@@ -44,15 +44,6 @@ def expected_to_pass(num_rows: int, deviations: float) -> float:
     return num_rows + deviations * math.sqrt(num_rows) + 2.0 * deviations
 
 
-def _largest_folded_normals(spacings: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    # The largest of `width` iid |N(0, 1)|, descending (Renyi 1953): the survival probabilities
-    # 1 - exp(-S_j) of the order statistics have independent exponential spacings.
-    remaining = width - np.arange(len(spacings), dtype=np.float64)
-    survival = -np.expm1(-np.cumsum(spacings / remaining))
-    largest: NDArray[np.float64] = math.sqrt(2.0) * scipy.special.erfcinv(survival)
-    return largest
-
-
 def by_index(
     indices: NDArray[np.int64], unit_projections: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -61,11 +52,10 @@ def by_index(
 
 
 def draw_order_statistics(task: SelectionTask) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    spacings, signs, drawn = _core.draw_order_statistics(
-        task.num_rows, task.first, task.last, task.seed, task.layer
+    indices, unit_projections = (
+        drawn[None]
+        for drawn in _core.draw_order_statistics(task.num_rows, task.last, task.seed, task.layer)
     )
-    magnitudes = _largest_folded_normals(spacings, task.last)
-    indices, unit_projections = drawn[None], np.where(signs, -magnitudes, magnitudes)[None]
     return by_index(indices, unit_projections) if task.by_index else (indices, unit_projections)
 
 

@@ -13,6 +13,8 @@ import numpy as np
 import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike, NDArray
 
+from infall import _core
+
 __all__ = [
     "angle",
     "angle_chain",
@@ -420,18 +422,11 @@ def norm_growth(width: int | float, dim: int) -> float:
 def _folded_normal_top(
     num_rows: float, count: int, shape: tuple[int, ...], generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    spacings = generator.standard_exponential((*shape, count))  # (*size, m)
+    largest = generator.standard_exponential((*shape, count))  # (*size, m)
     # The sampler returns 0 once in 2^53 draws; the largest value would then be infinite.
-    np.maximum(spacings[..., :1], 2.0**-54, out=spacings[..., :1])
-    spacings /= num_rows - np.arange(count)
-    minus_log_cdf = np.cumsum(spacings, axis=-1, out=spacings)
-    values: NDArray[np.float64] = scipy.special.erfcinv(-np.expm1(-minus_log_cdf))
-    body = minus_log_cdf > math.log(2.0)
-    values[body] = scipy.special.erfinv(np.exp(-minus_log_cdf[body]))
-    values *= math.sqrt(2.0)
-    # Rounding may swap neighbours that agree to the last place.
-    np.minimum.accumulate(values, axis=-1, out=values)
-    return values
+    np.maximum(largest[..., :1], 2.0**-54, out=largest[..., :1])
+    _core.largest_folded_normals(largest.reshape(-1, count), num_rows)
+    return largest
 
 
 def _chi(degrees: int, samples: int, generator: np.random.Generator) -> NDArray[np.float64]:
