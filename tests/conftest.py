@@ -70,8 +70,9 @@ def pytest_terminal_summary(terminalreporter):
         counts = ", ".join(f"{count} for want of {what}" for what, count in _left_out.items())
         terminalreporter.write_line(f"left out: {counts}")
     if chance.spent:
+        spent, budget = sum(chance.spent), chance.BUDGET
         terminalreporter.write_line(
-            f"chance of a false alarm: at most {sum(chance.spent):.1e}; allowed are {chance.BUDGET:.0e}"
+            f"chance of a false alarm: at most {spent:.1e}; allowed are {budget:.0e}"
         )
 
 

@@ -109,9 +109,7 @@ def test_the_sampler_draws_them(width):
     exact = reference.largest_folded_normals(spacings, width)
     # The exponentials may differ by their own last places.
     assert ulps_off(np.abs(found.unit_projections), exact) < 40
-    assert_array_equal(
-        np.sign(found.unit_projections), reference.order_statistic_signs(40, 3, 2)
-    )
+    assert_array_equal(np.sign(found.unit_projections), reference.order_statistic_signs(40, 3, 2))
     assert found.indices.tolist() == reference.drawn_rows(40, width, 3, 2)
 
 
