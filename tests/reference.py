@@ -173,8 +173,10 @@ def drawn_rows(m, width, seed, layer):
     rows, position = [], 0
     while len(rows) < m:
         words = stream_words("drawn rows", position, 0, seed, layer).tolist()
-        parts = zip(words, (96, 64, 32, 0), strict=True)
-        row = width * sum(word << shift for word, shift in parts) >> 128
+        row = (
+            width * sum(word << shift for word, shift in zip(words, (96, 64, 32, 0), strict=True))
+            >> 128
+        )
         position += 1
         if row not in rows:
             rows.append(row)

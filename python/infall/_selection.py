@@ -44,6 +44,22 @@ def expected_to_pass(num_rows: int, deviations: float) -> float:
     return num_rows + deviations * math.sqrt(num_rows) + 2.0 * deviations
 
 
+def best_positions(
+    unit_projections: NDArray[np.float64], indices: NDArray[np.int64], num_rows: int, absolute: bool
+) -> NDArray[np.int64]:
+    """Return where the best `num_rows` of (m,) rows stand: score descending, then lower index.
+
+    Rows without a projection, NaN, come last.
+    """
+    scores = np.abs(unit_projections) if absolute else unit_projections
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    # What is below the last score to be kept need not be sorted.
+    last = max(0, len(scores) - num_rows)
+    kept = np.flatnonzero(scores >= np.partition(scores, last)[last])
+    best: NDArray[np.int64] = kept[np.lexsort((indices[kept], -scores[kept]))[:num_rows]]
+    return best
+
+
 def by_index(
     indices: NDArray[np.int64], unit_projections: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
