@@ -18,6 +18,7 @@ from infall._arrays import padded_float32, unit_vectors
 cuda = pytest.importorskip(
     "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
 )
+pytestmark = pytest.mark.sanitize
 few = settings(max_examples=20, deadline=None, derandomize=True)
 
 
