@@ -127,6 +127,7 @@ class CuPyArray(Array):
 
 class Tensor(Array):
     is_cuda = True
+    requires_grad = False
     device = property(lambda self: types.SimpleNamespace(index=self._number, type="cuda"))
     dtype = property(lambda self: f"torch.{self._values.dtype.name}")
 
@@ -273,6 +274,9 @@ def make_torch():
     torch = types.ModuleType("torch")
     torch.__dict__.update(_functions(Tensor))
     torch.Tensor = Tensor
+    torch.is_grad_enabled = lambda: True
+    no_tangent = types.SimpleNamespace(unpack_dual=lambda _: types.SimpleNamespace(tangent=None))
+    torch.autograd = types.SimpleNamespace(forward_ad=no_tangent)
     torch.from_numpy = HostTensor
     torch.get_float32_matmul_precision = lambda: "highest"
     torch.empty = lambda shape, dtype, device: Tensor(

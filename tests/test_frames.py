@@ -275,13 +275,13 @@ def test_top_logits_are_the_largest_projections(frame, count, data):
     h = data.draw(st.sampled_from([normals(count, frame.dim), np.zeros((count, frame.dim))]))
     h = h.astype(data.draw(st.sampled_from([np.float32, np.float64])))
     projections = frame.project(h)
-    found = frame.logits(h, num_top)
+    found = frame.topk(h, num_top)
     assert found.values.dtype == h.dtype
     assert_array_equal(found.classes, ranked(projections, num_top))
     assert_array_equal(found.values, np.take_along_axis(projections, found.classes, axis=1))
     assert_array_equal(frame.classify(h), found.classes[:, 0])
     assert frame.classify(h[0]) == found.classes[0, 0]
-    assert_array_equal(frame.logits(h[0], num_top).classes, found.classes[0])
+    assert_array_equal(frame.topk(h[0], num_top).classes, found.classes[0])
 
 
 @pytest.mark.parametrize("weights", [False, True])
@@ -300,7 +300,7 @@ def test_long_vectors_with_many_ties(basis, tight, weights):
     projections = frame.project(h)
     for num_top in (1, 2, 5000):
         for threads in (1, 2, 5):
-            found = frame.logits(h, num_top, num_threads=threads)
+            found = frame.topk(h, num_top, num_threads=threads)
             assert_array_equal(found.classes, ranked(projections, num_top))
             assert_array_equal(found.values, np.take_along_axis(projections, found.classes, axis=1))
 
@@ -315,7 +315,7 @@ def test_large_frames_without_structure_go_by_blocks(monkeypatch):
         assert_close(projections, h @ vectors.T, atol=1e-13)
         assert_close(frame.adjoint(y), y @ vectors, atol=1e-13)
         for num_top in (1, 3, 17, frame.num_classes):
-            found = frame.logits(h, num_top)
+            found = frame.topk(h, num_top)
             assert_array_equal(found.classes, ranked(projections, num_top))
             assert_array_equal(found.values, np.take_along_axis(projections, found.classes, axis=1))
 
@@ -326,11 +326,11 @@ def test_a_million_classes_in_memory_of_the_order_of_a_sample():
     program = """
 import resource, sys, numpy as np, infall
 basis, num_top = sys.argv[1], int(sys.argv[2])
-infall.SimplexETF(10, 20, basis=basis).logits(np.ones((4, 20), np.float32), num_top)
+infall.SimplexETF(10, 20, basis=basis).topk(np.ones((4, 20), np.float32), num_top)
 h = np.random.default_rng(0).normal(size=(8, 2**20)).astype(np.float32)
 frame = infall.SimplexETF(10**6, 2**20, basis=basis)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-found = frame.logits(h, num_top, num_threads=2)
+found = frame.topk(h, num_top, num_threads=2)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert found.classes.shape == (8, num_top)
 print((after - before) * 1024)
@@ -367,14 +367,14 @@ def test_threads_and_instruction_sets_do_not_change_a_bit(isa, dtype, dim, resto
         expected = (
             frame.project(h, num_threads=1),
             frame.adjoint(y, num_threads=1),
-            *frame.logits(h, 11 if dim > 20 else 2, num_threads=1),
+            *frame.topk(h, 11 if dim > 20 else 2, num_threads=1),
         )
         _core.set_isa(isa)
         for threads in (1, 2, 3, 7):
             found = (
                 frame.project(h, num_threads=threads),
                 frame.adjoint(y, num_threads=threads),
-                *frame.logits(h, 11 if dim > 20 else 2, num_threads=threads),
+                *frame.topk(h, 11 if dim > 20 else 2, num_threads=threads),
             )
             for a, b in zip(found, expected, strict=True):
                 assert_array_equal(a, b)
@@ -639,7 +639,7 @@ def test_results_are_of_the_library_of_the_argument(basis):
     [
         lambda: SimplexETF(6000, 6000).vectors([0]),
         lambda: frames.walsh_hadamard(np.zeros((256, 2**20), np.float32), num_threads=1),
-        lambda: SimplexETF(2**22, 2**22 + 1, basis="hadamard").logits(
+        lambda: SimplexETF(2**22, 2**22 + 1, basis="hadamard").topk(
             np.zeros((200, 2**22 + 1), np.float32), 3
         ),
         lambda: SimplexETF(10**6, 10**6, basis="identity").vectors(np.arange(120)),
@@ -681,7 +681,7 @@ def test_progress_counts_vectors_and_may_stop_the_call(basis):
     def stop(done, total, _):
         raise StopError
 
-    for call in (frame.project, frame.logits, frame.classify):
+    for call in (frame.project, frame.topk, frame.classify):
         with pytest.raises(StopError):
             call(normals(64, 400), progress=stop)
     with pytest.raises(StopError):
@@ -726,7 +726,7 @@ def raises(kind, text):
         (lambda: frames.welch_bound(1, 2), ValueError, "num_vectors is 1"),
         (lambda: frames.coherence([[0.0, 0.0], [1.0, 0.0]]), ValueError, "vectors[0] is zero"),
         (lambda: frames.coherence([1.0, 2.0]), ValueError, "vectors has shape (2,)"),
-        (lambda: frames.maximum_margin([[1.0, np.inf]]), ValueError, "vectors is not finite: inf"),
+        (lambda: frames.maximum_margin([[1.0, np.inf], [0.0, 1.0]]), ValueError, "vectors is not finite: inf"),
         (lambda: frames.seli_norms([3, 0]), ValueError, "class_counts is 0.0 at position 1"),
         (lambda: frames.seli_norms([3]), ValueError, "class_counts has shape (1,)"),
         (lambda: frames.etf_distance(np.ones((3, 2))), ValueError, "means[0] is the mean of all"),
@@ -763,33 +763,98 @@ def test_bad_frames(make, kind, text):
 )
 def test_bad_features(basis, h, kind, text):
     frame = SimplexETF(3, 4, basis=basis)
-    for call in (frame.project, frame.logits, frame.classify):
+    for call in (frame.project, frame.topk, frame.classify):
         with raises(kind, text):
             call(h)
 
 
-@pytest.mark.parametrize("basis", ["identity", "hadamard"])
-def test_features_too_long_for_their_dtype(basis):
-    frame = SimplexETF(3, 4, basis=basis)
-    with raises(ValueError, "H is too long: its products with the frame overflow; scale it down"):
-        frame.project(np.full(4, 1.7e308))
-    with raises(ValueError, "Y is too long"):
-        frame.adjoint(np.full(3, 1.7e308))
+def every_kind(norms=None):
+    """Make a frame of six classes of each kind."""
+    frames_of_six = [SimplexETF(6, 8, basis=basis, class_norms=norms) for basis in BASES]
+    return [*frames_of_six, Orthoplex(6, class_norms=norms), Cube(6, class_norms=norms)]
+
+
+@pytest.mark.parametrize("kind", range(5))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.filterwarnings("error")
+def test_products_too_long_for_their_dtype(kind, dtype):
+    plain, long = every_kind()[kind], every_kind([1, 1, 1, 1, 1, 1e300])[kind]
+    vectors, largest = plain.vectors(), 0.99 * np.finfo(dtype).max
+    column = np.abs(vectors).sum(axis=0).argmax()
+    h, y = np.ones((4, plain.dim), dtype), np.ones((4, 6), dtype)
+    h[2:], y[2:] = largest * np.sign(vectors[5]), largest * np.sign(vectors[:, column])
+    message = f"is too long: its products overflow {np.dtype(dtype)}; scale it down"
+    if not isinstance(plain, Orthoplex):  # whose logits are single entries of h
+        for call in (plain.project, plain.topk, plain.classify):
+            with raises(ValueError, "H[2] " + message):
+                call(h)
+            with raises(ValueError, "H " + message):
+                call(h[2])
+    with raises(ValueError, "Y[2] " + message):
+        plain.adjoint(y)
+    assert np.isfinite(plain.project(h / 64)).all()
+    assert np.isfinite(plain.adjoint(y / 64)).all()
+    h[2:], y[2:] = 1e30 * np.sign(vectors[5]), 1e30
+    for call in (long.project, long.topk, long.classify):
+        if dtype == np.float32:
+            with raises(ValueError, "is too long: its products overflow float32"):
+                call(h)
+        else:
+            with raises(ValueError, "H[2] " + message):
+                call(h)
+    with raises(ValueError, message):
+        long.adjoint(y)
+
+
+@pytest.mark.filterwarnings("error")
+def test_transforms_too_long_for_their_dtype():
+    x = np.ones((3, 4))
+    x[1:] = 1.7e308
+    message = "is too long: its products overflow float64; scale it down"
+    with raises(ValueError, "x[1] " + message):
+        frames.walsh_hadamard(x)
+    with raises(ValueError, "x " + message):
+        frames.walsh_hadamard(x[1])
+    assert_array_equal(frames.walsh_hadamard(1e30 * x[0].astype(np.float32))[1:], 0.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_float64_does_not_hold():
+    h = np.ones((2, 8), np.longdouble)
+    h[1, 3] = np.longdouble(10) ** 4000
+    for frame in every_kind():
+        with raises(ValueError, "H is not finite: inf at position (1, 1)"):
+            frame.project(np.roll(h, -2, axis=1)[:, : frame.dim])
+    with raises(ValueError, "x is not finite: inf at position (1, 3)"):
+        frames.walsh_hadamard(h)
+    with raises(ValueError, "class_norms is 1e+300 at position 5: the vector overflows float32"):
+        SimplexETF(6, 8, class_norms=[1, 1, 1, 1, 1, 1e300]).vectors(dtype="float32")
+
+
+def test_the_first_position_in_vectors_longer_than_a_block():
+    x = np.zeros((2, 2**21), np.float16)
+    x[1, [2**20 + 5, 2**21 - 1]] = np.nan, np.inf
+    with raises(ValueError, "x is not finite: nan at position (1, 1048581)"):
+        frames.walsh_hadamard(x)
+    with raises(ValueError, "x is not finite: nan at position 1048581"):
+        frames.walsh_hadamard(x[1])
+    x[:] = np.random.default_rng(0).integers(-3, 4, x.shape)
+    assert_array_equal(frames.walsh_hadamard(x), frames.walsh_hadamard(x.astype(np.float32)))
 
 
 def test_bad_arguments_of_methods():
     frame = SimplexETF(3, 4)
-    with raises(ValueError, "num_top is 4; expected 1 <= num_top < 4"):
-        frame.logits(np.ones(4), 4)
-    with raises(TypeError, "num_top is 1.5"):
-        frame.logits(np.ones(4), 1.5)
+    with raises(ValueError, "k is 4; expected 1 <= k < 4"):
+        frame.topk(np.ones(4), 4)
+    with raises(TypeError, "k is 1.5"):
+        frame.topk(np.ones(4), 1.5)
     with raises(ValueError, "classes is 3 at position 1; expected 0 <= class < 3"):
         frame.vectors([0, 3])
     with raises(ValueError, "classes is -1 at position 0"):
         frame.vectors(np.array([-1]))
     with raises(TypeError, "classes has dtype float64; expected integers"):
         frame.vectors([0.5])
-    with raises(ValueError, "dtype is 'float16'; expected one of float32, float64"):
+    with raises(ValueError, "dtype is float16; expected float32 or float64"):
         frame.vectors(dtype="float16")
     with raises(ValueError, "means has 2 rows; expected 3, one to a class"):
         frame.nearest(np.ones((2, 4)))
@@ -799,7 +864,7 @@ def test_bad_arguments_of_methods():
         frame.nearest(np.full((3, 4), 0.1))
     with raises(ValueError, "t is 1.5; expected 0 <= t <= 1"):
         frame.project_means(np.eye(3, 4), 1.5)
-    with raises(TypeError, "t is '1'; expected a number"):
+    with raises(TypeError, "t is '1'; expected a real number"):
         frame.project_means(np.eye(3, 4), "1")
     with raises(TypeError, "progress is 3; expected a callable"):
         frame.project(np.ones(4), progress=3)
