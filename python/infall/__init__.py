@@ -8,6 +8,7 @@ simplex equiangular tight frames.
 from importlib.metadata import version as _version
 
 from infall import collapse, frames, laws
+from infall._threads import num_threads
 from infall.classes import ClassMoments
 from infall.collapse import CollapseReport, collapse_report
 from infall.collapse.trajectory import CollapseTrajectory
@@ -43,6 +44,7 @@ __all__ = [
     "hyperplane_codes",
     "laws",
     "merge_selections",
+    "num_threads",
     "select_rows",
     "select_rows_from",
 ]

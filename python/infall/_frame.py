@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from infall import _frame_geometry, _gradients
-from infall._arrays import Progress, check_finite, integer, thread_count, to_numpy, watch_of
+from infall._arrays import Progress, check_finite, integer, to_numpy, watch_of
 from infall._frame_geometry import FrameFit, maximum_margin
 from infall._frames_device import place_of
 from infall._frames_host import Structure, Vectors
 from infall._simplex import tiles
+from infall._threads import thread_count
 
 _DTYPES = ("float32", "float64")
 _Float = NDArray[np.float64]

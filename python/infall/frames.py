@@ -26,7 +26,6 @@ from infall._arrays import (
     Progress,
     integer,
     one_of,
-    thread_count,
     watch_of,
 )
 from infall._frame import BLOCK_ENTRIES, Frame, TopK
@@ -40,6 +39,7 @@ from infall._frame_geometry import (
 )
 from infall._frames_device import place_of
 from infall._frames_host import Structure
+from infall._threads import thread_count
 
 __all__ = [
     "Cube",

@@ -36,7 +36,6 @@ from infall._arrays import (
     padded_float32,
     row_count,
     seed_and_layer,
-    thread_count,
     to_numpy,
     unit_vectors,
     vector_blocks,
@@ -45,6 +44,7 @@ from infall._arrays import (
 )
 from infall._device import Device, located, located_with
 from infall._selection import SelectionTask
+from infall._threads import thread_count
 
 Sampler = Literal["stream", "rotated", "order_statistics"]
 Score = Literal["absolute", "signed"]
