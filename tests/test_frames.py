@@ -1,13 +1,14 @@
 """Frames and the Walsh-Hadamard transform against the NumPy reference."""
 
+import copy
 import math
 import os
 import pickle
 import re
-import signal
 import subprocess
 import sys
-import time
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import linalg
 
 import infall
+import interrupts
 import reference
 from infall import Cube, Orthoplex, SimplexETF, _core, frames
 
@@ -549,9 +551,117 @@ def test_margin_of_vectors_in_the_plane():
 def test_lengths_by_class_counts_are_those_of_the_reference(counts):
     assert_close(frames.seli_norms(counts), reference.seli_norms(counts), rtol=1e-7)
     assert_close(
-        frames.seli_norms(np.array(counts) / sum(counts)), frames.seli_norms(counts), rtol=1e-7
+        frames.seli_norms(np.array(counts) / sum(counts)), frames.seli_norms(counts), rtol=1e-14
     )
     assert_close(frames.seli_norms([counts[0]] * 5), 1.0, rtol=1e-13)
+
+
+def root_of_counts(counts):
+    """Lengths by a matrix square root in long double, by Newton-Schulz iteration."""
+    counts = np.asarray(counts, np.longdouble)
+    counts = counts / counts.max()
+    num_classes = len(counts)
+    centring = np.eye(num_classes, dtype=np.longdouble) - np.longdouble(1) / num_classes
+    # The mean direction gets an eigenvalue of its own, of which nothing is left in the end.
+    mean = np.full((num_classes, num_classes), np.longdouble(1) / num_classes)
+    y, z = (centring * counts) @ centring + mean, np.eye(num_classes, dtype=np.longdouble)
+    for _ in range(60):
+        step = (3 * np.eye(num_classes) - z @ y) / 2
+        y, z = y @ step, step @ z
+    squares = np.diag(y - mean)
+    return np.sqrt(squares / squares.mean())
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[1, 2], [3, 3, 1], [1, 1e4], [5, 5, 5, 1, 1e3, 77], [1, 1, 1, 1, 1e5], [1e5, 1e5, 1e5, 1],
+     range(1, 41), np.geomspace(1, 1e5, 17), [1e-300, 1e-299, 3e-300], [1e300, 1e301, 4e300]],
+    ids=str,
+)  # fmt: skip
+def test_lengths_by_class_counts_to_rounding(counts):
+    if np.finfo(np.longdouble).eps > 1e-18:
+        pytest.skip("long double has no more digits than double here")
+    found = frames.seli_norms(counts)
+    assert_close(found, root_of_counts(counts).astype(np.float64), rtol=4e-15)
+    assert_close(np.mean(found**2), 1.0, rtol=1e-15)
+
+
+def test_lengths_by_class_counts_of_any_ratio():
+    # Two classes always share one length: the root of a matrix of rank one.
+    for ratio in (1e-200, 1e-20, 1e20, 1e300):
+        assert_close(frames.seli_norms([1.0, ratio]), 1.0, rtol=2e-15)
+    extremes = frames.seli_norms([1e-308, 1e308, 1e308])
+    # n = (0, 1, 1): the root of centring diag(n) centring has the diagonal (2/3, 1/6 + 1/2 sqrt 3).
+    values, vectors = np.linalg.eigh(_centred_diagonal([0.0, 1.0, 1.0]))
+    squares = (vectors * vectors) @ np.sqrt(np.maximum(values, 0.0))
+    assert_close(extremes, np.sqrt(squares / squares.mean()), rtol=1e-7)
+
+
+def _centred_diagonal(counts):
+    centring = np.eye(len(counts)) - 1.0 / len(counts)
+    return (centring * counts) @ centring
+
+
+POWERS = (-1000, -700, -300, 0, 300, 700, 1000)
+
+
+@pytest.mark.parametrize("power", POWERS)
+@pytest.mark.parametrize("kind", range(5))
+def test_measures_do_not_depend_on_the_magnitude(kind, power):
+    frame = every_kind()[kind]
+    vectors, means = frame.vectors(), normals(frame.num_classes, frame.dim)
+    far, far_means = np.ldexp(vectors, power), np.ldexp(means, power)
+    assert frames.coherence(far) == frames.coherence(vectors)
+    assert frames.etf_distance(far_means) == frames.etf_distance(means)
+    fit, expected = frame.nearest(far_means), frame.nearest(means)
+    assert fit.scale == math.ldexp(expected.scale, power)
+    assert fit.residual == math.ldexp(expected.residual, power)
+    assert fit.relative_residual == expected.relative_residual
+    for name in ("vectors", "angles", "rotation"):
+        assert_array_equal(getattr(fit, name), getattr(expected, name))
+    assert_array_equal(fit.centre, np.ldexp(expected.centre, power))
+    moved = frame.project_means(far_means, 0.25)
+    assert_array_equal(moved, np.ldexp(frame.project_means(means, 0.25), power))
+
+
+@pytest.mark.parametrize("power", POWERS)
+def test_margins_scale_with_the_weights(power):
+    for frame in (SimplexETF(5, 6), Orthoplex(5), Cube(6)):
+        margin = frames.maximum_margin(np.ldexp(frame.vectors(), power))
+        assert margin == math.ldexp(frames.maximum_margin(frame.vectors()), power)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200, 1e300])
+@pytest.mark.parametrize("kind", range(5))
+@pytest.mark.filterwarnings("error")
+def test_lengths_of_any_size(kind, size):
+    sizes = size * np.linspace(1.0, 2.0, 6)
+    plain, frame = every_kind(sizes / size)[kind], every_kind(sizes)[kind]
+    assert 0.0 < frame.gram_error() < 1e-14 or isinstance(frame, (Orthoplex, Cube))
+    assert frame.gram_error() < 1e-14
+    assert_close(frame.maximum_margin, size * plain.maximum_margin, rtol=1e-10)
+    assert_close(frame.vectors(), size * plain.vectors(), rtol=1e-13, atol=1e-15 * size)
+    means = normals(6, frame.dim)
+    assert_close(frame.nearest(means).residual, plain.nearest(means).residual, rtol=1e-13)
+
+
+def test_a_gram_error_is_seen():
+    frame = SimplexETF(6, 8)
+    frame._haar()[3] *= 1.0 + 1e-9
+    assert_close(frame.gram_error(), 2e-9, rtol=1e-6)
+    frame = SimplexETF(1100, 1101, class_norms=np.linspace(1, 2, 1100))
+    frame._haar()[1099, 7] += 1e-9
+    assert 1e-11 < frame.gram_error() < 1e-9
+    seen = []
+    assert frame.gram_error([5, 1099], progress=lambda *args: seen.append(args)) > 1e-12
+    assert seen == [(2, 2, "classes")]
+
+
+def test_means_too_long():
+    means = 1.7e308 * np.sign(normals(40, 60))
+    with raises(ValueError, "means are too long: their distance to a frame overflows"):
+        SimplexETF(40, 60).nearest(means)
+    assert 0.0 < frames.etf_distance(means) < 2.0
 
 
 def test_simplex_encoded_labels_are_the_least_classifier():
@@ -631,6 +741,154 @@ def test_results_are_of_the_library_of_the_argument(basis):
     assert isinstance(fit.vectors, torch.Tensor)
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("kind", range(5))
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int8", "bool"])
+def test_a_batch_of_none(library, kind, dtype):
+    namespace = pytest.importorskip(library)
+    frame = every_kind()[kind]
+    h, y = (namespace.empty((0, n), dtype=getattr(namespace, dtype)) for n in (frame.dim, 6))
+    result = "float32" if dtype in ("float32", "float16") else "float64"
+    seen = []
+    for found, shape, kind_of_number in (
+        (frame.project(h, progress=lambda *args: seen.append(args)), (0, 6), result),
+        (frame.adjoint(y), (0, frame.dim), result),
+        (frame.topk(h, 2).values, (0, 2), result),
+        (frame.topk(h, 2).classes, (0, 2), "int64"),
+        (frame.classify(h), (0,), "int64"),
+        (frames.walsh_hadamard(h[:, :2]), (0, 2), result),
+    ):
+        assert type(found) is type(h)
+        assert tuple(found.shape) == shape
+        assert found.dtype == getattr(namespace, kind_of_number)
+
+
+def test_the_class_of_one_feature_is_a_scalar():
+    torch = pytest.importorskip("torch")
+    frame = SimplexETF(5, 6)
+    found = frame.classify(frame.vectors([3])[0])
+    assert isinstance(found, np.int64)
+    assert found == 3
+    found = frame.classify(torch.from_numpy(frame.vectors([3])[0]))
+    assert found.shape == ()
+    assert found.dtype == torch.int64
+    top = frame.topk(torch.from_numpy(normals(6)), 2)
+    values, classes = torch.topk(torch.from_numpy(frame.project(normals(6))), 2)
+    assert torch.equal(top.classes, classes)
+    assert torch.equal(top.values, values)
+
+
+def test_vectors_by_dtype_objects():
+    frame = SimplexETF(5, 6)
+    for dtype in (np.float32, "float32", np.dtype("f4"), np.dtype(">f4")):
+        found = frame.vectors(dtype=dtype)
+        assert found.dtype == np.float32
+        assert found.dtype.isnative
+    assert frame.vectors(dtype=float).dtype == np.float64
+    for dtype in (np.int64, np.float16, complex, np.longdouble):
+        with raises(ValueError, "expected float32 or float64"):
+            frame.vectors(dtype=dtype)
+    for dtype in ("single precision", 3.5, np.ones(2)):
+        with raises(TypeError, "expected float32 or float64 of NumPy"):
+            frame.gram_error(dtype=dtype)
+
+
+# Frames as objects --------------------------------------------------------------------------------
+
+
+@few
+@given(any_frame())
+def test_copies_of_frames_and_fits(frame):
+    frame = weighted(frame)
+    means = normals(frame.num_classes, frame.dim)
+    fit = frame.nearest(means)
+    for copied in (
+        lambda a: pickle.loads(pickle.dumps(a)),
+        copy.copy,
+        copy.deepcopy,
+    ):
+        other = copied(frame)
+        assert other == frame
+        assert hash(other) == hash(frame)
+        assert repr(other) == repr(frame)
+        assert_array_equal(other.vectors(), frame.vectors())
+        assert_array_equal(other.project(means), frame.project(means))
+        assert not other.class_norms.flags.writeable
+        again = copied(fit)
+        assert repr(again) == repr(fit)
+        assert_array_equal(again.rotation, fit.rotation)
+        assert_array_equal(again.vectors, fit.vectors)
+
+
+def test_a_pickle_holds_the_basis_once_it_is_made():
+    frame = SimplexETF(40, 50)
+    assert len(pickle.dumps(frame)) < 1000
+    vectors = frame.vectors()
+    assert 0 < len(pickle.dumps(frame)) - vectors.nbytes < 1000
+    other = pickle.loads(pickle.dumps(frame))
+    other.seed = other.__dict__.pop("seed") + 1  # the basis is not made again
+    assert_array_equal(other.vectors(), vectors)
+
+
+def test_equality_is_that_of_the_settings():
+    different = [
+        SimplexETF(4, 6), SimplexETF(4, 6, seed=1), SimplexETF(4, 6, basis="hadamard"),
+        SimplexETF(4, 7), SimplexETF(3, 6), Orthoplex(4, 6), Cube(4, 6),
+        SimplexETF(4, 6, class_norms=[1, 1, 1, 1]), SimplexETF(4, 6, class_norms=[1, 1, 1, 2]),
+    ]  # fmt: skip
+    assert len(set(different)) == len(different)
+    assert SimplexETF(4, 6) == SimplexETF(4, 6)
+    assert SimplexETF(4, 6) != "SimplexETF(4, 6)"
+    frame = SimplexETF(4, 6, class_norms=[1, 2, 3, 4])
+    for name in ("num_classes", "dim", "basis", "seed", "class_norms"):
+        with pytest.raises(AttributeError, match=f"{name} of a frame cannot be changed"):
+            setattr(frame, name, 5)
+    with pytest.raises(ValueError, match="read-only"):
+        frame.class_norms[0] = 3.0
+    with pytest.raises(TypeError, match="abstract"):
+        frames.Frame(4, 6, None)
+
+
+def test_fits_are_shown_in_a_line():
+    fit = SimplexETF(40, 50).nearest(normals(40, 50))
+    assert re.fullmatch(r"FrameFit\(scale=\S+, residual=\S+, relative_residual=\S+\)", repr(fit))
+
+
+def test_a_basis_is_made_once_by_threads(monkeypatch):
+    made = []
+    orthonormalise = _core.orthonormalise_rows
+
+    def counted(*arguments):
+        made.append(1)
+        orthonormalise(*arguments)
+
+    monkeypatch.setattr(_core, "orthonormalise_rows", counted)
+    frame, barrier = SimplexETF(300, 300, seed=4), threading.Barrier(8)
+    h = normals(5, 300).astype(np.float32)
+
+    def use(number):
+        barrier.wait()
+        return frame.vectors([7]), frame.project(h), frame.topk(h, 3).classes
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(use, range(8)))
+    assert len(made) == 1
+    for result in results:
+        for a, b in zip(result, results[0], strict=True):
+            assert_array_equal(a, b)
+
+
+def test_sizes_of_frames():
+    frame = SimplexETF(100, 200)
+    assert sys.getsizeof(frame) < 1000
+    vectors = frame.vectors()
+    assert 0 <= sys.getsizeof(frame) - vectors.nbytes < 1000
+    frame.project(np.ones(200, np.float32))
+    frame.project(np.ones(200))
+    assert 0 <= sys.getsizeof(frame) - 1.5 * vectors.nbytes < 1000
+    assert sys.getsizeof(Cube(100, class_norms=np.ones(100))) > 800
+
+
 # Long calls ---------------------------------------------------------------------------------------
 
 
@@ -643,27 +901,17 @@ def test_results_are_of_the_library_of_the_argument(basis):
             np.zeros((200, 2**22 + 1), np.float32), 3
         ),
         lambda: SimplexETF(10**6, 10**6, basis="identity").vectors(np.arange(120)),
+        lambda: Cube(10**5).gram_error(),
+        lambda: frames.coherence(normals(40000, 20)),
+        lambda: frames.etf_distance(normals(12000, 500)),
+        lambda: frames.seli_norms(np.arange(1, 10**6)),
+        lambda: frames.maximum_margin(normals(300, 40)),
     ],
-    ids=["haar", "transform", "logits", "vectors"],
-)
+    ids=["haar", "transform", "topk", "vectors", "gram", "coherence", "distance", "lengths",
+         "margin"],
+)  # fmt: skip
 def test_interrupt_returns_quickly(call):
-    # The signal comes from another process: a thread of this one could wait for the GIL.
-    program = (
-        "import os, signal, sys, time; time.sleep(0.3); print(time.time(), flush=True);"
-        "os.kill(int(sys.argv[1]), signal.SIGINT)"
-    )
-    # Where SIGINT is ignored, as in background jobs, Python has no handler of its own.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with subprocess.Popen(
-            [sys.executable, "-c", program, str(os.getpid())], stdout=subprocess.PIPE, text=True
-        ) as sender:
-            with pytest.raises(KeyboardInterrupt):
-                call()
-            late = time.time() - float(sender.stdout.read())
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert late < (5.0 if SANITIZED else 0.2)
+    assert interrupts.seconds_after_interrupt(call) < interrupts.LIMIT
 
 
 @every_basis
@@ -865,6 +1113,12 @@ def test_bad_arguments_of_methods():
         frame.project_means(np.eye(3, 4), 1.5)
     with raises(TypeError, "t is '1'; expected a real number"):
         frame.project_means(np.eye(3, 4), "1")
+    with raises(TypeError, "t is 1j; expected a real number"):
+        frame.project_means(np.eye(3, 4), 1j)
+    with raises(TypeError, "expected a real number"):
+        frame.project_means(np.eye(3, 4), np.complex128(0.5))
+    with raises(ValueError, "t is nan; expected 0 <= t <= 1"):
+        frame.project_means(np.eye(3, 4), np.float32("nan"))
     with raises(TypeError, "progress is 3; expected a callable"):
         frame.project(np.ones(4), progress=3)
     with raises(ValueError, "num_threads is 0"):
