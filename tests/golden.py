@@ -125,9 +125,7 @@ def frames(place, seed):
         ((5, 8), (9, 8), (12, 37)), ("identity", "haar", "hadamard")
     ):
         for norms in (None, entries(num_classes) + 2.0):
-            frame = infall.SimplexETF(
-                num_classes, dim, basis=basis, seed=seed, class_norms=norms
-            )
+            frame = infall.SimplexETF(num_classes, dim, basis=basis, seed=seed, class_norms=norms)
             if not place.is_device:
                 yield f"{basis}, vectors", frame.vectors()
             if basis != "haar":  # whose products are NumPy's
