@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import struct
 import zipfile
@@ -104,7 +105,7 @@ def open_file(path: Path) -> IO[bytes]:
 
 def _damaged_archive(path: Path, error: Exception) -> ValueError:
     # zipfile raises errors of nine kinds, most of which say little.
-    return ValueError(f"{path}: not a readable .npz file: {error or type(error).__name__}")
+    return ValueError(f"{path}: not a readable .npz file: {str(error) or type(error).__name__}")
 
 
 def _array_name(member: zipfile.ZipInfo) -> str:
@@ -135,7 +136,7 @@ def _read_header(stream: IO[bytes]) -> _Header:
     except KeyError:
         raise ValueError(f"it has .npy version {version}") from None
     except Exception as error:  # from a tokenizer, a parser of Python literals, the dtype
-        raise ValueError(f"its header is damaged: {error or type(error).__name__}") from error
+        raise ValueError(f"its header is damaged: {str(error) or type(error).__name__}") from error
     if dtype.kind not in _PLAIN_KINDS:
         held = "Python objects" if dtype.hasobject else f"entries of dtype {dtype}"
         raise ValueError(f"it holds {held}, expected plain numbers or text")
@@ -200,7 +201,7 @@ def _read_entries(stream: IO[bytes], header: _Header) -> NDArray[Any]:
     return entries.reshape(header.shape, order=_order(header))
 
 
-def read_exactly(stream: IO[bytes], size: int) -> bytearray:
+def read_exactly(stream: IO[bytes] | gzip.GzipFile, size: int) -> bytearray:
     """Return the next bytes of a stream, fewer than `size` only where it ends before."""
     content = bytearray()
     while len(content) < size and (part := stream.read(min(_CHUNK, size - len(content)))):

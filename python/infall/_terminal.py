@@ -13,7 +13,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -88,7 +88,7 @@ class OneLineErrors(_PlainHelp, TyperGroup):
             )
         except (KeyboardInterrupt, typer.Abort):
             result = _INTERRUPTED
-        except Undelivered as error:
+        except UndeliveredError as error:
             for problem in error.problems:
                 print_error(f"error: {problem}")
             result = 1
@@ -96,7 +96,7 @@ class OneLineErrors(_PlainHelp, TyperGroup):
             _discard_output()
             result = 1
         except (OSError, MemoryError) as error:
-            print_error(f"error: {error or 'out of memory'}")
+            print_error(f"error: {str(error) or 'out of memory'}")
             result = 1
         except Exception as error:
             # Usage errors have a base class, but typer has no public name for it.
@@ -293,7 +293,7 @@ def save_figure(figure: Figure, path: Path, *, dpi: int) -> None:
 # ---------------------------------------------------------------- results
 
 
-class Undelivered(Exception):
+class UndeliveredError(Exception):
     """Some results could not be delivered; the others were."""
 
     def __init__(self, problems: list[str]) -> None:
@@ -304,7 +304,7 @@ class Undelivered(Exception):
 class Delivery:
     """Results go to several places, and one that fails takes none of the others with it.
 
-    Leaving the context raises `Undelivered` with what failed, if anything did.
+    Leaving the context raises `UndeliveredError` with what failed, if anything did.
     """
 
     def __init__(self) -> None:
@@ -317,7 +317,7 @@ class Delivery:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and self._problems:
-            raise Undelivered(self._problems)
+            raise UndeliveredError(self._problems)
         if kind is None and self._pipe_closed:
             raise BrokenPipeError
 
@@ -544,7 +544,7 @@ class StageBars:
         )
         self._stages: dict[str, TaskID] = {}
 
-    def __enter__(self) -> StageBars:
+    def __enter__(self) -> Self:
         self._bars.start()
         return self
 

@@ -35,8 +35,8 @@ from infall.collapse._inputs import Weighting
 
 HELP = (
     "Measure the neural collapse of features: NC1 to NC4, CDNV, PFC1 to PFC3 and more.\n\n"
-    "FEATURES is a .npy file of shape (N, d) and any floating-point type; LABELS is a .npy file of N "
-    "integers or strings. Or FEATURES is a .npz file with arrays named features and labels, and "
+    "FEATURES is a .npy file of shape (N, d) and any floating-point type; LABELS is a .npy file of "
+    "N integers or strings. Or FEATURES is a .npz file with arrays named features and labels, and "
     "optionally classifier, bias, test_features and test_labels. Files are memory-mapped and read "
     "block by block."
 )
@@ -45,7 +45,7 @@ EPILOG = """
 
 [cyan]infall collapse features.npy labels.npy[/cyan]  every metric that needs only samples
 
-[cyan]infall collapse features.npy labels.npy --classifier W.npy --bias b.npy[/cyan]  adds NC3 and NC4
+[cyan]infall collapse features.npy labels.npy --classifier W.npy --bias b.npy[/cyan]  with NC3, NC4
 
 [cyan]infall collapse layer.npz --plot layer.png[/cyan]
 

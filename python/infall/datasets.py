@@ -164,7 +164,9 @@ def _read_idx(path: Path) -> npt.NDArray[np.generic]:
         return _read_idx_stream(path, file, file_size)
 
 
-def _read_idx_stream(path: Path, stream: IO[bytes], most: int) -> npt.NDArray[np.generic]:
+def _read_idx_stream(
+    path: Path, stream: IO[bytes] | gzip.GzipFile, most: int
+) -> npt.NDArray[np.generic]:
     """Read the header, and of the rest what the header says, which is not beyond `most` bytes."""
     magic = stream.read(4)
     if len(magic) < 4:
