@@ -45,6 +45,7 @@ MAX_THREADS = 1024
 
 _INTERRUPTED = 130  # the exit code of a shell for a process that Ctrl-C ended
 _UNLIMITED = 10**6  # columns of a file or pipe
+_HEIGHT = 25  # lines, of which nothing here depends
 _BAR_WIDTH = 20  # a line with all its numbers fits 80 columns
 
 # ---------------------------------------------------------------- errors
@@ -380,7 +381,8 @@ class Output:
     def __init__(self) -> None:
         self.is_terminal = sys.stdout.isatty()
         width = shutil.get_terminal_size().columns if self.is_terminal else _UNLIMITED
-        self._console = Console(width=width, highlight=False, markup=False, emoji=False)
+        # With a height as well: otherwise rich takes dumb terminals to have 80 columns.
+        self._console = Console(width=width, height=_HEIGHT, highlight=False, markup=False)
         self._encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
 
     def json(self, text: str) -> None:

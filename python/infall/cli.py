@@ -6,7 +6,6 @@ import ctypes
 import importlib
 import json
 import platform
-import sys
 import time
 from dataclasses import asdict
 from importlib.metadata import version
@@ -48,11 +47,7 @@ try:
         with_options,
     )
 except ModuleNotFoundError as error:
-    # The installed script imports this module before it can call anything in it.
     raise SystemExit(_INSTALL_HINT.format(error.name)) from None
-except KeyboardInterrupt:
-    print("interrupted", file=sys.stderr)
-    raise SystemExit(130) from None
 
 if TYPE_CHECKING:
     import numpy as np

@@ -171,14 +171,15 @@ def _option_names(
 
     Those that came from a .npz file keep their names, which are those of its arrays.
     """
+    from_archive = features.suffix.lower() == ".npz"
     names = {"num_threads": "--threads", "metrics": "--metrics"}
     names |= {
-        name: "--" + name.replace("_", "-") for name, path in given.items() if path is not None
+        name: "--" + name.replace("_", "-")
+        for name, path in given.items()
+        if path is not None or not from_archive
     }
-    if labels is not None:
-        names["labels"] = "LABELS"
-    if features.suffix.lower() != ".npz":
-        names["features"] = "FEATURES"
+    names |= {} if from_archive else {"features": "FEATURES"}
+    names |= {} if labels is None else {"labels": "LABELS"}
     return names
 
 
