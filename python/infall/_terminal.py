@@ -45,7 +45,6 @@ MAX_THREADS = 1024
 
 _INTERRUPTED = 130  # the exit code of a shell for a process that Ctrl-C ended
 _UNLIMITED = 10**6  # columns of a file or pipe
-_HEIGHT = 25  # lines, of which nothing here depends
 _BAR_WIDTH = 20  # a line with all its numbers fits 80 columns
 
 # ---------------------------------------------------------------- errors
@@ -121,12 +120,12 @@ def _option_prefix(match: re.Match[str]) -> str:
 
 def print_error(message: str) -> None:
     """Print one red line on stderr."""
-    Console(stderr=True).print(Text(message, style="red"), soft_wrap=True)
+    _Wide(stderr=True).print(Text(message, style="red"), soft_wrap=True)
 
 
 def print_note(message: str) -> None:
     """Print one line on stderr."""
-    Console(stderr=True).print(Text(message), soft_wrap=True)
+    _Wide(stderr=True).print(Text(message), soft_wrap=True)
 
 
 # ---------------------------------------------------------------- options
@@ -375,14 +374,24 @@ class Column(NamedTuple):
     is_text: bool = False
 
 
+class _Wide(Console):
+    """A console that cuts nothing, whatever it is told of the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        # With a height as well: otherwise rich takes dumb terminals to have 80 columns.
+        super().__init__(width=_UNLIMITED, height=1, **options)
+
+    def on_broken_pipe(self) -> None:  # where rich would end the program
+        raise  # noqa: PLE0704
+
+
 class Output:
     """Standard output: as wide as the terminal, of any width elsewhere, and in any encoding."""
 
     def __init__(self) -> None:
         self.is_terminal = sys.stdout.isatty()
-        width = shutil.get_terminal_size().columns if self.is_terminal else _UNLIMITED
-        # With a height as well: otherwise rich takes dumb terminals to have 80 columns.
-        self._console = Console(width=width, height=_HEIGHT, highlight=False, markup=False)
+        self._width = shutil.get_terminal_size().columns if self.is_terminal else _UNLIMITED
+        self._console = _Wide(highlight=False, markup=False)
         self._encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
 
     def json(self, text: str) -> None:
@@ -395,7 +404,7 @@ class Output:
 
     def paragraph(self, text: str) -> None:
         """Print text, on a terminal broken between words."""
-        self._console.print(self._readable(text), soft_wrap=not self.is_terminal)
+        self._console.print(self._readable(text), width=self._width)
 
     def table(self, columns: Sequence[Column], num_keys: int = 1) -> None:
         """Print columns side by side where they fit, else as several tables, one below the other.
@@ -410,18 +419,17 @@ class Output:
             )
             for column in columns
         ]
-        if self._width_of(columns) > self._console.width:
+        if self._width_of(columns) > self._width:
             columns = [_with_narrow_header(column) for column in columns]
         keys, parts = columns[:num_keys], [list(columns[:num_keys])]
         for column in columns[num_keys:]:
             wider = [*parts[-1], column]
-            if len(parts[-1]) > num_keys and self._width_of(wider) > self._console.width:
+            if len(parts[-1]) > num_keys and self._width_of(wider) > self._width:
                 parts.append([*keys, column])
             else:
                 parts[-1].append(column)
         for part in parts:
-            width = max(self._console.width, self._width_of(part))
-            self._console.print(_rich_table(part), width=width, crop=False)
+            self._console.print(_rich_table(part), width=max(self._width, self._width_of(part)))
 
     def _width_of(self, columns: Sequence[Column]) -> int:
         options = self._console.options.update(max_width=_UNLIMITED)
