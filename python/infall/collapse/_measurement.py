@@ -164,6 +164,8 @@ class Measurement:
     ) -> None:
         samples = features if isinstance(features, Samples) else ArraySamples(features, "features")
         count, dim = samples.shape
+        if count == 0:
+            raise UndefinedMetric(f"{samples.name} has no samples")
         self.samples = samples
         if moments is not None:
             if not isinstance(moments, ClassMoments):
@@ -185,8 +187,6 @@ class Measurement:
                 self.numbers = self.labels.numbers(labels, count)
             else:
                 self.labels, self.numbers = ClassLabels.distinct(labels, count)
-        if count == 0:
-            raise UndefinedMetric(f"{samples.name} has no samples")
         if moments is None:
             assert self.numbers is not None
             self._placed_moments = self._moments_of(samples, self.numbers, dim)
@@ -215,13 +215,14 @@ class Measurement:
         rows, moments = self.classifier, self.moments
         if rows is None:
             return
+        shape = moments.num_classes, moments.num_features
         for name, entries, expected, text in (
-            ("classifier", rows, (moments.num_classes, moments.num_features), "num_features"),
-            ("bias", self.bias, (moments.num_classes,), ""),
+            ("classifier", rows, shape, "(num_classes, num_features)"),
+            ("bias", self.bias, shape[:1], "(num_classes,)"),
         ):
             if entries is not None and entries.shape != expected:
                 raise ValueError(
-                    f"{name} has shape {entries.shape}; expected (num_classes, {text}) = {expected}"
+                    f"{name} has shape {entries.shape}; expected {text} = {expected}"
                 )
 
     def require_same_samples(self) -> None:
