@@ -9,7 +9,6 @@ import tracemalloc
 import numpy as np
 import pytest
 
-import fake_device
 from collapse_samples import ALL_FIELDS, moments_of, sample
 from infall import ClassMoments, CollapseReport, collapse, collapse_report
 from infall._class_labels import ClassLabels
@@ -78,7 +77,7 @@ def test_labels_of_pandas():
     labels = pandas.Series(LABELS).astype("Int64")
     assert collapse_report(FEATURES, labels).nc1 == expected.nc1
     labels[3] = pandas.NA
-    with pytest.raises(ValueError, match="labels is .* at position 3; expected a label of every"):
+    with pytest.raises(ValueError, match="labels is nan at position 3; expected whole numbers"):
         collapse_report(FEATURES, labels)
 
 
@@ -129,7 +128,7 @@ def test_bad_labels_are_named(labels, error, message):
     with pytest.raises(error, match=message):
         collapse.nc2(FEATURES[:5], labels)
     if not isinstance(labels, list):
-        with pytest.raises(error):
+        with pytest.raises((TypeError, ValueError), match="labels"):
             ClassMoments(3, 6).update(FEATURES[:5], labels)
 
 
@@ -276,7 +275,7 @@ def test_moments_with_names():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: collapse.ncc_error(5.0, LABELS), TypeError, r"features has shape|features"),
+        (lambda: collapse.ncc_error(5.0, LABELS), ValueError, r"features has shape \(\)"),
         (lambda: collapse_report(5.0, LABELS), ValueError, r"features has shape \(\)"),
         (lambda: collapse_report("abc", LABELS), TypeError, "features has dtype <U3"),
         (lambda: collapse_report(FEATURES[:, :0], LABELS), ValueError, "features has shape"),
@@ -308,7 +307,7 @@ def test_moments_with_names():
     ],
 )
 def test_errors_name_their_argument(call, error, message):
-    with pytest.raises((error, ValueError) if "ncc" in message else error, match=message):
+    with pytest.raises(error, match=message):
         call()
 
 
@@ -388,7 +387,7 @@ class Chunked:
     [
         ((7, 6), {7, 14, 21}),
         ((5, 3), {10, 20}),
-        (((4, 8, 1, 9, 200), (6,)), {4, 12, 22}),
+        (((4, 8, 1, 9, 200), (6,)), {12, 22}),
         ((50, 6), {50}),
         (None, {12, 24}),
     ],
@@ -397,7 +396,6 @@ def test_arrays_in_files_are_read_along_their_chunks(chunks, ends, monkeypatch):
     features, labels, classifier, bias = sample(6, 6, size=60)
     if isinstance(chunks, tuple) and isinstance(chunks[0], tuple):
         chunks = ((*chunks[0][:-1], len(features) - sum(chunks[0][:-1])), chunks[1])
-        ends = {4, 13, 22}
     monkeypatch.setattr(_samples, "_BLOCK_BYTES", 12 * 6 * 8)  # 12 samples
     expected = collapse_report(features, labels, classifier=classifier, bias=bias)
     given = Chunked(features, chunks)
@@ -427,14 +425,6 @@ def test_masks_are_refused_in_any_layout():
             collapse.layer_coordinates([given, given])
         with pytest.raises(TypeError, match="masked array"):
             collapse.equinorm(given)
-
-
-# Devices ------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def _fake_cuda(monkeypatch):
-    fake_device.install(monkeypatch)
 
 
 # Objects ------------------------------------------------------------------------------------------
@@ -489,7 +479,7 @@ def test_reports_can_be_kept_in_sets_and_sent():
 )
 def test_reports_that_cannot_be_are_refused(field, value, error):
     content = collapse_report(FEATURES, LABELS).to_dict()
-    with pytest.raises(error, match=field if field != "missing" else ""):
+    with pytest.raises(error, match=f"{field} is|an entry of {field}"):
         CollapseReport.from_dict({**content, field: value})
 
 

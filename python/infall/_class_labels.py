@@ -180,8 +180,8 @@ def _array_of(labels: Any, name: str) -> NDArray[Any]:
     except ValueError as error:
         raise TypeError(f"{name} is not an array: {error}") from None
     kinds = {type(label) for label in labels} if isinstance(labels, (list, tuple)) else set()
-    if len(kinds) > 1 and found.dtype.kind in "US":
-        return np.array(labels, dtype=object)  # NumPy would turn 1 into "1"
+    if (len(kinds) > 1 and found.dtype.kind in "US") or (kinds == {int} and found.dtype.kind == "f"):
+        return np.array(labels, dtype=object)  # NumPy would turn 1 into "1", and round past 2**63
     return found
 
 

@@ -199,9 +199,13 @@ class Measurement:
         ):
             pass
         if samples.device is not None:
+            # Devices do not search what they add; their host can, since it waits for them.
             state = found.to_host()
-            if not np.isfinite(state.variances[state.observed]).all():
+            with np.errstate(invalid="ignore"):
+                variances = state.variances[state.observed]
+            if not np.isfinite(variances).all():
                 samples.require_finite()
+                raise ValueError("features overflows: squares of a class do not fit into float64")
         return found
 
     def _check_columns(self, samples: Samples) -> None:
