@@ -300,7 +300,7 @@ LABELS = [0, 1, 1, 0, 1]
         (np.ones((5, 3)), [0, 1, -1, 0, 1], ValueError, "labels is -1 at position 2"),
         (np.ones((5, 3)), [0, 1], ValueError, "labels has shape (2,); expected (5,), one per"),
         (np.ones((5, 3)), np.zeros((5, 1), int), ValueError, "labels has shape (5, 1)"),
-        (np.ones((5, 3)), [0.0, 1.0, 1.0, 0.0, 1.0], TypeError, "labels has dtype float64"),
+        (np.ones((5, 3)), [0.0, 1.5, 1.0, 0.0, 1.0], ValueError, "labels is 1.5 at position 1"),
         (np.ones((5, 3)), list("aabba"), TypeError, "labels has dtype <U1"),
     ],
 )

@@ -94,23 +94,25 @@ void bind_moments(py::module_& module) {
 
     module.def(
         "projected_square_norms",
-        [](const py::array& features, const Array<int64_t>& labels, const Array<double>& means,
-           const Array<double>& directions, int num_threads, py::object progress) {
+        [](const py::array& features, const Array<int64_t>& labels, py::array& shifts,
+           const Array<double>& offsets, const Array<double>& directions, int num_threads,
+           py::object progress) {
             const FeatureRows rows = rows_of(features);
+            const ClassShifts origins = shifts_of(shifts);
             Array<double> out(labels.size());
             double* square_norms = out.mutable_data();
             PythonWatch watch(std::move(progress));
             {
                 const py::gil_scoped_release release;
-                projected_square_norms(rows, labels.size(), labels.data(), means.data(),
+                projected_square_norms(rows, labels.size(), labels.data(), origins, offsets.data(),
                                        directions.data(), directions.shape(1), num_threads, &watch,
                                        square_norms);
             }
             return out;
         },
         py::arg("features").noconvert(), py::arg("labels").noconvert(),
-        py::arg("means").noconvert(), py::arg("directions").noconvert(), py::arg("num_threads"),
-        py::arg("progress"));
+        py::arg("shifts").noconvert(), py::arg("offsets").noconvert(),
+        py::arg("directions").noconvert(), py::arg("num_threads"), py::arg("progress"));
 
     // (means or None, square_offsets or None)
     module.def(

@@ -302,8 +302,9 @@ void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_thr
 }
 
 void projected_square_norms(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
-                            const double* means, const double* directions, int64_t count,
-                            int num_threads, Watch* watch, double* square_norms) {
+                            const ClassShifts& shifts, const double* offsets,
+                            const double* directions, int64_t count, int num_threads, Watch* watch,
+                            double* square_norms) {
     const MomentKernels& kernels = *current_isa().moments;
     std::vector<double> packed(static_cast<size_t>(kernels.packed_size(features.dim, count)));
     kernels.pack_directions(directions, features.dim, count, packed.data());
@@ -314,8 +315,9 @@ void projected_square_norms(const FeatureRows& features, int64_t num_samples, co
                    own.resize(static_cast<size_t>(kernels.project_scratch(count)));
                    const int64_t first = block * projected_rows;
                    const int64_t samples = std::min(projected_rows, num_samples - first);
-                   kernels.project_samples(features, first, samples, labels, means, packed.data(),
-                                           count, own.data(), square_norms + first);
+                   kernels.project_samples(features, first, samples, labels, shifts.data,
+                                           shifts.is_float64, offsets, packed.data(), count,
+                                           own.data(), square_norms + first);
                    return samples;
                },
                watch);

@@ -52,12 +52,13 @@ struct MomentKernels {
     // Directions (dim, count), row-major, as project_samples wants them: packed_size elements.
     int64_t (*packed_size)(int64_t dim, int64_t count);
     void (*pack_directions)(const double* directions, int64_t dim, int64_t count, double* packed);
-    // square_norms[i] = |directions^T (h - base of its class)|^2 for at most projected_rows
-    // samples; scratch has project_scratch(count) elements.
+    // square_norms[i] = |directions^T ((h - shift) - offset)|^2, shift and offset (num_classes, dim)
+    // of its class, for at most projected_rows samples; scratch has project_scratch(count) elements.
     int64_t (*project_scratch)(int64_t count);
     void (*project_samples)(const FeatureRows& features, int64_t first, int64_t samples,
-                            const int64_t* labels, const double* base, const double* packed,
-                            int64_t count, double* scratch, double* square_norms);
+                            const int64_t* labels, const void* shifts, bool shifts_are_float64,
+                            const double* offsets, const double* packed, int64_t count,
+                            double* scratch, double* square_norms);
 };
 
 // clang-format off
@@ -98,11 +99,13 @@ void deviations(const FeatureRows& features, int64_t num_samples, const int64_t*
 void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_threads, Watch* watch,
                         double* scatter);
 
-// square_norms (num_samples,) = |directions^T (h - mean of its class)|^2; means (num_classes, dim),
-// directions (dim, count).
+// square_norms (num_samples,) = |directions^T (h - mean of its class)|^2; directions (dim, count),
+// offsets (num_classes, dim) the means less the shifts: of samples close together, h less the shift
+// is exact, and the mean would be rounded at the offset that they share.
 void projected_square_norms(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
-                            const double* means, const double* directions, int64_t count,
-                            int num_threads, Watch* watch, double* square_norms);
+                            const ClassShifts& shifts, const double* offsets,
+                            const double* directions, int64_t count, int num_threads, Watch* watch,
+                            double* square_norms);
 
 // means (num_classes, dim) = shift - centre + sums / counts, the difference first, centre (dim,);
 // square_offsets (num_classes,) = |sums / counts|^2. NaN for a class without samples. Either may be

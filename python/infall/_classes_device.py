@@ -186,12 +186,15 @@ def within_projection(
 ) -> Any:
     """Return per class the sum of || directions^T (h - mu_c) ||^2, float64 (K,)."""
     num_classes, dim = moments.shape
-    means, _ = moments.means_and_offsets()
+    # Of a label out of range the deviation is NaN, whatever is subtracted from it.
+    known = device.xp.clip(numbers, 0, num_classes - 1)
+    offsets = moments.sums / device.xp.clip(moments.counts, 1, None)[:, None]
     square_norms = device.empty((len(rows),), "float64")
     step = max(1, _BLOCK_ENTRIES // dim)
     for start in range(0, len(rows), step):
         some = slice(start, start + step)
-        projected = subtracted(device, rows[some], numbers[some], means) @ directions
+        deviations = subtracted(device, rows[some], numbers[some], moments.shifts)
+        projected = (deviations - offsets[known[some]]) @ directions
         square_norms[some] = (projected * projected).sum(1)
     sums = device.empty((num_classes,), "float64")
     cuda_kernels("features", None).sums_by_class(

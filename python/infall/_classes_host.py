@@ -77,6 +77,18 @@ class HostMoments:
             centre = np.zeros(self.sums.shape[1])
         return _core.class_means(*self._state(), centre, True, False, self._threads())[0]
 
+    def offsets(self) -> _Float:
+        """Return class means less the shift of their class, (K, d)."""
+        offsets: _Float = self.sums / np.maximum(self.counts, 1)[:, None]
+        return offsets
+
+    def means_less(self, other: HostMoments, classes: NDArray[np.int64]) -> _Float:
+        """Return the means of some classes less those of another state, (k, d)."""
+        shifts = self.shifts[classes].astype(np.float64) - other.shifts[classes]
+        sums = self.sums[classes] / self.counts[classes, None]
+        less: _Float = shifts + (sums - other.sums[classes] / other.counts[classes, None])
+        return less
+
     def variances(self) -> _Float:
         centre = np.zeros(self.sums.shape[1])
         offsets = _core.class_means(*self._state(), centre, False, True, self._threads())[1]

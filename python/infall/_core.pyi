@@ -127,7 +127,8 @@ def accumulate_scatter(
 def projected_square_norms(
     features: NDArray[Any],
     labels: NDArray[np.int64],
-    means: NDArray[np.float64],
+    shifts: NDArray[Any],
+    offsets: NDArray[np.float64],
     directions: NDArray[np.float64],
     num_threads: int,
     progress: _Progress,

@@ -52,13 +52,19 @@ def feature_rows(array: Any, name: str, *, dim: int | None = None) -> NDArray[An
     return found
 
 
-def refuse_nonfinite(rows: NDArray[Any], name: str, num_threads: int) -> None:
-    """Raise ValueError that names the first position of NaN or infinity, if there is one."""
+def refuse_nonfinite(
+    rows: NDArray[Any], name: str, num_threads: int, *, first_row: int = 0
+) -> None:
+    """Raise ValueError that names the first position of NaN or infinity, if there is one.
+
+    Rows are counted from `first_row` on.
+    """
     sample = int(_core.first_nonfinite(rows, num_threads))
     if sample >= 0:
         values = float32_of(rows[sample : sample + 1])[0]
         column = int(np.argmin(np.isfinite(values)))
-        raise ValueError(f"{name} is not finite: {values[column]} at position {(sample, column)}")
+        where = (first_row + sample, column)
+        raise ValueError(f"{name} is not finite: {values[column]} at position {where}")
 
 
 def float32_of(rows: NDArray[Any]) -> NDArray[Any]:

@@ -509,6 +509,27 @@ def within_projection(
     TypeError, ValueError
         As `ClassMoments.update`; for a label of a class without a mean.
     """
+    device, found = located(features, "features")
+    if device is None:
+        numbers = moments.label_numbers(labels, len(found))
+    else:
+        with device:
+            numbers = moments._numbers_on(device, labels, len(found))
+    return projection_of_numbered(
+        features, numbers, moments, directions, num_threads=num_threads, progress=progress
+    )
+
+
+def projection_of_numbered(
+    features: Any,
+    numbers: Any,
+    moments: ClassMoments,
+    directions: Any,
+    *,
+    num_threads: int | None,
+    progress: Progress | None,
+) -> Any:
+    """Return what `within_projection` does, of checked class numbers int64 (N,)."""
     device, features = located(features, "features")
     place, columns = located(directions, "directions")
     if place is None:
@@ -518,29 +539,40 @@ def within_projection(
             f"directions has shape {tuple(columns.shape)}; expected ({moments.num_features}, r)"
         )
     if device is not None:
-        return _projection_on(device, features, labels, moments, place, columns)
+        return _projection_on(device, features, numbers, moments, place, columns)
     if place is not None:
         raise TypeError(f"directions is in memory of {place}, features in host memory")
     rows = feature_rows(features, "features", dim=moments.num_features)
-    numbers = moments.label_numbers(labels, len(rows))
     threads = thread_count(num_threads)
     state = moments._host()
     missing = state.counts[numbers] == 0
     if missing.any():
         i = int(np.argmax(missing))
         raise ValueError(f"labels is {numbers[i]} at position {i}, a class without a mean")
+    watch = watch_of(progress, len(rows), "samples")
     square_norms = _core.projected_square_norms(
-        rows, numbers, state.means(), columns, threads, watch_of(progress, len(rows), "samples")
+        rows, numbers, state.shifts, state.offsets(), columns, threads, watch
     )
     if not np.isfinite(square_norms).all():
         refuse_nonfinite(rows, "features", threads)
     return np.bincount(numbers, weights=square_norms, minlength=moments.num_classes)
 
 
+def mean_differences(
+    first: ClassMoments, second: ClassMoments, classes: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the means of some classes less those of other moments, float64 (k, d).
+
+    Shifts and means about them are subtracted apart, so that an offset that both share costs no
+    digits. The classes have samples in both.
+    """
+    return first._host().means_less(second._host(), classes)
+
+
 def _projection_on(
     device: Device,
     features: Any,
-    labels: Any,
+    numbers: Any,
     moments: ClassMoments,
     place: Device | None,
     columns: Any,
@@ -550,7 +582,8 @@ def _projection_on(
         raise TypeError("moments is in host memory, features is not; expected both in one place")
     with device:
         rows = _classes_device.device_rows(device, features, "features", dim=moments.num_features)
-        numbers = moments._numbers_on(device, labels, len(rows))
+        if isinstance(numbers, np.ndarray):
+            numbers = device.upload(numbers)
         columns = device.upload(columns) if place is None else device.cast(columns, "float64")
         return device.returned(
             _classes_device.within_projection(device, rows, numbers, state, columns)
