@@ -210,7 +210,13 @@ def test_directions_answer_interrupts():
 def test_progress_of_every_metric():
     features = np.random.default_rng(0).standard_normal((40, 3))
     for metric in (
-        *(collapse.nc2, collapse.pfc2, collapse.nc1, collapse.between_rank, collapse.equiangularity),
+        *(
+            collapse.nc2,
+            collapse.pfc2,
+            collapse.nc1,
+            collapse.between_rank,
+            collapse.equiangularity,
+        ),
         lambda *a, **k: collapse.cdnv(*a, power=1.5, **k),
         lambda *a, **k: collapse.cdnv(*a, **k),
     ):

@@ -353,7 +353,9 @@ def test_every_metric_takes_any_layout(dtype, monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["int8", "uint16", "int64", "bool", "longdouble"])
 def test_integers_and_wide_floats(dtype):
-    features = (FEATURES > 3).astype(dtype) if dtype == "bool" else (FEATURES * 4 + 40).astype(dtype)
+    features = (
+        (FEATURES > 3).astype(dtype) if dtype == "bool" else (FEATURES * 4 + 40).astype(dtype)
+    )
     expected = collapse_report(features.astype(np.float64), LABELS)
     found = collapse_report(features, LABELS)
     assert found.dtype == ("float128" if dtype == "longdouble" else dtype)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import infall
 from infall import _core
-from infall._arrays import Progress, thread_count
+from infall._arrays import Progress
+from infall._threads import thread_count
 from infall.rows import Sampler
 
 # Libraries that take long to import are imported by the commands that need them.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infall._arrays import Progress, one_of, thread_count
+from infall._arrays import Progress, one_of
 from infall._class_labels import ClassLabels
 from infall._classes_device import DeviceMoments
 from infall._decisions import decisions
@@ -23,6 +23,7 @@ from infall._simplex import (
     row_products,
     row_sum,
 )
+from infall._threads import thread_count
 from infall.classes import ClassMoments, GlobalMean, projection_of_numbered
 from infall.collapse._between import CDNV, Between, Equiangularity
 from infall.collapse._class_sums import (
@@ -225,9 +226,7 @@ class Measurement:
             ("bias", self.bias, shape[:1], "(num_classes,)"),
         ):
             if entries is not None and entries.shape != expected:
-                raise ValueError(
-                    f"{name} has shape {entries.shape}; expected {text} = {expected}"
-                )
+                raise ValueError(f"{name} has shape {entries.shape}; expected {text} = {expected}")
 
     def require_same_samples(self) -> None:
         """Raise ValueError for moments that were not made of the samples beside them."""
@@ -254,7 +253,7 @@ class Measurement:
     @cached_property
     def between(self) -> Between:
         """The centred class means."""
-        state = self._placed_moments._state  # noqa: SLF001
+        state = self._placed_moments._state
         return Between(
             self.moments,
             self.global_mean,
@@ -284,9 +283,7 @@ class Measurement:
 
         def work(block: Any, _: slice, within: Progress | None) -> tuple[_Int64, _Int64 | None]:
             watch = within and (lambda done: within(done, 0, ""))
-            found = decisions(
-                block, means, *outputs, num_threads=self._num_threads, progress=watch
-            )
+            found = decisions(block, means, *outputs, num_threads=self._num_threads, progress=watch)
             nearest, predicted = (_downloaded(positions) for positions in found)
             assert nearest is not None
             if (nearest < 0).any():
@@ -319,7 +316,7 @@ class Measurement:
             return within_trace_along(self.moments, directions, self.weighting)
         assert self.numbers is not None
         numbers, samples = self.numbers, self.samples
-        state = self._placed_moments._state  # noqa: SLF001
+        state = self._placed_moments._state
         on_host = not isinstance(state, DeviceMoments) or samples.device is None
         moments = self.moments if on_host else self._placed_moments
 
@@ -377,7 +374,7 @@ class Measurement:
         return found._replace(pair=self.labels.names_of(found.pair))
 
     def pfc1(self) -> float:
-        """tr Sigma_W / tr Sigma_B."""
+        """Tr Sigma_W / tr Sigma_B."""
         self.between.require_distinct()
         return self.between.per_trace(within_trace(self.moments, self.weighting))
 
@@ -432,9 +429,7 @@ class Measurement:
         if self.bias is not None:
             offsets = of_observed(moments, self.bias)
             third = float(np.linalg.norm(offsets - 1.0 / num_classes))
-        return StrongResiduals(
-            math.sqrt(max(first, 0.0)), math.sqrt(float(counts @ second)), third
-        )
+        return StrongResiduals(math.sqrt(max(first, 0.0)), math.sqrt(float(counts @ second)), third)
 
     def collapse_on_test(self) -> CollapseOnTest:
         """Collapse of test samples to the class means."""

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from infall._arrays import MAX_DIM, Progress, check_finite, thread_count, to_numpy
+from infall._arrays import MAX_DIM, Progress, check_finite, to_numpy
 from infall._device import Device, located
 from infall._features import feature_rows, float32_of, refuse_nonfinite
+from infall._threads import thread_count
 
 _BLOCK_BYTES = 2**26
 _KERNEL_DTYPES = ("float16", "bfloat16", "float32", "float64")
@@ -190,7 +191,7 @@ class LineSamples(Samples):
         self.shape = first.shape
         self._first, self._last, self._time = first, last, time
 
-    def pieces(self, *, on_host: bool = False) -> Iterator[tuple[slice, Any]]:  # noqa: ARG002
+    def pieces(self, *, on_host: bool = False) -> Iterator[tuple[slice, Any]]:
         for rows in self._cut(self.shape[1] * 8):
             block = self._first.float64_rows(rows) * (1.0 - self._time)
             block += self._last.float64_rows(rows) * self._time
