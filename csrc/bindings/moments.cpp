@@ -5,6 +5,7 @@
 
 #include <vector>
 
+#include "bindings/checks.h"
 #include "bindings/features.h"
 #include "bindings/watch.h"
 
@@ -33,13 +34,15 @@ void bind_moments(py::module_& module) {
         "accumulate_moments",
         [](const py::array& features, const Array<int64_t>& labels, Array<int64_t>& counts,
            py::array& shifts, Array<double>& sums, Array<double>& squares, int num_threads,
-           py::object progress) {
+           const py::object& progress) {
             const FeatureRows rows = rows_of(features);
             const ClassState state = state_of(counts, shifts, sums, squares);
-            PythonWatch watch(std::move(progress));
-            const py::gil_scoped_release release;
-            return accumulate_moments(rows, labels.size(), labels.data(), state, num_threads,
-                                      &watch);
+            int64_t overflowed;
+            compute(progress, [&](Watch* watch) {
+                overflowed = accumulate_moments(rows, labels.size(), labels.data(), state,
+                                                num_threads, watch);
+            });
+            return overflowed;
         },
         py::arg("features").noconvert(), py::arg("labels").noconvert(),
         py::arg("counts").noconvert(), py::arg("shifts").noconvert(), py::arg("sums").noconvert(),
@@ -48,11 +51,14 @@ void bind_moments(py::module_& module) {
     module.def(
         "first_nonfinite",
         [](const py::array& features, int num_threads) {
+            require_entries(features.shape(1), "features");
             const FeatureRows rows = rows_of(features);
             const int64_t count = features.shape(0);
-            PythonWatch watch(py::none{});
-            const py::gil_scoped_release release;
-            return first_nonfinite(rows, count, num_threads, &watch);
+            int64_t sample;
+            compute(py::none(), [&](Watch* watch) {
+                sample = first_nonfinite(rows, count, num_threads, watch);
+            });
+            return sample;
         },
         py::arg("features").noconvert(), py::arg("num_threads"));
 
@@ -62,8 +68,8 @@ void bind_moments(py::module_& module) {
            py::array& shifts, Array<double>& sums, Array<double>& squares) {
             const FeatureRows rows = rows_of(features);
             const ClassState state = state_of(counts, shifts, sums, squares);
-            const py::gil_scoped_release release;
-            start_classes(rows, labels.size(), labels.data(), state);
+            compute(py::none(),
+                    [&](Watch*) { start_classes(rows, labels.size(), labels.data(), state); });
         },
         py::arg("features").noconvert(), py::arg("labels").noconvert(),
         py::arg("counts").noconvert(), py::arg("shifts").noconvert(), py::arg("sums").noconvert(),
@@ -73,11 +79,13 @@ void bind_moments(py::module_& module) {
         "deviations",
         [](const py::array& features, const Array<int64_t>& labels, py::array& shifts,
            Array<double>& out, int num_threads) {
+            require_entries(features.shape(1), "features");
             const FeatureRows rows = rows_of(features);
             const ClassShifts origin = shifts_of(shifts);
             double* target = out.mutable_data();
-            const py::gil_scoped_release release;
-            deviations(rows, labels.size(), labels.data(), origin, num_threads, target);
+            compute(py::none(), [&](Watch* watch) {
+                deviations(rows, labels.size(), labels.data(), origin, num_threads, watch, target);
+            });
         },
         py::arg("features").noconvert(), py::arg("labels").noconvert(),
         py::arg("shifts").noconvert(), py::arg("out").noconvert(), py::arg("num_threads"));
@@ -86,26 +94,24 @@ void bind_moments(py::module_& module) {
         "accumulate_scatter",
         [](const Array<double>& x, Array<double>& scatter, int num_threads) {
             double* sums = scatter.mutable_data();
-            PythonWatch watch(py::none{});
-            const py::gil_scoped_release release;
-            accumulate_scatter(x.data(), x.shape(0), x.shape(1), num_threads, &watch, sums);
+            compute(py::none(), [&](Watch* watch) {
+                accumulate_scatter(x.data(), x.shape(0), x.shape(1), num_threads, watch, sums);
+            });
         },
         py::arg("x").noconvert(), py::arg("scatter").noconvert(), py::arg("num_threads"));
 
     module.def(
         "projected_square_norms",
         [](const py::array& features, const Array<int64_t>& labels, const Array<double>& means,
-           const Array<double>& directions, int num_threads, py::object progress) {
+           const Array<double>& directions, int num_threads, const py::object& progress) {
             const FeatureRows rows = rows_of(features);
             Array<double> out(labels.size());
             double* square_norms = out.mutable_data();
-            PythonWatch watch(std::move(progress));
-            {
-                const py::gil_scoped_release release;
+            compute(progress, [&](Watch* watch) {
                 projected_square_norms(rows, labels.size(), labels.data(), means.data(),
-                                       directions.data(), directions.shape(1), num_threads, &watch,
+                                       directions.data(), directions.shape(1), num_threads, watch,
                                        square_norms);
-            }
+            });
             return out;
         },
         py::arg("features").noconvert(), py::arg("labels").noconvert(),
@@ -117,6 +123,7 @@ void bind_moments(py::module_& module) {
         "class_means",
         [](Array<int64_t>& counts, py::array& shifts, Array<double>& sums, Array<double>& squares,
            const Array<double>& centre, bool with_means, bool with_offsets, int num_threads) {
+            require_entries(centre.size(), "centre");
             const ClassState state = state_of(counts, shifts, sums, squares);
             const py::ssize_t classes = counts.size(), dim = centre.size();
             py::object means = py::none(), offsets = py::none();
@@ -131,12 +138,10 @@ void bind_moments(py::module_& module) {
                 offsets_data = array.mutable_data();
                 offsets = array;
             }
-            PythonWatch watch(py::none{});
-            {
-                const py::gil_scoped_release release;
-                class_means(state, dim, centre.data(), num_threads, &watch, means_data,
+            compute(py::none(), [&](Watch* watch) {
+                class_means(state, dim, centre.data(), num_threads, watch, means_data,
                             offsets_data);
-            }
+            });
             return py::make_tuple(means, offsets);
         },
         py::arg("counts").noconvert(), py::arg("shifts").noconvert(), py::arg("sums").noconvert(),

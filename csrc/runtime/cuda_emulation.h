@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <mutex>
 #include <vector>
 
 #define __global__
@@ -121,6 +122,8 @@ class Block {
 };
 
 inline void run(dim3 grid, dim3 block, const std::function<void()>& kernel) {
+    static std::mutex mutex;  // threadIdx and what is __shared__ are one for all
+    const std::lock_guard<std::mutex> lock(mutex);
     gridDim = grid;
     blockDim = block;
     for (unsigned z = 0; z < grid.z; ++z)

@@ -14,13 +14,14 @@ from infall._arrays import (
     check_finite,
     integer,
     one_of,
+    standard_floats,
     thread_count,
     to_numpy,
     watch_of,
 )
 from infall._frame_geometry import FrameFit, maximum_margin
 from infall._frames_device import place_of
-from infall._frames_host import Structure
+from infall._frames_host import Structure, check_range
 
 _DTYPES = ("float32", "float64")
 _Float = NDArray[np.float64]
@@ -65,6 +66,7 @@ class Frame:
         self.num_classes, self.dim = num_classes, dim
         self.class_norms = _norms(class_norms, num_classes)
 
+    @standard_floats
     def vectors(self, classes: Any = None, *, dtype: str = "float64") -> NDArray[Any]:
         """Return the vectors of all classes, or of some.
 
@@ -100,6 +102,7 @@ class Frame:
             found[block] = self._rows(numbers[block])
         return found
 
+    @standard_floats
     def project(
         self, H: Any, *, num_threads: int | None = None, progress: Progress | None = None
     ) -> Any:
@@ -145,6 +148,7 @@ class Frame:
                     _done(watch, rows, classes, self.num_classes)
             return place.returned(out if x.batched else out[0])
 
+    @standard_floats
     def adjoint(
         self, Y: Any, *, num_threads: int | None = None, progress: Progress | None = None
     ) -> Any:
@@ -184,6 +188,7 @@ class Frame:
                     _done(watch, rows, classes, self.num_classes)
             return place.returned(out if y.batched else out[0])
 
+    @standard_floats
     def logits(
         self,
         H: Any,
@@ -227,7 +232,9 @@ class Frame:
                 if self._structure is not None:
                     place.top_logits(self._structure, block, *found, "H", threads, watch)
                 else:
-                    self._top_scores(place, block, *found, threads, watch)
+                    overflowed = self._top_scores(place, block, *found, threads, watch)
+                    if overflowed is not None:
+                        check_range(overflowed, f"H[{first + overflowed}]" if x.batched else "H")
             if not x.batched:
                 classes, values = classes[0], values[0]
             return TopLogits(place.returned(classes), place.returned(values))
@@ -415,7 +422,8 @@ class Frame:
 
     def _top_scores(
         self, place: Any, x: Any, classes: Any, values: Any, threads: int, watch: Any
-    ) -> None:
+    ) -> int | None:
+        """Return the number of a vector whose scores overflowed, or None."""
         num_top, dtype = int(classes.shape[1]), values.dtype
         dtype = str(dtype).removeprefix("torch.")
         for rows, block in self._tiles(len(x)):
@@ -423,7 +431,9 @@ class Frame:
             scores = self._scores(place, x[rows], block, dtype)
             best = min(num_top, width)
             found = place.empty((height, best), "int64"), place.empty((height, best), dtype)
-            place.top_scores(scores, None, *found, threads)
+            overflowed = place.top_scores(scores, None, *found, threads)
+            if overflowed is not None:
+                return rows.start + int(overflowed)
             if block.start > 0:  # beside the best of the blocks before
                 held = min(num_top, block.start)
                 labels = place.empty((height, held + best), "int64")
@@ -435,6 +445,7 @@ class Frame:
                 place.top_scores(merged, labels, *found, threads)
             classes[rows, :best], values[rows, :best] = found
             _done(watch, rows, block, self.num_classes)
+        return None
 
     def __repr__(self) -> str:
         norms = "" if self.class_norms is None else ", class_norms=..."

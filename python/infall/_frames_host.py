@@ -100,13 +100,13 @@ class Host:
         self, structure: Structure, x: Any, out: Any, name: str, threads: int, watch: Watch
     ) -> None:
         _, _, hadamard, seed, norms = structure
-        _check_range(_core.frame_project(x, out, hadamard, seed, norms, threads, watch), name)
+        check_range(_core.frame_project(x, out, hadamard, seed, norms, threads, watch), name)
 
     def synthesise(
         self, structure: Structure, x: Any, out: Any, name: str, threads: int, watch: Watch
     ) -> None:
         _, _, hadamard, seed, norms = structure
-        _check_range(_core.frame_synthesise(x, out, hadamard, seed, norms, threads, watch), name)
+        check_range(_core.frame_synthesise(x, out, hadamard, seed, norms, threads, watch), name)
 
     def top_logits(
         self,
@@ -122,17 +122,19 @@ class Host:
         overflowed = _core.frame_top_logits(
             x, classes, values, num_classes, hadamard, seed, norms, threads, watch
         )
-        _check_range(overflowed, name)
+        check_range(overflowed, name)
 
     def top_scores(
         self, scores: Any, labels: Any | None, classes: Any, values: Any, threads: int
-    ) -> None:
-        _core.top_scores(scores, labels, classes, values, threads, None)
+    ) -> int | None:
+        """Return the number of a vector whose scores overflowed, or None."""
+        return _core.top_scores(scores, labels, classes, values, threads, None)
 
     def walsh_hadamard(self, x: Any, out: Any, factor: float, threads: int, watch: Watch) -> None:
         _core.walsh_hadamard(x, out, factor, threads, watch)
 
 
-def _check_range(overflowed: int | None, name: str) -> None:
+def check_range(overflowed: int | None, name: str) -> None:
+    """Raise ValueError if the products of a vector have overflowed."""
     if overflowed is not None:
         raise ValueError(f"{name} is too long: its products with the frame overflow; scale it down")

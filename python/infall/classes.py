@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _classes_device, _core, _saved
-from infall._arrays import Progress, integer, thread_count, to_numpy, watch_of
+from infall._arrays import Progress, integer, standard_floats, thread_count, to_numpy, watch_of
 from infall._class_labels import ClassLabels
 from infall._classes_device import DeviceMoments
 from infall._classes_host import HostMoments, symmetric
@@ -133,6 +133,7 @@ class ClassMoments:
         return self._host().observed
 
     @property
+    @standard_floats
     def means(self) -> Any:
         """Class means mu_c, float64 (K, d); NaN for a class without samples."""
         if isinstance(self._state, DeviceMoments):
@@ -141,6 +142,7 @@ class ClassMoments:
         return self._state.means()
 
     @property
+    @standard_floats
     def variances(self) -> Any:
         """Mean squared distance of its samples to a class mean, float64 (K,); NaN without samples.
 
@@ -152,6 +154,7 @@ class ClassMoments:
         return self._state.variances()
 
     @property
+    @standard_floats
     def within_scatter(self) -> Any:
         """Within-class covariance Sigma_W = (1/N) sum (h - mu_c)(h - mu_c)^T, float64 (d, d).
 
@@ -165,6 +168,7 @@ class ClassMoments:
         return self._returned(self._host().within_scatter())
 
     @property
+    @standard_floats
     def between_scatter(self) -> Any:
         """Between-class covariance (1/K) sum (mu_c - mu_G)(mu_c - mu_G)^T, float64 (d, d).
 
@@ -177,6 +181,7 @@ class ClassMoments:
         """
         return self._returned(self._host().between_scatter())
 
+    @standard_floats
     def global_mean(self, kind: GlobalMean = "classes") -> Any:
         """Return the mean of the class means, or of all samples, float64 (d,).
 
@@ -194,6 +199,7 @@ class ClassMoments:
         centre, means = state.about_a_shift()
         return self._returned(centre + state.mean_of(means, kind))
 
+    @standard_floats
     def centred_means(self, global_mean: GlobalMean = "classes") -> Any:
         """Return mu_c - mu_G for the classes that have samples, float64 (K_observed, d).
 
@@ -212,6 +218,7 @@ class ClassMoments:
         """
         return self._returned(self._host().centred_means(global_mean))
 
+    @standard_floats
     def update(self, features: Any, labels: Any, *, progress: Progress | None = None) -> None:
         """Add samples.
 
@@ -247,6 +254,7 @@ class ClassMoments:
         if len(rows) > 0:
             self._state.add(rows, numbers, watch)
 
+    @standard_floats
     def merge(self, other: ClassMoments) -> None:
         """Add the samples of other moments, which stay as they are.
 
@@ -276,6 +284,7 @@ class ClassMoments:
             with self._state.device:
                 self._state.upload(_whole(merged))
 
+    @standard_floats
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the moments to one .npz file, whole or not at all.
 

@@ -25,6 +25,7 @@ from infall._arrays import (
     Progress,
     integer,
     one_of,
+    standard_floats,
     thread_count,
     watch_of,
 )
@@ -334,6 +335,7 @@ class Cube(Frame):
         return rows
 
 
+@standard_floats
 def walsh_hadamard(
     x: Any, *, num_threads: int | None = None, progress: Progress | None = None
 ) -> Any:

@@ -20,6 +20,7 @@ from infall._arrays import (
     one_of,
     row_count,
     seed_and_layer,
+    standard_floats,
     thread_count,
     unit_vectors,
     vector_blocks,
@@ -133,6 +134,7 @@ class MaxLikelihood:
         self.device = device
         self._queued: QueuedFit | None = None
 
+    @standard_floats
     def fit(self, w: Any, *, progress: Progress | None = None) -> MaxLikelihood:
         """Select the layers for one vector.
 
@@ -242,6 +244,7 @@ class MaxLikelihood:
             self.__dict__.update(self._queued.fetched())
             self._queued = None
 
+    @standard_floats
     def transform(self, X: Any, layer: int | None = -1) -> Any:
         """Map vectors through the fitted layers.
 
@@ -274,6 +277,7 @@ class MaxLikelihood:
             shaped = result if batched else result[..., 0, :]
             return place.returned(shaped if layer is None else shaped[0])
 
+    @standard_floats
     def angles(self, X: Any, layer: int | None = -1) -> Any:
         """Return the angle scores of vectors: their angle to the fitted vector over pi.
 
@@ -295,6 +299,7 @@ class MaxLikelihood:
         """
         return self.pole_distances(X, layer)[0]
 
+    @standard_floats
     def pole_distances(self, X: Any, layer: int | None = -1) -> tuple[Any, Any]:
         """Return the distances of the angle scores to 0 and to 1, each without cancellation.
 
@@ -315,6 +320,7 @@ class MaxLikelihood:
             near, far = self._distances(place, layer)
             return place.returned(near), place.returned(far)
 
+    @standard_floats
     def loss(self, X: Any, layer: int | None = -1, *, correlated: bool = False) -> Any:
         """Return the loss 1 - theta_0 of each sample, or the correlated loss theta_0.
 
@@ -339,6 +345,7 @@ class MaxLikelihood:
         """
         return self.pole_distances(X, layer)[0 if correlated else 1]
 
+    @standard_floats
     def nll(self, X: Any, layer: int | None = -1) -> Any:
         """Return the negative log-likelihood H2(theta_0) of each sample, in bits.
 

@@ -36,6 +36,7 @@ from infall._arrays import (
     padded_float32,
     row_count,
     seed_and_layer,
+    standard_floats,
     thread_count,
     to_numpy,
     unit_vectors,
@@ -139,6 +140,7 @@ class RowSelection:
         )
 
 
+@standard_floats
 def select_rows(
     w: Any,
     width: int,
@@ -267,6 +269,7 @@ def select_rows(
     )
 
 
+@standard_floats
 def select_rows_from(
     weights: Any,
     w: Any,
@@ -484,6 +487,7 @@ def gaussian_rows(
     return target if out is not None else like(target, indices)
 
 
+@standard_floats
 def hyperplane_codes(
     x: Any,
     num_bits: int,
