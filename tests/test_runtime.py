@@ -16,6 +16,7 @@ import pytest
 import infall
 from infall import SimplexETF, _core
 from infall.classes import ClassMoments
+from interrupts import LIMIT, seconds_after_interrupt
 
 ARM = platform.machine() in ("aarch64", "arm64")
 
@@ -171,6 +172,67 @@ def test_the_clock_of_progress_runs_on_from_region_to_region():
     _core.orthonormalise_rows(x, 2, calls.append)
     assert calls[-1] == 500
     assert len(calls) <= 1 + (time.perf_counter() - start) / 0.05
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("call", ["select_rows", "hyperplane_codes"])
+def test_interrupt_of_rows_too_long_for_a_block(call, isa):
+    w, before = np.ones(2**22), _core.isa()
+    calls = {
+        "select_rows": lambda: infall.select_rows(w, 2**20, num_rows=3),
+        "hyperplane_codes": lambda: infall.hyperplane_codes(w, 2**20),
+    }
+    _core.set_isa(isa)
+    try:
+        assert seconds_after_interrupt(calls[call], after=0.5) < LIMIT
+    finally:
+        _core.set_isa(before)
+
+
+# Threads ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.sanitize
+def test_threads_serve_several_callers_at_once():
+    expected = infall.gaussian_rows(np.arange(2**13), 64, num_threads=1)
+    wrong = []
+
+    def check():
+        for threads in (2, 5, 3):
+            found = infall.gaussian_rows(np.arange(2**13), 64, num_threads=threads)
+            if not (found == expected).all():
+                wrong.append(threads)
+
+    callers = [threading.Thread(target=check) for _ in range(6)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert wrong == []
+
+
+def test_a_fork_may_come_while_threads_are_at_work():
+    # The child has neither the threads nor the moment in which their lock was free.
+    run = run_program("""
+import os, threading, numpy as np, infall
+
+rows = np.arange(2**12)
+expected = infall.gaussian_rows(rows, 64, num_threads=4)
+
+def work():
+    while True:
+        infall.gaussian_rows(rows, 64, num_threads=4)
+
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+for _ in range(20):
+    child = os.fork()
+    if child == 0:
+        found = infall.gaussian_rows(rows, 64, num_threads=4)
+        os._exit(0 if (found == expected).all() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+""")
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 # Exceptions ---------------------------------------------------------------------------------------

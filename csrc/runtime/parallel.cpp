@@ -1,12 +1,14 @@
 #include "runtime/parallel.h"
 
 #include <cxxabi.h>
+#include <unistd.h>
 
+#include <condition_variable>
+#include <deque>
 #include <exception>
+#include <memory>
 #include <mutex>
-#include <system_error>
 #include <thread>
-#include <vector>
 
 #include "runtime/float_environment.h"
 
@@ -41,6 +43,10 @@ class Region {
     }
 
     void stop() { end_ = none; }
+
+    // Of the pool's, under its lock.
+    int helpers = 0;
+    std::condition_variable left;
 
     // Throws what a block has thrown.
     void finish() {
@@ -90,36 +96,97 @@ class Region {
     std::exception_ptr failure_;
 };
 
-// Threads that are stopped and waited for, however the calling thread leaves.
-class Helpers {
+// Threads that outlive the calls they help: one that is parked is at work three times sooner than a
+// new one, and many of them ten times. They are never ended; a process that ends leaves them
+// parked.
+class Pool {
   public:
-    Helpers(Region& region, int count) : region_(region) {
+    // That of this process: a fork leaves the threads behind, and locks as they were.
+    static Pool& current() {
+        static std::atomic<Pool*> current{nullptr};
+        Pool* pool = current;
+        while (!pool || pool->process_ != getpid()) {
+            std::unique_ptr<Pool> other(new Pool);
+            if (current.compare_exchange_strong(pool, other.get())) pool = other.release();
+        }
+        return *pool;
+    }
+
+    // Threads 1 ... count work on the region as soon as there are any for it.
+    void help(Region& region, int count) {
+        const std::lock_guard<std::mutex> lock(mutex_);
         try {
-            threads_.reserve(static_cast<size_t>(std::max(count, 0)));
-            for (int thread = 1; thread <= count; ++thread)
-                threads_.emplace_back([&region, thread] {
-                    const FloatEnvironment environment;
-                    region.work(thread);
-                });
+            for (int thread = 1; thread <= count; ++thread) tickets_.push_back({&region, thread});
+            for (; idle_ < static_cast<int64_t>(tickets_.size()); ++idle_)
+                std::thread([this] { serve(); }).detach();
         } catch (const std::exception&) {
             // The system has no more threads, or memory for them: those at hand share the work.
         }
+        for (int thread = 1; thread <= count; ++thread) wanted_.notify_one();
     }
-    ~Helpers() {
-        region_.stop();
-        join();
-    }
-    Helpers(const Helpers&) = delete;
-    Helpers& operator=(const Helpers&) = delete;
 
-    void join() {
-        for (std::thread& thread : threads_) thread.join();
-        threads_.clear();
+    // Returns when no thread works on the region, nor will.
+    void leave(Region& region) {
+        std::unique_lock<std::mutex> lock(mutex_);
+        tickets_.erase(std::remove_if(tickets_.begin(), tickets_.end(),
+                                      [&](const Ticket& t) { return t.region == &region; }),
+                       tickets_.end());
+        region.left.wait(lock, [&] { return region.helpers == 0; });
+    }
+
+  private:
+    struct Ticket {
+        Region* region;
+        int thread;
+    };
+
+    void serve() {
+        const FloatEnvironment environment;
+        std::unique_lock<std::mutex> lock(mutex_);
+        for (;;) {
+            wanted_.wait(lock, [&] { return !tickets_.empty(); });
+            const Ticket ticket = tickets_.front();
+            tickets_.pop_front();
+            --idle_;
+            ++ticket.region->helpers;
+            lock.unlock();
+            ticket.region->work(ticket.thread);
+            lock.lock();
+            ++idle_;
+            if (--ticket.region->helpers == 0) ticket.region->left.notify_one();
+        }
+    }
+
+    const pid_t process_ = getpid();
+    std::mutex mutex_;
+    std::condition_variable wanted_;
+    std::deque<Ticket> tickets_;
+    int64_t idle_ = 0;  // threads that wait for a ticket, or are about to
+};
+
+// The help of other threads, stopped and waited for however the calling thread leaves.
+class Help {
+  public:
+    Help(Region& region, int count) : region_(region) {
+        if (count <= 0) return;
+        pool_ = &Pool::current();
+        pool_->help(region, count);
+    }
+    ~Help() {
+        region_.stop();
+        wait();
+    }
+    Help(const Help&) = delete;
+    Help& operator=(const Help&) = delete;
+
+    void wait() {
+        if (pool_) pool_->leave(region_);
+        pool_ = nullptr;
     }
 
   private:
     Region& region_;
-    std::vector<std::thread> threads_;
+    Pool* pool_ = nullptr;
 };
 
 }  // namespace
@@ -127,9 +194,9 @@ class Helpers {
 void run_pulsed_blocks(int64_t blocks, int num_threads, const Block& body, Watch* watch) {
     Region region(blocks, body, watch);
     {
-        Helpers helpers(region, static_cast<int>(std::min<int64_t>(num_threads, blocks)) - 1);
+        Help help(region, static_cast<int>(std::min<int64_t>(num_threads, blocks)) - 1);
         region.work(0);
-        helpers.join();
+        help.wait();
     }
     region.finish();
 }

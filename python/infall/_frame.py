@@ -428,7 +428,8 @@ class Frame:
         dtype = str(dtype).removeprefix("torch.")
         for rows, block in self._tiles(len(x)):
             width, height = block.stop - block.start, rows.stop - rows.start
-            scores = self._scores(place, x[rows], block, dtype)
+            with np.errstate(over="ignore", invalid="ignore"):  # refused below
+                scores = self._scores(place, x[rows], block, dtype)
             best = min(num_top, width)
             found = place.empty((height, best), "int64"), place.empty((height, best), dtype)
             overflowed = place.top_scores(scores, None, *found, threads)
