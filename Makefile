@@ -12,7 +12,7 @@ INFALL_WERROR ?= OFF
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Directories count as well, so that a removed file rebuilds the package.
-SOURCES := CMakeLists.txt pyproject.toml $(wildcard cmake/*) \
+SOURCES := CMakeLists.txt pyproject.toml \
     $(shell find csrc python -not -name '*.pyc' -not -name __pycache__)
 CSRC := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
 
@@ -32,7 +32,8 @@ with open("pyproject.toml", "rb") as file:
 endef
 export BUILD_REQUIREMENTS
 
-.venv/build-requirements .venv-sanitize/build-requirements: pyproject.toml
+.venv/build-requirements .venv-sanitize/build-requirements .venv-clang/build-requirements \
+.venv-tsan/build-requirements: pyproject.toml
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -c "$$BUILD_REQUIREMENTS" > $@.txt
 	$(@D)/bin/python -m pip install --quiet -r $@.txt cmake ninja
@@ -40,27 +41,35 @@ export BUILD_REQUIREMENTS
 
 # The tests also run the CUDA kernels, emulated by the host.
 .venv/package: BUILD_SETTINGS := --config-settings=cmake.define.INFALL_EMULATE_CUDA=ON
-.venv-sanitize/package: BUILD_SETTINGS := \
+.venv-clang/package .venv-sanitize/package .venv-tsan/package: BUILD_SETTINGS = \
     --config-settings=cmake.define.INFALL_CUDA=OFF \
-    --config-settings=build-dir=build/sanitize \
-    --config-settings=cmake.build-type=RelWithDebInfo \
-    --config-settings=cmake.define.INFALL_SANITIZE=ON \
+    --config-settings=cmake.define.INFALL_EMULATE_CUDA=$(EMULATE) \
+    --config-settings=cmake.define.INFALL_SANITIZE='$(SANITIZERS)' \
+    --config-settings=build-dir=build/$(@D:.venv-%=%) \
+    --config-settings=cmake.build-type=$(BUILD_TYPE) \
     --config-settings=install.strip=false
+.venv-clang/package .venv-sanitize/package: EMULATE := ON
+.venv-tsan/package: EMULATE := OFF
+.venv-sanitize/package: SANITIZERS := address,undefined
+.venv-tsan/package: SANITIZERS := thread
+.venv-clang/package: BUILD_TYPE := Release
+.venv-sanitize/package .venv-tsan/package: BUILD_TYPE := RelWithDebInfo
 
-.venv/package .venv-sanitize/package: $$(@D)/build-requirements $(SOURCES)
+.venv/package .venv-clang/package .venv-sanitize/package .venv-tsan/package: \
+    $$(@D)/build-requirements $(SOURCES)
 	@echo "building infall into $(@D)"
 	$(@D)/bin/python -m pip install --quiet --no-build-isolation \
 	    --config-settings=cmake.define.INFALL_WERROR=$(INFALL_WERROR) $(BUILD_SETTINGS) .
 	touch $@
 
-.venv/cli .venv/test .venv/lint .venv-sanitize/test: $$(@D)/package
+.venv/cli .venv/test .venv/lint .venv-clang/test .venv-sanitize/test .venv-tsan/test: $$(@D)/package
 	$(@D)/bin/python -m pip install --quiet 'infall[$(@F)]'
 	touch $@
 
-# The peer of the benchmarks is large and not there for every machine: they run without it too.
-.venv/torch: | .venv/build-requirements
-	if .venv/bin/python -m pip install --quiet torch==2.13.0; then touch $@; \
-	else echo 'torch==2.13.0 could not be installed: its columns are left out'; fi
+# The libraries whose arrays are taken are large and not there for every machine.
+.venv/interop: .venv/package
+	if .venv/bin/python -m pip install --quiet 'infall[interop]'; then touch $@; \
+	else echo 'WARNING: infall[interop] could not be installed: its tests are skipped'; fi
 
 .PHONY: run
 run: .venv/cli  ## Run the main experiment: width 2^25, depth 8, handwritten digits
@@ -71,8 +80,12 @@ figures: .venv/cli  ## Reproduce every figure of the paper; writes infall-figure
 	.venv/bin/infall figure all $(ARGS)
 
 .PHONY: test
-test: .venv/test  ## Run all tests (GPU tests where there is a GPU)
+test: .venv/test .venv/interop  ## Run all tests (GPU tests where there is a GPU)
 	.venv/bin/python -m pytest $(ARGS)
+
+.PHONY: timing
+timing: .venv/test  ## Hold Ctrl-C and import to their limits of time, on a machine at rest
+	INFALL_STRICT_TIMING=1 .venv/bin/python -m pytest -k 'interrupt or quickly' $(ARGS)
 
 # Python's own allocator would hide overruns of small objects. The preloaded libraries are those
 # that must be there before the interpreter: the sanitizer, and the C++ runtime it intercepts.
@@ -105,7 +118,8 @@ format: .venv/lint  ## Format Python and C++ and apply the safe fixes
 	.venv/bin/clang-format -i $(CSRC)
 
 .PHONY: bench
-bench: .venv/cli .venv/torch  ## Measure against peers; writes bench/results
+bench: .venv/test .venv/interop  ## Check limits of time, measure against peers; writes bench/results
+	$(MAKE) timing ARGS=
 	.venv/bin/python bench/run.py $(ARGS)
 
 # A machine with a GPU often has no package index: these take what $(PYTHON) has, and build for
@@ -133,5 +147,5 @@ sanitize-gpu: build/cuda-site  ## Run small GPU tests under compute-sanitizer
 
 .PHONY: clean
 clean:  ## Remove environments, builds and caches
-	rm -rf .venv .venv-sanitize build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-clang .venv-sanitize .venv-tsan build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

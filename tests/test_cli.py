@@ -84,7 +84,7 @@ def test_json_is_what_the_package_gives(fitted):
     )
     assert report["normals_per_second"] is None
 
-    scores = model.angles(test_images, layer=None)
+    scores = model.angle_scores(test_images, layer=None)
     log_norms = model.log_input_norm_ + np.cumsum(model.log_norms_)
     assert [layer["layer"] for layer in report["layers"]] == list(range(DEPTH + 1))
     for layer, angle_scores in zip(report["layers"], scores, strict=True):
@@ -231,7 +231,7 @@ def test_idx_input_with_labels():
     assert report["input"] == {"source": source, "row": 23, "label": 2}
 
     model = MaxLikelihood(500, 2).fit(images[23].ravel())
-    scores = model.angles(np.delete(images.reshape(30, 20), 23, axis=0))
+    scores = model.angle_scores(np.delete(images.reshape(30, 20), 23, axis=0))
     final = report["layers"][-1]
     assert math.isclose(final["nll_measured"], laws.binary_entropy(scores).mean(), rel_tol=1e-9)
 

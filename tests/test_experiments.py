@@ -163,7 +163,7 @@ def test_cluster_identities(clustered):
     """Outputs have unit length, so that mean squares within and between add up to one."""
     w, X = gaussian_input(0, 16, 300)
     model = MaxLikelihood(2**16, 5, sampler="order_statistics").fit(w)
-    near_one = model.angles(X) > 0.5
+    near_one = model.angle_scores(X) > 0.5
     outputs = model.transform(X)
     centers = [outputs[~near_one].mean(axis=0), outputs[near_one].mean(axis=0)]
     row = rows_of(

@@ -159,7 +159,7 @@ def test_stream_is_the_literal_selection_from_its_own_matrix(dim, width, data, s
     selection = infall.select_rows(
         w, width, num_rows=num_rows, seed=9, layer=2, score=score, order=order
     )
-    same(selection, infall.select_rows_from(matrix, w, num_rows, score=score, order=order))
+    same(selection, infall.select_rows_from(w, matrix, num_rows=num_rows, score=score, order=order))
     assert_array_equal(selection.rows, matrix[selection.indices])
     exact = matrix.astype(np.float64) @ w
     np.testing.assert_allclose(
@@ -183,11 +183,11 @@ def test_matrix_selection_ranks_ties_by_row(width, num_rows, levels, kind):
     weights = np.asfortranarray(weights) if kind // 2 else weights
     w = np.array([1.0, 0.0])
     for score in ("absolute", "signed"):
-        found = infall.select_rows_from(weights, w, num_rows, score=score, order="score")
+        found = infall.select_rows_from(w, weights, num_rows=num_rows, score=score, order="score")
         indices, projections = reference.select_rows_literal(weights, w, num_rows, score)
         assert_array_equal(found.indices, indices)
         assert_array_equal(found.projections, projections)
-        by_index = infall.select_rows_from(weights, w, num_rows, score=score)
+        by_index = infall.select_rows_from(w, weights, num_rows=num_rows, score=score)
         assert_array_equal(by_index.indices, np.sort(indices))
 
 
@@ -195,7 +195,7 @@ def test_matrix_selection_ranks_ties_by_row(width, num_rows, levels, kind):
 def test_matrix_of_any_layout_gives_one_selection(dtype, tmp_path):
     matrix = np.random.default_rng(0).normal(size=(1003, 37)).astype(dtype)
     w = vector(37, batch=3)
-    expected = infall.select_rows_from(matrix, w, 20)
+    expected = infall.select_rows_from(w, matrix, num_rows=20)
     spread = np.zeros((2006, 74), dtype=dtype)
     spread[::2, ::2] = matrix
     path = tmp_path / "weights.npy"
@@ -210,10 +210,11 @@ def test_matrix_of_any_layout_gives_one_selection(dtype, tmp_path):
         read_only,
     ):
         for threads in (1, 3):
-            same(infall.select_rows_from(variant, w, 20, num_threads=threads), expected)
-    reverse = infall.select_rows_from(matrix[::-1], w, 20, order="score")
+            same(infall.select_rows_from(w, variant, num_rows=20, num_threads=threads), expected)
+    reverse = infall.select_rows_from(w, matrix[::-1], num_rows=20, order="score")
     assert_array_equal(
-        1002 - reverse.indices, infall.select_rows_from(matrix, w, 20, order="score").indices
+        1002 - reverse.indices,
+        infall.select_rows_from(w, matrix, num_rows=20, order="score").indices,
     )
 
 
@@ -271,7 +272,7 @@ def test_rows_past_two_to_the_32(sampler, first):
     indices = np.arange(first, first + 2000)
     if sampler == "stream":
         rows = infall.gaussian_rows(indices, 6)
-        literal = infall.select_rows_from(rows, w, order="score")
+        literal = infall.select_rows_from(w, rows, order="score")
         assert_array_equal(selection.indices - first, literal.indices)
         assert_array_equal(selection.rows, literal.rows)
     else:
@@ -300,7 +301,7 @@ def test_columns_beyond_one_tile_of_constants():
     for vectors in (w, vector(2500, batch=2)):
         same(
             infall.select_rows(vectors, 130, num_rows=9),
-            infall.select_rows_from(rows, vectors, 9),
+            infall.select_rows_from(vectors, rows, num_rows=9),
         )
 
 
@@ -370,16 +371,16 @@ def test_merging_takes_short_parts_that_are_whole():
         infall.select_rows(w, 1000, num_rows=10, row_range=(990, 1000)),
     ]
     same(infall.merge_selections(parts), whole)
-    same(infall.merge_selections(parts, 8), infall.select_rows(w, 1000, num_rows=8))
+    same(infall.merge_selections(parts, num_rows=8), infall.select_rows(w, 1000, num_rows=8))
     with pytest.raises(ValueError, match=r"the part with row_range \(0, 990\) has 30 rows; 31"):
-        infall.merge_selections(parts, 31)
+        infall.merge_selections(parts, num_rows=31)
 
 
 def test_dlpack_arrays_come_in_and_device_memory_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "infall._cuda", None)  # as in a build without it
     w = vector(10)
     same(infall.select_rows(DLPackOnly(w), 3000), infall.select_rows(w, 3000))
-    with pytest.raises(TypeError, match=r"w is a .*DLPackOnly in device memory.*no CUDA kernels"):
+    with pytest.raises(RuntimeError, match=r"w is a .*DLPackOnly in device memory.*no CUDA"):
         infall.select_rows(DLPackOnly(w, device=2), 3000)
 
 
@@ -390,13 +391,15 @@ def test_torch_tensors_come_in_and_go_out():
     expected = infall.select_rows(w, 3000)
     assert all(isinstance(a, torch.Tensor) for a in (found.indices, found.projections, found.rows))
     assert_array_equal(found.rows.numpy(), expected.rows)
-    model = infall.MaxLikelihood(500, 2).fit(torch.from_numpy(w).requires_grad_())
+    model = infall.MaxLikelihood(500, 2).fit(torch.from_numpy(w))
     for x in (torch.ones(3, 10, dtype=torch.float64), torch.ones(10)):
-        for measure in (model.angles, model.loss, model.nll, model.transform):
+        for measure in (model.angle_scores, model.loss, model.nll, model.transform):
             assert isinstance(measure(x), torch.Tensor)
             assert isinstance(measure(x, layer=None), torch.Tensor)
+    half = torch.ones(3, dtype=torch.bfloat16)
+    assert_array_equal(infall.select_rows(half, 100).rows, infall.select_rows(np.ones(3), 100).rows)
     with pytest.raises(TypeError, match=r"w is a torch.* that cannot be read"):
-        infall.select_rows(torch.ones(3, dtype=torch.bfloat16), 100)
+        infall.select_rows(torch.ones(3).to_sparse(), 100)
 
 
 # Selection: the rotated and the order statistics samplers -----------------------------------------
@@ -547,7 +550,7 @@ def test_a_selection_knows_where_it_comes_from():
         same(found.regenerate(w), found)
         assert "layer 5 of seed 77" in repr(found)
     with pytest.raises(ValueError, match="matrix cannot be regenerated"):
-        infall.select_rows_from(found.rows, w, 2).regenerate(w)
+        infall.select_rows_from(w, found.rows, num_rows=2).regenerate(w)
 
 
 # Hyperplane codes ---------------------------------------------------------------------------------
@@ -641,7 +644,7 @@ def test_every_long_call_reports_progress():
     assert seen[-1] == (2**40, 2**40)
     infall.gaussian_rows(np.arange(3000), 300, progress=progress)
     assert seen[-1] == (3000, 3000)
-    infall.select_rows_from(np.ones((5000, 3)), [[1.0, 2, 3]] * 300, progress=progress)
+    infall.select_rows_from([[1.0, 2, 3]] * 300, np.ones((5000, 3)), progress=progress)
     assert seen[-1] == (5000, 5000)
     codes = infall.hyperplane_codes(vector(64, batch=20000), 40, progress=progress)
     assert seen[-1] == (800000, 800000)
@@ -730,7 +733,7 @@ def test_weights_are_known_by_the_kind_of_their_dtype_not_its_object():
     assert other == np.float64
     assert other is not np.dtype(np.float64)
     w = np.arange(1.0, 17.0)
-    found = infall.select_rows_from(weights.view(other), w, 5)
-    expected = infall.select_rows_from(weights, w, 5)
+    found = infall.select_rows_from(w, weights.view(other), num_rows=5)
+    expected = infall.select_rows_from(w, weights, num_rows=5)
     assert np.array_equal(found.indices, expected.indices)
     assert np.array_equal(found.projections, expected.projections)

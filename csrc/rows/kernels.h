@@ -6,15 +6,18 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "random/streams.h"
 #include "runtime/host_device.h"
 
 namespace infall {
 
-// One layer G* of independent standard normals: a pure function of (seed, layer, row, column).
+// One layer G* of independent standard normals: a pure function of (seed, layer, row, column). So
+// are the matrices that have words of their own.
 struct GaussianLayer {
     uint64_t seed;
     uint32_t layer;
     int64_t dim;  // columns
+    RandomMatrix matrix = layer_rows;
 };
 
 // Rows of a matrix in memory; strides in elements.
@@ -83,6 +86,9 @@ struct RowKernels {
     // x (dim,) <- H_first ... H_{end-1} x with H_h = I - scale_h v_h v_h^T; v is (.., dim).
     void (*reflect)(double* x, int64_t dim, const double* v, const double* scale, int64_t first,
                     int64_t end);
+
+    // exponentials (count,) become the `count` largest of `width` iid |N(0, 1)|, descending.
+    void (*largest_folded_normals)(double* exponentials, int64_t count, double width);
 
     // out (a_count, b_count): differing bits of the codes a (a_count, bytes), b (b_count, bytes).
     void (*hamming_distances)(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,

@@ -285,8 +285,8 @@ def flipped_labels(
         chosen = rng.permutation(len(usable))[: count + 1]
         model = fitted(usable[chosen[0]], width, depth, seed, kind, progress)
         tests = usable[chosen[1:]]
-        scores = model.angles(tests, layer=None)
-        return model, scores, model.angles(-tests, layer=None), usable[chosen[0]]
+        scores = model.angle_scores(tests, layer=None)
+        return model, scores, model.angle_scores(-tests, layer=None), usable[chosen[0]]
 
     found = []
     for done, seed in enumerate(numbers):

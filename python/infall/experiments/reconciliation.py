@@ -352,7 +352,7 @@ def reconciliation(
         model = fitted(w, width, depth, seed, kind, progress)
         chosen = np.random.default_rng([seed, 1]).permutation(len(usable))[:count]
         outputs = model.transform(tests, layer=None)
-        return model, model.angles(tests, layer=None), outputs, usable[chosen]
+        return model, model.angle_scores(tests, layer=None), outputs, usable[chosen]
 
     found = []
     for done, seed in enumerate(numbers):
