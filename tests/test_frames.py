@@ -974,7 +974,11 @@ def raises(kind, text):
         (lambda: frames.welch_bound(1, 2), ValueError, "num_vectors is 1"),
         (lambda: frames.coherence([[0.0, 0.0], [1.0, 0.0]]), ValueError, "vectors[0] is zero"),
         (lambda: frames.coherence([1.0, 2.0]), ValueError, "vectors has shape (2,)"),
-        (lambda: frames.maximum_margin([[1.0, np.inf], [0.0, 1.0]]), ValueError, "vectors is not finite: inf"),
+        (
+            lambda: frames.maximum_margin([[1.0, np.inf], [0.0, 1.0]]),
+            ValueError,
+            "vectors is not finite: inf",
+        ),
         (lambda: frames.seli_norms([3, 0]), ValueError, "class_counts is 0.0 at position 1"),
         (lambda: frames.seli_norms([3]), ValueError, "class_counts has shape (1,)"),
         (lambda: frames.etf_distance(np.ones((3, 2))), ValueError, "means[0] is the mean of all"),

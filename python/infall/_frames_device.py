@@ -73,9 +73,7 @@ class OnDevice:
     def returned(self, array: Any) -> Any:
         return self.device.returned(array)
 
-    def project(
-        self, structure: Structure, x: Any, out: Any, threads: int, watch: Watch
-    ) -> None:
+    def project(self, structure: Structure, x: Any, out: Any, threads: int, watch: Watch) -> None:
         self._launch("frame_project", structure, x, [out], watch)
 
     def synthesise(

@@ -168,7 +168,7 @@ class Host:
 
 
 def _rows_per_block(rows: NDArray[Any]) -> int:
-    return max(1, _BLOCK_ENTRIES // rows.shape[1])
+    return max(1, _BLOCK_ENTRIES // int(rows.shape[1]))
 
 
 def _refuse_nonfinite(

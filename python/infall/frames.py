@@ -77,9 +77,9 @@ class SimplexETF(Frame):
         diagonal positive) of the Gaussian matrix ``gaussian_rows(range(K), dim, seed=seed).T``;
         stored, K d float64 numbers, and made when first used in O(K^2 d), once for all threads.
         Products with float32 features keep a float32 copy too, those on a device a copy there for
-        each dtype. A pickle holds the float64 numbers once they are made. "identity": the first K unit
-        vectors; nothing stored. "hadamard": random signs and Walsh-Hadamard transforms, O(d log d)
-        per feature, only signs ever made, one bit per coordinate.
+        each dtype. A pickle holds the float64 numbers once they are made. "identity": the first K
+        unit vectors; nothing stored. "hadamard": random signs and Walsh-Hadamard transforms,
+        O(d log d) per feature, only signs ever made, one bit per coordinate.
     seed : int
         0 <= seed < 2**64, of "haar" and "hadamard".
     class_norms : array, shape (K,), optional
