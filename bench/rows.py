@@ -348,7 +348,7 @@ def infall_select_from(dim: int, log2_rows: int, threads: int) -> Run:
     import infall
 
     weights, w = stored_rows(dim, log2_rows), input_vectors(dim)
-    return lambda: infall.select_rows_from(weights, w, num_threads=threads)
+    return lambda: infall.select_rows_from(w, weights, num_threads=threads)
 
 
 def numpy_select_from(dim: int, log2_rows: int, threads: int) -> Run:

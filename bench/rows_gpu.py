@@ -475,7 +475,7 @@ def infall_select_from(dim: int, log2_rows: int) -> Run:
     import infall
 
     weights, w = cupy_stored_rows(dim, log2_rows), cupy.asarray(input_vectors(dim))
-    return lambda: infall.select_rows_from(weights, w)
+    return lambda: infall.select_rows_from(w, weights)
 
 
 def cupy_select_from(dim: int, log2_rows: int) -> Run:

@@ -45,7 +45,7 @@ def test_no_function_of_rows_waits(library):
         found.regenerate(w)
     for sampler in SAMPLERS[:2]:
         infall.select_rows(batch, 1000, sampler=sampler, score="signed", order="score")
-    infall.select_rows_from(library.put(vector(5, 300).astype(np.float32)), batch)
+    infall.select_rows_from(batch, library.put(vector(5, 300).astype(np.float32)))
     infall.select_rows(library.put(np.full(3, 1.7e308)), 1000)
     codes = infall.hyperplane_codes(batch, 64)
     infall.hamming_distances(codes, codes)
@@ -138,7 +138,7 @@ def test_a_matrix_gives_no_rows_for_such_a_vector(library, dtype):
     matrix = vector(4, 200).astype(dtype)
     w = vector(4, 3)
     w[1, 0] = np.inf
-    found = infall.select_rows_from(library.put(matrix), library.put(w))
+    found = infall.select_rows_from(library.put(w), library.put(matrix))
     rows = library.values(found.rows)
     assert rows.dtype == dtype
     assert np.isnan(rows[1]).all()
@@ -163,7 +163,7 @@ def test_a_fit_is_queued_and_fetched_when_it_is_looked_at(library, sampler):
     w, x = vector(6) * 1e200, vector(6, 9)
     expected = infall.MaxLikelihood(3000, 3, sampler=sampler).fit(w)
     model = infall.MaxLikelihood(3000, 3, sampler=sampler).fit(library.put(w, 1))
-    measures = ("transform", "angles", "loss", "nll")
+    measures = ("transform", "angle_scores", "loss", "nll")
     found = [
         library.values(getattr(model, name)(library.put(x, 1), layer), 1)
         for name in measures
@@ -208,8 +208,8 @@ def test_other_streams_and_devices_go_through_the_host(library, monkeypatch):
         assert synchronisations == []
         with monkeypatch.context() as patch:
             patch.setitem(fake_device.current_streams, number, stream)
-            found = library.values(model.angles(library.put(x, number)), number)
-        np.testing.assert_allclose(found, expected.angles(x), rtol=1e-12)
+            found = library.values(model.angle_scores(library.put(x, number)), number)
+        np.testing.assert_allclose(found, expected.angle_scores(x), rtol=1e-12)
         assert synchronisations.count("an event") == 1
         synchronisations.clear()
 
@@ -237,12 +237,12 @@ def test_a_model_fitted_to_no_direction_says_so_when_it_is_looked_at(library, sa
     for bad in (np.nan, np.inf, 0.0):
         model = infall.MaxLikelihood(3000, 2, sampler=sampler)
         model.fit(library.put(np.array([0.0, bad, 0.0])))
-        assert np.isnan(library.values(model.angles(library.put(vector(3, 4))))).all()
+        assert np.isnan(library.values(model.angle_scores(library.put(vector(3, 4))))).all()
         assert synchronisations == []
         for look in (
             lambda model: model.layers_,
             lambda model: model.log_input_norm_,
-            lambda model: model.angles(vector(3)),
+            lambda model: model.angle_scores(vector(3)),
             lambda model: model.save(tmp_path / "model"),
             pickle.dumps,
         ):

@@ -32,6 +32,7 @@ def raises(kind, text):
         (3.0, ValueError, "w has 0 axes"),
         (np.ones((2, 2, 2)), ValueError, "w has 3 axes"),
         ([], ValueError, "w has vectors of length 0"),
+        (np.ones((0, 0)), ValueError, "w has vectors of length 0"),
         (np.ones((4, 0)), ValueError, "w has vectors of length 0"),
     ],
 )
@@ -101,10 +102,10 @@ def test_order_statistics_take_one_vector():
 @pytest.mark.parametrize(
     ("weights", "kind", "text"),
     [
-        (np.ones((10, 3), dtype=np.float16), TypeError, "weights has dtype float16"),
-        (np.ones((10, 3), dtype=np.int64), TypeError, "weights has dtype int64"),
         (np.ones((10, 3), dtype=np.complex64), TypeError, "weights has dtype complex64"),
-        (np.ones((10, 3), dtype=">f4"), TypeError, "weights has dtype >f4"),
+        (np.full((10, 3), "a"), TypeError, "weights has dtype <U1"),
+        (np.ma.ones((10, 3), order="F"), TypeError, "weights is a masked array"),
+        (np.ma.ones((10, 3))[::2], TypeError, "weights is a masked array"),
         (np.ones(10), ValueError, "weights has 1 axes"),
         (np.ones((10, 4)), ValueError, "w has 3 columns; expected 4"),
         (np.ones((0, 3)), ValueError, "weights is empty"),
@@ -113,29 +114,30 @@ def test_order_statistics_take_one_vector():
 )
 def test_matrices(weights, kind, text):
     with raises(kind, text):
-        infall.select_rows_from(weights, GOOD)
+        infall.select_rows_from(GOOD, weights)
 
 
-def test_unaligned_matrices_are_refused():
-    buffer = np.zeros(10 * 3 * 4 + 1, dtype=np.uint8)
-    with raises(TypeError, "weights is not aligned"):
-        infall.select_rows_from(buffer[1:].view(np.float32).reshape(10, 3), GOOD)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble, ">f8"])
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_nonfinite_matrix_entries_are_named(dtype, order, bad):
     weights = np.ones((5000, 3), dtype=dtype, order=order)
     weights[4321, 1] = weights[4999, 0] = bad
     with raises(ValueError, f"weights is not finite: {bad} at position (4321, 1)"):
-        infall.select_rows_from(weights, GOOD)
+        infall.select_rows_from(GOOD, weights)
 
 
 def test_overflow_of_a_projection_is_named():
     weights = np.full((10, 3), 3e38, dtype=np.float32)
     with raises(ValueError, "weights overflows: the projection of row 0 is not finite"):
-        infall.select_rows_from(weights, GOOD)
+        infall.select_rows_from(GOOD, weights)
+
+
+def test_numbers_that_float64_does_not_hold_are_not_finite():
+    weights = np.ones((400_000, 3), dtype=np.longdouble)
+    weights[399_990, 2] = np.longdouble("1e4000")
+    with raises(ValueError, "weights is not finite: inf at position (399990, 2)"):
+        infall.select_rows_from(GOOD, weights)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +145,11 @@ def test_overflow_of_a_projection_is_named():
     [
         (([0.5], 3), {}, TypeError, "indices has dtype float64; expected integers"),
         (([True], 3), {}, TypeError, "indices has dtype bool"),
+        ((["a"], 3), {}, TypeError, "indices has dtype <U1; expected integers"),
+        ((np.array(["a"]), 3), {}, TypeError, "indices has dtype <U1; expected integers"),
+        (([1j], 3), {}, TypeError, "indices has dtype complex128; expected integers"),
+        (([[1], [1, 2]], 3), {}, TypeError, "indices is not an array"),
+        ((np.ma.arange(3), 3), {}, TypeError, "indices is a masked array"),
         (([[1, 2]], 3), {}, ValueError, "indices has 2 axes"),
         (([4, -7], 3), {}, ValueError, "indices is -7 at position 1"),
         ((np.array([2**63], dtype=np.uint64), 3), {}, ValueError, "indices is 9223372036854775808"),
@@ -151,6 +158,7 @@ def test_overflow_of_a_projection_is_named():
         (([1], 2.0), {}, TypeError, "dim is 2.0"),
         (([1], 3), {"out": [0.0]}, TypeError, "out is of list"),
         (([1], 3), {"out": np.ones((1, 3))}, TypeError, "out is of dtype float64"),
+        (([1], 3), {"out": np.ma.ones((1, 3), np.float32)}, TypeError, "out is a masked array"),
         (([1], 3), {"out": np.ones((2, 3), np.float32)}, ValueError, "out has shape (2, 3)"),
         (([1, 2], 2), {"out": np.ones((2, 2), np.float32).T[::-1]}, ValueError, "C-contiguous"),
         (
@@ -188,8 +196,10 @@ def test_codes():
         infall.hyperplane_codes([0.0, 0.0], 8)
     with raises(TypeError, "a has dtype int64; expected uint8"):
         infall.hamming_distances(np.ones((1, 1), dtype=np.int64), np.ones((1, 1), dtype=np.uint8))
-    with raises(ValueError, "b has 1 axes"):
-        infall.hamming_distances(np.ones((1, 1), np.uint8), np.ones(1, np.uint8))
+    with raises(ValueError, "b has 3 axes; expected shape (bytes,) or (N, bytes)"):
+        infall.hamming_distances(np.ones((1, 1), np.uint8), np.ones((1, 1, 1), np.uint8))
+    with raises(ValueError, "a is empty: shape (3, 0)"):
+        infall.hamming_distances(np.ones((3, 0), np.uint8))
     with raises(ValueError, "b has codes of 2 bytes; expected 1"):
         infall.hamming_distances(np.ones((1, 1), np.uint8), np.ones((1, 2), np.uint8))
 
@@ -201,6 +211,10 @@ def test_merging():
     rest = infall.select_rows(GOOD, 100, row_range=(50, 100))
     with raises(ValueError, "parts is empty"):
         infall.merge_selections([])
+    with raises(TypeError, "parts is a int; expected an iterable of RowSelection"):
+        infall.merge_selections(5)
+    with raises(TypeError, "parts is a RowSelection; expected an iterable of RowSelection"):
+        infall.merge_selections(rest)
     with raises(TypeError, "parts[1] is a int"):
         infall.merge_selections([part(), 3])
     with raises(ValueError, "parts[1] has seed 1, parts[0] has 0"):

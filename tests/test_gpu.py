@@ -145,8 +145,10 @@ def test_many_rows(library, num_rows, order):
         expected = infall.select_rows(w, width, **settings)
         same(infall.select_rows(library.put(w), width, **settings), expected, library)
     matrix = np.random.default_rng(0).integers(-9, 10, (2 * num_rows, 1)).astype(np.float32)
-    expected = infall.select_rows_from(matrix, [1.0], num_rows, order=order)
-    found = infall.select_rows_from(library.put(matrix), library.put([1.0]), num_rows, order=order)
+    expected = infall.select_rows_from([1.0], matrix, num_rows=num_rows, order=order)
+    found = infall.select_rows_from(
+        library.put([1.0]), library.put(matrix), num_rows=num_rows, order=order
+    )
     same(found, expected, library)
 
 
@@ -187,10 +189,10 @@ def test_matrices(library, dtype, dim):
     spread = library.put(np.repeat(np.repeat(matrix, 2, 0), 2, 1))[::2, ::2]
     for batch, score in itertools.product((None, 3), ("absolute", "signed")):
         w = vector(dim, batch)
-        expected = infall.select_rows_from(wide, w, 150, score=score, order="score")
+        expected = infall.select_rows_from(w, wide, num_rows=150, score=score, order="score")
         for variant in (on_device, spread, library.put(np.ascontiguousarray(matrix.T)).T):
             found = infall.select_rows_from(
-                variant, library.put(w), 150, score=score, order="score"
+                library.put(w), variant, num_rows=150, score=score, order="score"
             )
             same(found, expected, library)
 
@@ -200,8 +202,8 @@ def test_bfloat16_matrices():
     torch = library.module
     matrix = library.put(np.random.default_rng(1).normal(size=(5003, 65))).to(torch.bfloat16)
     w = vector(65)
-    found = infall.select_rows_from(matrix, library.put(w), 20)
-    same_rows = infall.select_rows_from(matrix.float().cpu().numpy(), w, 20)
+    found = infall.select_rows_from(library.put(w), matrix, num_rows=20)
+    same_rows = infall.select_rows_from(w, matrix.float().cpu().numpy(), num_rows=20)
     assert_array_equal(library.get(found.indices), same_rows.indices)
     assert_array_equal(library.get(found.projections), same_rows.projections)
     assert_array_equal(library.get(found.rows.float()), same_rows.rows)
@@ -260,9 +262,11 @@ def test_nothing_waits(library):
         for sampler in ("stream", "rotated", "order_statistics"):
             kept.append(infall.select_rows(w, 30000, sampler=sampler))
             model = infall.MaxLikelihood(30000, 3, sampler=sampler).fit(w)
-            kept.extend((model, model.transform(x), model.angles(x, layer=None), model.nll(x)))
+            kept.extend(
+                (model, model.transform(x), model.angle_scores(x, layer=None), model.nll(x))
+            )
         kept.append(infall.select_rows(x[:9], 30000, sampler="rotated"))
-        kept.append(infall.select_rows_from(matrix, w))
+        kept.append(infall.select_rows_from(w, matrix))
         codes = infall.hyperplane_codes(x, 100)
         kept.append(infall.hamming_distances(codes, codes))
         kept.append(infall.gaussian_rows(kept[0].indices, 20))
@@ -309,7 +313,7 @@ def test_max_likelihood(library):
         model = infall.MaxLikelihood(30000, 4, sampler=sampler).fit(library.put(w))
         assert model == expected
         assert infall.MaxLikelihood(30000, 4, sampler=sampler, device="cuda:0").fit(w) == expected
-        for measure in (model.transform, model.angles, model.nll):
+        for measure in (model.transform, model.angle_scores, model.nll):
             found = measure(library.put(x), layer=None)
             np.testing.assert_allclose(
                 library.get(found), measure(x, layer=None), rtol=1e-10, atol=1e-13

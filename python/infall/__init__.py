@@ -5,13 +5,11 @@ run MaxLikelihood networks of such layers, and hash by their hyperplanes; build,
 simplex equiangular tight frames.
 """
 
-from importlib.metadata import version as _version
-
 from infall import collapse, frames, laws
+from infall._core import __version__
 from infall._threads import num_threads
 from infall.classes import ClassMoments
-from infall.collapse import CollapseReport, collapse_report
-from infall.collapse.trajectory import CollapseTrajectory
+from infall.collapse import CollapseReport, CollapseTrajectory, collapse_report
 from infall.frames import Cube, Orthoplex, SimplexETF
 from infall.maxlikelihood import MaxLikelihood
 from infall.rows import (
@@ -23,8 +21,6 @@ from infall.rows import (
     select_rows,
     select_rows_from,
 )
-
-__version__ = _version("infall")
 
 __all__ = [
     "ClassMoments",

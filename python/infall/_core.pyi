@@ -7,10 +7,21 @@ from numpy.typing import NDArray
 _Found = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
 _Progress = Callable[[int], object] | None
 
+__version__: str
+
 def isa() -> str: ...
 def set_isa(name: str) -> None: ...
 def available_isas() -> list[str]: ...
+def purposes() -> list[tuple[str, int, int, int]]: ...
 def gaussian_rows(
+    indices: NDArray[np.int64],
+    out: NDArray[np.float32],
+    seed: int,
+    layer: int,
+    num_threads: int,
+    progress: _Progress,
+) -> None: ...
+def haar_rows(
     indices: NDArray[np.int64],
     out: NDArray[np.float32],
     seed: int,
@@ -52,8 +63,9 @@ def select_matrix(
     progress: _Progress,
 ) -> _Found | int: ...
 def draw_order_statistics(
-    num_rows: int, first_row: int, end_row: int, seed: int, layer: int
-) -> tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64]]: ...
+    num_rows: int, width: int, seed: int, layer: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
+def largest_folded_normals(exponentials: NDArray[np.float64], width: float) -> None: ...
 def unit_vectors(
     w: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]: ...
@@ -76,32 +88,34 @@ def hyperplane_codes(
     dim: int,
     num_bits: int,
     seed: int,
-    layer: int,
+    layer: int | None,
     num_threads: int,
     progress: _Progress,
 ) -> NDArray[np.uint8]: ...
 def hamming_distances(
     a: NDArray[np.uint8], b: NDArray[np.uint8], num_threads: int, progress: _Progress
 ) -> NDArray[np.int32]: ...
-def accumulate_moments(
-    features: NDArray[Any],
-    labels: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    shifts: NDArray[Any],
-    sums: NDArray[np.float64],
-    squares: NDArray[np.float64],
-    num_threads: int,
-    progress: _Progress,
-) -> int: ...
+
+class MomentsUpdate:
+    def __init__(
+        self,
+        counts: NDArray[np.int64],
+        shifts: NDArray[Any],
+        sums: NDArray[np.float64],
+        squares: NDArray[np.float64],
+    ) -> None: ...
+    def add(
+        self,
+        features: NDArray[Any],
+        labels: NDArray[np.int64],
+        num_threads: int,
+        progress: _Progress,
+    ) -> None: ...
+    def first_nonfinite_class(self) -> int: ...
+    def publish(self, num_threads: int) -> None: ...
+    def withdraw(self, num_threads: int) -> None: ...
+
 def first_nonfinite(features: NDArray[Any], num_threads: int) -> int: ...
-def start_classes(
-    features: NDArray[Any],
-    labels: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    shifts: NDArray[Any],
-    sums: NDArray[np.float64],
-    squares: NDArray[np.float64],
-) -> None: ...
 def deviations(
     features: NDArray[Any],
     labels: NDArray[np.int64],
@@ -115,7 +129,8 @@ def accumulate_scatter(
 def projected_square_norms(
     features: NDArray[Any],
     labels: NDArray[np.int64],
-    means: NDArray[np.float64],
+    shifts: NDArray[Any],
+    offsets: NDArray[np.float64],
     directions: NDArray[np.float64],
     num_threads: int,
     progress: _Progress,
@@ -124,7 +139,6 @@ def class_means(
     counts: NDArray[np.int64],
     shifts: NDArray[Any],
     sums: NDArray[np.float64],
-    squares: NDArray[np.float64],
     centre: NDArray[np.float64],
     with_means: bool,
     with_offsets: bool,

@@ -336,7 +336,7 @@ def maximum_margin(vectors: ArrayLike, *, progress: Progress | None = None) -> f
     One non-negative least-squares problem (SciPy) per class, each with d + 1 equations in K - 1
     unknowns: for hundreds of classes. Frames know theirs: `Frame.maximum_margin`.
     """
-    from scipy import optimize  # takes as long to import as all of infall
+    from scipy.optimize import nnls  # takes as long to import as all of infall
 
     weights = _rows(vectors)
     power = exponent_of(weights)
@@ -352,7 +352,7 @@ def maximum_margin(vectors: ArrayLike, *, progress: Progress | None = None) -> f
         # scale of x.
         system = np.vstack([differences.T / size, np.ones(len(differences))])
         target = np.append(np.zeros(weights.shape[1]), 1.0)
-        x, _ = optimize.nnls(system, target)
+        x, _ = nnls(system, target)
         nearest = (x / x.sum()) @ differences
         least = min(least, float(np.linalg.norm(nearest)))
         if least <= 1e-12 * size:

@@ -36,14 +36,15 @@ def unit_vectors(device: Device, values: Any, into: tuple[Any, Any, Any] | None 
             device.empty((batch,), "float64"),
             device.empty((batch,), "int64"),
         )
-    cuda_kernels("w", None).unit_vectors(
-        device.pointer(values),
-        batch,
-        dim,
-        *(device.pointer(a) for a in into),
-        device.number,
-        device.stream,
-    )
+    if batch > 0:
+        cuda_kernels("w", None).unit_vectors(
+            device.pointer(values),
+            batch,
+            dim,
+            *(device.pointer(a) for a in into),
+            device.number,
+            device.stream,
+        )
     return into
 
 
@@ -51,6 +52,8 @@ def select(
     device: Device, task: SelectionTask, sampler: str, directions: Any, norms: Any
 ) -> tuple[Any, Any, Any]:
     batch, dim = (int(n) for n in directions.shape)
+    if batch == 0:
+        return _no_rows(device, task, dim, "float32")
     count, span = batch * task.num_rows, min(batch, dim)
     kernels = cuda_kernels("w", None)
     here = (device.number, device.stream)
@@ -132,19 +135,33 @@ def _padded(device: Device, vectors: Any) -> Any:
     return padded
 
 
-def matrix_of(device: Device, matrix: Any) -> Any:
+def _no_rows(device: Device, task: SelectionTask, dim: int, dtype: str) -> tuple[Any, Any, Any]:
+    shape = (0, task.num_rows)
+    return (
+        device.empty(shape, "int64"),
+        device.empty(shape, "float64"),
+        device.empty((*shape, dim), dtype),
+    )
+
+
+def check_matrix(device: Device, matrix: Any) -> None:
     dtype = device.dtype_name(matrix)
-    if dtype not in _DTYPES:
-        raise TypeError(f"weights has dtype {dtype}; expected one of {', '.join(_DTYPES)}")
-    return matrix
+    if not dtype.startswith(("float", "bfloat", "int", "uint", "bool")):
+        raise TypeError(
+            f"weights has dtype {dtype}; expected real numbers (floating point or integer)"
+        )
 
 
 def select_from_matrix(
     device: Device, task: SelectionTask, matrix: Any, directions: Any
 ) -> tuple[Any, Any, Any]:
     batch, dim = (int(n) for n in directions.shape)
-    kernels = cuda_kernels("weights", None)
+    if device.dtype_name(matrix) not in _DTYPES:
+        matrix = device.cast(matrix, "float64")
     dtype = device.dtype_name(matrix)
+    if batch == 0:
+        return _no_rows(device, task, dim, dtype)
+    kernels = cuda_kernels("weights", None)
     strides = device.element_strides(matrix, "weights")
     here = (device.number, device.stream)
     stored = (device.pointer(matrix), dtype, task.last, dim, *strides)
@@ -231,7 +248,7 @@ def codes(
     dim: int,
     num_bits: int,
     seed: int,
-    layer: int,
+    layer: int | None,
 ) -> Any:
     kernels = cuda_kernels("x", None)
     codes = device.empty(shape, "uint8")

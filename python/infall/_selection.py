@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import NDArray
-from scipy import special
 
 from infall import _core
 
@@ -31,7 +31,7 @@ def threshold(num_rows: float, available: int, absolute: bool) -> float:
     # Unit projections are N(0, 1), so a threshold is known that about num_rows pass.
     share = num_rows / available
     if share < 0.5:
-        return float(-special.ndtri(share / 2 if absolute else share))
+        return float(-scipy.special.ndtri(share / 2 if absolute else share))
     return -math.inf
 
 
@@ -44,13 +44,20 @@ def expected_to_pass(num_rows: int, deviations: float) -> float:
     return num_rows + deviations * math.sqrt(num_rows) + 2.0 * deviations
 
 
-def _largest_folded_normals(spacings: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    # The largest of `width` iid |N(0, 1)|, descending (Renyi 1953): the survival probabilities
-    # 1 - exp(-S_j) of the order statistics have independent exponential spacings.
-    remaining = width - np.arange(len(spacings), dtype=np.float64)
-    survival = -np.expm1(-np.cumsum(spacings / remaining))
-    largest: NDArray[np.float64] = math.sqrt(2.0) * special.erfcinv(survival)
-    return largest
+def best_positions(
+    unit_projections: NDArray[np.float64], indices: NDArray[np.int64], num_rows: int, absolute: bool
+) -> NDArray[np.int64]:
+    """Return where the best `num_rows` of (m,) rows stand: score descending, then lower index.
+
+    Rows without a projection, NaN, come last.
+    """
+    scores = np.abs(unit_projections) if absolute else unit_projections
+    scores = np.where(np.isnan(scores), -np.inf, scores)
+    # What is below the last score to be kept need not be sorted.
+    last = max(0, len(scores) - num_rows)
+    kept = np.flatnonzero(scores >= np.partition(scores, last)[last])
+    best: NDArray[np.int64] = kept[np.lexsort((indices[kept], -scores[kept]))[:num_rows]]
+    return best
 
 
 def by_index(
@@ -61,11 +68,10 @@ def by_index(
 
 
 def draw_order_statistics(task: SelectionTask) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    spacings, signs, drawn = _core.draw_order_statistics(
-        task.num_rows, task.first, task.last, task.seed, task.layer
+    indices, unit_projections = (
+        drawn[None]
+        for drawn in _core.draw_order_statistics(task.num_rows, task.last, task.seed, task.layer)
     )
-    magnitudes = _largest_folded_normals(spacings, task.last)
-    indices, unit_projections = drawn[None], np.where(signs, -magnitudes, magnitudes)[None]
     return by_index(indices, unit_projections) if task.by_index else (indices, unit_projections)
 
 

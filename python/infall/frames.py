@@ -74,7 +74,7 @@ class SimplexETF(Frame):
         nothing is left over. With d >= K it is sqrt(K/(K-1)) U (I - 11^T/K).
     basis : {"haar", "identity", "hadamard"}
         The orthonormal columns U. "haar": uniformly random, the Q of the QR decomposition (R's
-        diagonal positive) of the Gaussian matrix ``gaussian_rows(range(K), dim, seed=seed).T``;
+        diagonal positive) of a Gaussian matrix with random words of its own (docs/random-rows.md);
         stored, K d float64 numbers, and made when first used in O(K^2 d), once for all threads.
         Products with float32 features keep a float32 copy too, those on a device a copy there for
         each dtype. A pickle holds the float64 numbers once they are made. "identity": the first K
@@ -174,7 +174,7 @@ class SimplexETF(Frame):
             for first in range(0, coordinates, step):
                 numbers = np.arange(first, min(first + step, coordinates))
                 gaussian = np.empty((len(numbers), dim), np.float32)
-                _core.gaussian_rows(numbers, gaussian, self.seed, 0, threads, None)
+                _core.haar_rows(numbers, gaussian, self.seed, 0, threads, None)
                 rows[first : first + len(gaussian)] = gaussian
             _core.orthonormalise_rows(rows[:coordinates], threads, None)
             length, root = math.sqrt(count / (count - 1.0)), math.sqrt(count)

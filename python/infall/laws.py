@@ -1,17 +1,22 @@
 """Probability laws of very wide Gaussian layers, row selection and hyperplane codes.
 
 Notation: `width` is the number n of rows of a layer, `dim` its input length k, and
-`num_selected` the number m of rows kept (m = k unless said otherwise). All angles are in
-radians and all results are float64. The angle pi is the float64 ``numpy.pi``, so that
-``theta`` and ``numpy.pi - theta`` are exact mirror images.
+`num_rows` the number m of rows kept (m = k unless said otherwise). All angles are in
+radians. Arguments are scalars or arrays of any library in host memory and of any real dtype;
+masked arrays and complex numbers are refused. All results are float64, of NumPy. The angle pi is
+the float64 ``numpy.pi``; ``theta`` and ``numpy.pi - theta`` are exact mirror images. The functions
+keep no state and may be called from any number of threads; a generator given as `rng` is changed.
 """
 
 import math
 import numbers
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
+
+from infall import _core
+from infall._arrays import integer, to_numpy
 
 __all__ = [
     "angle",
@@ -27,7 +32,7 @@ __all__ = [
 # Beyond this width the smallest survival probabilities would leave the normal float64 range.
 _MAX_WIDTH = 1e300
 
-# Scores drawn at a time by `angle_chain`: 8 MiB of float64.
+# Scores drawn at a time: 8 MiB of float64.
 _SCORES_PER_BLOCK = 2**20
 
 
@@ -63,7 +68,7 @@ def binary_entropy(theta: ArrayLike) -> np.float64 | NDArray[np.float64]:
     _require_range("theta", probability, 0.0, 1.0)
     # 1 - theta is exact where it is the smaller one, so the fold loses nothing.
     smaller = np.minimum(probability, 1.0 - probability)
-    nats = -(special.xlogy(smaller, smaller) + special.xlog1py(1.0 - smaller, -smaller))
+    nats = -(scipy.special.xlogy(smaller, smaller) + scipy.special.xlog1py(1.0 - smaller, -smaller))
     return _unwrap(np.minimum(nats / math.log(2.0), 1.0))
 
 
@@ -165,28 +170,28 @@ def tail_gain(fraction: ArrayLike) -> np.float64 | NDArray[np.float64]:
     share = _real_array("fraction", fraction)
     _require_range("fraction", share, 0.0, 1.0, open_low=True)
     # abs, not a minus sign: at q = 1 the quantile is 0 and must not become -0.
-    x = np.abs(special.ndtri(0.5 * share))
-    inverse_mills = math.sqrt(2.0 / math.pi) / special.erfcx(x / math.sqrt(2.0))
+    x = np.abs(scipy.special.ndtri(0.5 * share))
+    inverse_mills = math.sqrt(2.0 / math.pi) / scipy.special.erfcx(x / math.sqrt(2.0))
     return _unwrap(np.sqrt(1.0 + x * inverse_mills))
 
 
 def folded_normal_top(
     width: int | float,
-    num_top: int,
+    num_rows: int,
     *,
     size: int | tuple[int, ...] | None = None,
     rng: np.random.Generator | int | None = None,
 ) -> NDArray[np.float64]:
     """Sample the largest of `width` independent ``|N(0, 1)|``, exactly in law.
 
-    The cost is that of `num_top` draws for any width.
+    The cost is that of `num_rows` draws for any width.
 
     Parameters
     ----------
     width : int or float
         Number n of variables: whole, from 1 to 1e300. A float may stand for a width that
         only its order of magnitude defines.
-    num_top : int
+    num_rows : int
         Number m of largest values, 1 <= m <= n.
     size : int or tuple of int, optional
         Leading shape: independent repetitions.
@@ -195,13 +200,13 @@ def folded_normal_top(
 
     Returns
     -------
-    ndarray of float64, shape (*size, num_top)
+    ndarray of float64, shape (*size, num_rows)
         The values in descending order, without sign.
 
     Raises
     ------
     TypeError
-        If `width` is not a number, `num_top` or `size` is not integer, or `rng` is neither
+        If `width` is not a number, `num_rows` or `size` is not integer, or `rng` is neither
         a generator nor a seed.
     ValueError
         If an argument is NaN, negative, fractional or out of range.
@@ -215,10 +220,9 @@ def folded_normal_top(
     Source: Renyi, On the theory of order statistics, 1953; Devroye, Non-Uniform Random
     Variate Generation, 1986, chapter V.
     """
-    num_rows = _whole_width(width)
-    count = _integer("num_top", num_top, 1)
-    _require_at_most_width("num_top", count, num_rows)
-    return _folded_normal_top(num_rows, count, _leading_shape(size), _generator(rng))
+    whole_width = _whole_width(width)
+    count = _count("num_rows", num_rows, 1, whole_width)
+    return _folded_normal_top(whole_width, count, _leading_shape(size), _generator(rng))
 
 
 def angle_chain(
@@ -227,7 +231,7 @@ def angle_chain(
     dim: int,
     depth: int,
     *,
-    num_selected: int | None = None,
+    num_rows: int | None = None,
     samples_per_network: int = 1,
     size: int | None = None,
     rng: np.random.Generator | int | None = None,
@@ -249,7 +253,7 @@ def angle_chain(
         Input length k >= 2.
     depth : int
         Number L >= 0 of layers.
-    num_selected : int, optional
+    num_rows : int, optional
         Rows m kept in every layer, 1 <= m <= n; `dim` by default.
     samples_per_network : int, default 1
         Consecutive samples that share the selected norms of one network; a divisor of their
@@ -291,21 +295,21 @@ def angle_chain(
     m = 1 every output is a single number, and all angles from the first layer on are 0 or pi.
     """
     start = _angles_in_half_turn("theta", theta)
-    num_rows = _whole_width(width)
-    input_length = _integer("dim", dim, 2)
-    num_layers = _integer("depth", depth, 0)
-    name, selected = "dim", input_length
-    if num_selected is not None:
-        name, selected = "num_selected", _integer("num_selected", num_selected, 1)
-    _require_at_most_width(name, selected, num_rows)
-    shape = start.shape if size is None else (_integer("size", size, 0),)
+    whole_width = _whole_width(width)
+    num_layers = _count("depth", depth, 0)
+    if num_rows is None:
+        selected = _count("dim", dim, 2, whole_width)
+    else:
+        _count("dim", dim, 2)
+        selected = _count("num_rows", num_rows, 1, whole_width)
+    shape = start.shape if size is None else (_count("size", size, 0),)
     if start.ndim > 1 or start.shape not in ((), shape):
         expected = "() or (size,)" if size is None else f"() or {shape}"
         raise ValueError(f"theta has shape {start.shape}, expected {expected}")
     generator = _generator(rng)
 
     count = math.prod(shape)
-    share = _integer("samples_per_network", samples_per_network, 1)
+    share = _count("samples_per_network", samples_per_network, 1)
     if count % share:
         raise ValueError(
             f"samples_per_network is {share}, expected a divisor of the {count} samples"
@@ -320,7 +324,7 @@ def angle_chain(
         acute = np.minimum(chain[0], np.pi - chain[0])  # (b,) distance to the nearer of 0, pi
         for layer in range(1, num_layers + 1):
             networks = samples // share
-            scores = _folded_normal_top(num_rows, selected, (networks,), generator)  # (.., m)
+            scores = _folded_normal_top(whole_width, selected, (networks,), generator)  # (.., m)
             selected_norm = np.repeat(np.sqrt(np.sum(np.square(scores), axis=-1)), share)  # (b,)
             along = selected_norm * np.cos(acute)
             along += generator.standard_normal(samples) * np.sin(acute)
@@ -365,10 +369,9 @@ def mean_field_angle(
         If an argument is NaN or out of range.
     """
     start = _angles_in_half_turn("theta", theta)
-    num_rows = _whole_width(width)
-    input_length = _integer("dim", dim, 2)
-    num_layers = _integer("depth", depth, 0)
-    _require_at_most_width("dim", input_length, num_rows)
+    whole_width = _whole_width(width)
+    input_length = _count("dim", dim, 2, whole_width)
+    num_layers = _count("depth", depth, 0)
 
     acute = np.minimum(start, np.pi - start)
     # The cosine as the sine of the complement is exactly 0 at numpy.pi / 2, and in logarithms
@@ -376,7 +379,7 @@ def mean_field_angle(
     with np.errstate(divide="ignore"):
         log_tangent = np.log(np.sin(acute)) - np.log(np.sin(np.pi / 2 - acute))
     layers = np.arange(num_layers + 1).reshape(-1, *(1,) * start.ndim)  # (L + 1, 1, ...)
-    decay = layers * np.log(tail_gain(input_length / num_rows))
+    decay = layers * np.log(tail_gain(input_length / whole_width))
     with np.errstate(over="ignore"):
         acute = np.arctan(np.exp(log_tangent - decay))  # (L + 1, ...)
     angles = np.where(start > np.pi / 2, np.pi - acute, acute)
@@ -410,28 +413,23 @@ def norm_growth(width: int | float, dim: int) -> float:
     ValueError
         If an argument is NaN or out of range.
     """
-    num_rows = _whole_width(width)
-    input_length = _integer("dim", dim, 1)
-    _require_at_most_width("dim", input_length, num_rows)
-    gain = float(tail_gain(input_length / num_rows))
+    whole_width = _whole_width(width)
+    input_length = _count("dim", dim, 1, whole_width)
+    gain = float(tail_gain(input_length / whole_width))
     return 0.5 * math.log(input_length) + math.log(gain)
 
 
 def _folded_normal_top(
-    num_rows: float, count: int, shape: tuple[int, ...], generator: np.random.Generator
+    width: float, num_rows: int, shape: tuple[int, ...], generator: np.random.Generator
 ) -> NDArray[np.float64]:
-    spacings = generator.standard_exponential((*shape, count))  # (*size, m)
+    result = np.empty((*shape, num_rows))
+    entries, samples = result.reshape(-1), result.reshape(-1, num_rows)
+    for first in range(0, entries.size, _SCORES_PER_BLOCK):
+        generator.standard_exponential(out=entries[first : first + _SCORES_PER_BLOCK])
     # The sampler returns 0 once in 2^53 draws; the largest value would then be infinite.
-    np.maximum(spacings[..., :1], 2.0**-54, out=spacings[..., :1])
-    spacings /= num_rows - np.arange(count)
-    minus_log_cdf = np.cumsum(spacings, axis=-1, out=spacings)
-    values: NDArray[np.float64] = special.erfcinv(-np.expm1(-minus_log_cdf))
-    body = minus_log_cdf > math.log(2.0)
-    values[body] = special.erfinv(np.exp(-minus_log_cdf[body]))
-    values *= math.sqrt(2.0)
-    # Rounding may swap neighbours that agree to the last place.
-    np.minimum.accumulate(values, axis=-1, out=values)
-    return values
+    np.maximum(samples[:, :1], 2.0**-54, out=samples[:, :1])
+    _core.largest_folded_normals(samples, width)
+    return result
 
 
 def _chi(degrees: int, samples: int, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -484,10 +482,8 @@ def _unwrap(values: NDArray[np.float64]) -> np.float64 | NDArray[np.float64]:
 
 
 def _real_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
-    array = np.asarray(value)
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"{name} has dtype {array.dtype}, expected real numbers")
-    return array.astype(np.float64, copy=False)
+    with np.errstate(over="ignore"):  # what a conversion makes infinite is out of every range
+        return to_numpy(value, name).astype(np.float64, copy=False)
 
 
 def _angles_in_half_turn(name: str, value: ArrayLike) -> NDArray[np.float64]:
@@ -529,24 +525,18 @@ def _whole_width(width: int | float) -> float:
     return float(width)
 
 
-def _integer(name: str, value: int, low: int) -> int:
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} has type {type(value).__name__}, expected an int")
-    if value < low:
-        raise ValueError(f"{name} is {value}, expected at least {low}")
-    return int(value)
-
-
-def _require_at_most_width(name: str, count: int, num_rows: float) -> None:
-    if count > num_rows:
-        raise ValueError(f"{name} is {count}, expected at most the width {num_rows:.17g}")
+def _count(name: str, value: int, low: int, width: float = math.inf) -> int:
+    count = integer(value, name, low, 2**63, "2**63")
+    if count > width:
+        raise ValueError(f"{name} is {count}, expected at most the width {width:.17g}")
+    return count
 
 
 def _leading_shape(size: int | tuple[int, ...] | None) -> tuple[int, ...]:
     if size is None:
         return ()
     axes = size if isinstance(size, tuple) else (size,)
-    return tuple(_integer("size", axis, 0) for axis in axes)
+    return tuple(_count("size", axis, 0) for axis in axes)
 
 
 def _generator(rng: np.random.Generator | int | None) -> np.random.Generator:
@@ -556,4 +546,6 @@ def _generator(rng: np.random.Generator | int | None) -> np.random.Generator:
         raise TypeError(
             f"rng has type {type(rng).__name__}, expected a numpy.random.Generator or an int seed"
         )
-    return np.random.default_rng(_integer("rng", rng, 0))
+    if rng < 0:
+        raise ValueError(f"rng is {rng}, expected a seed of at least 0")
+    return np.random.default_rng(int(rng))

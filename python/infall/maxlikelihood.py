@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from infall import _saved
+from infall import _core, _saved
 from infall._arrays import (
     Progress,
     check_finite,
@@ -27,7 +27,7 @@ from infall._arrays import (
 )
 from infall._device import device_number, located, named_device
 from infall._gradients import is_tracked, normalised_layers
-from infall._maxlikelihood_device import QueuedFit
+from infall._maxlikelihood_device import Fit, QueuedFit
 from infall._threads import thread_count
 from infall.laws import binary_entropy
 from infall.rows import RowSelection, Sampler, select_rows
@@ -35,8 +35,11 @@ from infall.rows import RowSelection, Sampler, select_rows
 _FORMAT = "infall.MaxLikelihood"
 _FORMAT_VERSION = 1
 _SAMPLERS = ("stream", "rotated", "order_statistics")
-_FITTED = ("layers_", "outputs_", "log_norms_", "indices_", "scores_", "input_")
-_FETCHED = (*_FITTED, "log_input_norm_")
+# How far the numbers of a saved fit may be from what its layers give: by rounding in another order,
+# and for scores by the binary32 sums of the stream sampler.
+_CONSISTENT = 1e-9
+_CONSISTENT_SCORES = 1e-4
+_PARAMETERS = ("width", "depth", "seed", "sampler", "num_threads", "device")
 
 
 class MaxLikelihood:
@@ -63,6 +66,8 @@ class MaxLikelihood:
 
     Attributes
     ----------
+    width, depth, seed, sampler, num_threads, device
+        The parameters. These and the following cannot be set; make a new model, or call `fit`.
     layers_ : float32 array, shape (L, k, k)
         The selected rows G_l, by ascending row index.
     outputs_ : float64 array, shape (L, k)
@@ -81,6 +86,16 @@ class MaxLikelihood:
 
     Notes
     -----
+    The names are those of scikit-learn, but the model is not one of its estimators: it is fitted to
+    one vector, has no `get_params` and cannot be cloned. Before `fit` its methods raise
+    RuntimeError, and it has none of the attributes that end in an underscore.
+
+    Any number of threads may use one model: a fit replaces the one before as a whole, and every
+    other call sees one fit from beginning to end. A fit that fails or is interrupted, wherever that
+    may be, leaves the model as it was.
+
+    Models are equal if their width, depth, seed, sampler and all numbers of their fits are.
+
     The attributes are NumPy arrays, bit for bit the same wherever the model was fitted. After a fit
     on a device the first look at one of them, and `save`, wait for it and fetch them all; then they
     raise ValueError if the vector, whose values such a fit does not see, was zero or not finite.
@@ -105,6 +120,12 @@ class MaxLikelihood:
     True
     """
 
+    width: int
+    depth: int
+    seed: int
+    sampler: Sampler
+    num_threads: int | None
+    device: str | None
     layers_: NDArray[np.float32]
     outputs_: NDArray[np.float64]
     log_norms_: NDArray[np.float64]
@@ -123,19 +144,21 @@ class MaxLikelihood:
         num_threads: int | None = None,
         device: str | None = None,
     ) -> None:
-        self.width = row_count(width, "width")
-        self.depth = integer(depth, "depth", 1, 2**31, "2**31")
-        self.seed, _ = seed_and_layer(seed, 0)
-        self.sampler = cast(Sampler, one_of(sampler, "sampler", _SAMPLERS))
         if num_threads is not None:
             thread_count(num_threads)
-        self.num_threads = num_threads
         if device is not None:
             device_number(device)
-        self.device = device
-        self._queued: QueuedFit | None = None
+        self.__dict__.update(
+            width=row_count(width, "width"),
+            depth=integer(depth, "depth", 1, 2**31, "2**31"),
+            seed=seed_and_layer(seed, 0)[0],
+            sampler=one_of(sampler, "sampler", _SAMPLERS),
+            num_threads=num_threads,
+            device=device,
+        )
+        self._fit: Fit | QueuedFit | None = None
 
-    def fit(self, w: Any, *, progress: Progress | None = None) -> MaxLikelihood:
+    def fit(self, w: ArrayLike, *, progress: Progress | None = None) -> MaxLikelihood:
         """Select the layers for one vector.
 
         Parameters
@@ -184,24 +207,18 @@ class MaxLikelihood:
             )
 
         if target is None:
-            fitted = self._fit_on_host(values, select)
-            self._queued = None
+            self._fit = self._fit_on_host(values, select)
         else:
             if isinstance(values, np.ndarray):
                 unit_vectors(values, "w")  # refuses zero
                 with target:
                     values = target.upload(values)
-            queued = QueuedFit(target, values, self.depth, select)
-            fitted = {}
-            self._queued = queued
-        for name in _FETCHED:
-            self.__dict__.pop(name, None)
-        self.__dict__.update(fitted)
+            self._fit = QueuedFit(target, values, self.depth, select)
         return self
 
     def _fit_on_host(
         self, values: NDArray[np.float64], select: Callable[[int, Any], RowSelection]
-    ) -> dict[str, Any]:
+    ) -> Fit:
         directions, norms, exponents = unit_vectors(values, "w")
         dim = directions.shape[1]
         current = directions[0]
@@ -218,33 +235,35 @@ class MaxLikelihood:
             unit, norm, exponent = unit_vectors(output[None], "w")
             log_norms[number] = math.log(np.ldexp(norm[0], exponent[0]))
             current = outputs[number] = unit[0]
-        return {
-            "layers_": layers,
-            "outputs_": outputs,
-            "log_norms_": log_norms,
-            "indices_": indices,
-            "scores_": scores,
-            "input_": directions[0],
-            "log_input_norm_": math.log(norms[0]) + int(exponents[0]) * math.log(2.0),
-        }
+        log_input_norm = math.log(norms[0]) + int(exponents[0]) * math.log(2.0)
+        return Fit(layers, outputs, log_norms, indices, scores, directions[0], log_input_norm)
 
     def __getattr__(self, name: str) -> Any:
-        # Reached for what is not there: the attributes of a fit that is still on its device.
-        if name in _FETCHED and self.__dict__.get("_queued") is not None:
-            self._fetch()
-            return self.__dict__[name]
+        if name in Fit._fields and self.__dict__.get("_fit") is not None:
+            return getattr(self._fetched(), name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _PARAMETERS or name in Fit._fields:
+            raise AttributeError(f"{name} cannot be set: make a new model, or call fit(w)")
+        super().__setattr__(name, value)
+
     def __getstate__(self) -> dict[str, Any]:
-        self._fetch()  # arrays of a device are of this process
-        return self.__dict__
+        # Plain values: a pickle names no class but the public one, and nothing of a device.
+        fit = None if self._fit is None else self._fetched()._asdict()
+        return {**{name: getattr(self, name) for name in _PARAMETERS}, "fit": fit}
 
-    def _fetch(self) -> None:
-        if self._queued is not None:
-            self.__dict__.update(self._queued.fetched())
-            self._queued = None
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        fit = state["fit"]
+        self.__dict__.update({name: state[name] for name in _PARAMETERS})
+        self._fit = None if fit is None else Fit(**fit)
 
-    def transform(self, X: Any, layer: int | None = -1) -> Any:
+    def __sizeof__(self) -> int:
+        fit = self._fit
+        arrays = [a for a in fit if isinstance(a, np.ndarray)] if isinstance(fit, Fit) else []
+        return object.__sizeof__(self) + sum(array.nbytes for array in arrays)
+
+    def transform(self, X: ArrayLike, layer: int | None = -1) -> Any:
         """Map vectors through the fitted layers.
 
         Parameters
@@ -277,16 +296,45 @@ class MaxLikelihood:
             layers = self.layers_[: self._layer_numbers(layer)[-1]]
             return normalised_layers(X, partial(self.transform, layer=layer), layers, layer is None)
         with _Place(X) as place:
-            blocks, num_samples, batched = self._outputs(place, layer)
-            dim = self._dim()
-            result = place.empty((len(self._layer_numbers(layer)), num_samples, dim))
+            wanted = self._layer_numbers(layer)
+            layers, directions = self._fitted_at(place, wanted)
+            blocks, num_samples, batched = place.outputs(layers, wanted, directions.shape[1])
+            result = place.empty((len(wanted), num_samples, int(directions.shape[1])))
             for first, outputs in blocks:
                 result[:, first : first + outputs.shape[1]] = outputs
             shaped = result if batched else result[..., 0, :]
             return place.returned(shaped if layer is None else shaped[0])
 
-    def angles(self, X: Any, layer: int | None = -1) -> Any:
-        """Return the angle scores of vectors: their angle to the fitted vector over pi.
+    def angles(self, X: ArrayLike, layer: int | None = -1) -> Any:
+        """Return the angles of vectors to the fitted vector, in radians.
+
+        Parameters
+        ----------
+        X : array, shape (k,) or (N, k)
+            Vectors.
+        layer : int or None
+            As in `transform`.
+
+        Returns
+        -------
+        float64 array, shape () or (N,); with ``layer=None`` (L + 1,) or (L + 1, N)
+            In [0, pi]; accurate to 4e-15 also next to 0 and pi.
+
+        See Also
+        --------
+        angle_scores : The same over pi.
+        infall.laws.angle_chain : Their law.
+
+        Notes
+        -----
+        Source: Wormhole Dynamics, Eq. 30; 2 atan2(||a - b||, ||a + b||) in place of arccos.
+        """
+        with _Place(X) as place:
+            angles, _ = self._angles(place, layer)
+            return place.returned(angles)
+
+    def angle_scores(self, X: ArrayLike, layer: int | None = -1) -> Any:
+        """Return the angle scores theta_0 of vectors: their angle to the fitted vector over pi.
 
         Parameters
         ----------
@@ -300,13 +348,18 @@ class MaxLikelihood:
         float64 array, shape () or (N,); with ``layer=None`` (L + 1,) or (L + 1, N)
             In [0, 1]; accurate to 1e-15 also next to 0 and 1.
 
+        See Also
+        --------
+        angles : The same in radians.
+        pole_distances : The scores and what they lack of 1.
+
         Notes
         -----
-        Source: Wormhole Dynamics, Eq. 30; 2 atan2(||a - b||, ||a + b||) in place of arccos.
+        Source: Wormhole Dynamics, Eq. 30.
         """
         return self.pole_distances(X, layer)[0]
 
-    def pole_distances(self, X: Any, layer: int | None = -1) -> tuple[Any, Any]:
+    def pole_distances(self, X: ArrayLike, layer: int | None = -1) -> tuple[Any, Any]:
         """Return the distances of the angle scores to 0 and to 1, each without cancellation.
 
         Parameters
@@ -319,14 +372,14 @@ class MaxLikelihood:
         Returns
         -------
         to_zero, to_one : float64 arrays, shaped as `angles` gives them
-            theta_0 and 1 - theta_0. Half of all samples go to either side, so that the smaller of
-            the two is what collapses.
+            theta_0 and 1 - theta_0. Half of all samples go to either side; the smaller of the two
+            is what collapses.
         """
         with _Place(X) as place:
-            near, far = self._distances(place, layer)
-            return place.returned(near), place.returned(far)
+            near, far = self._angles(place, layer)
+            return place.returned(near / math.pi), place.returned(far / math.pi)
 
-    def loss(self, X: Any, layer: int | None = -1, *, correlated: bool = False) -> Any:
+    def loss(self, X: ArrayLike, layer: int | None = -1, *, correlated: bool = False) -> Any:
         """Return the loss 1 - theta_0 of each sample, or the correlated loss theta_0.
 
         Parameters
@@ -336,7 +389,7 @@ class MaxLikelihood:
         layer : int or None
             As in `transform`.
         correlated : bool
-            Eq. 29 in place of Eq. 27.
+            Return theta_0, Eq. 29, rather than 1 - theta_0, Eq. 27.
 
         Returns
         -------
@@ -348,9 +401,11 @@ class MaxLikelihood:
         -----
         Source: Wormhole Dynamics, Eq. 27 and 29.
         """
+        if not isinstance(correlated, (bool, np.bool_)):
+            raise TypeError(f"correlated is {correlated!r}; expected True or False")
         return self.pole_distances(X, layer)[0 if correlated else 1]
 
-    def nll(self, X: Any, layer: int | None = -1) -> Any:
+    def nll(self, X: ArrayLike, layer: int | None = -1) -> Any:
         """Return the negative log-likelihood H2(theta_0) of each sample, in bits.
 
         Parameters
@@ -370,8 +425,8 @@ class MaxLikelihood:
         Source: Wormhole Dynamics, Eq. 9 and 17.
         """
         with _Place(X) as place:
-            near, far = self._distances(place, layer)
-            return place.returned(place.entropy(place.xp.minimum(near, far)))
+            near, far = self._angles(place, layer)
+            return place.returned(place.entropy(place.xp.minimum(near, far) / math.pi))
 
     def layer_components(self, c: float = 1.0) -> NDArray[np.float64]:
         """Return the layer component of the fitted vector in the extended space R^(k+1).
@@ -392,17 +447,127 @@ class MaxLikelihood:
         Source: Wormhole Dynamics, Eq. 32-38. It vanishes whenever the norm grows, also without
         selection; collapse comes from the selection.
         """
-        self._require_fit()
+        fit = self._fetched()
         if isinstance(c, bool) or not isinstance(c, (int, float, np.integer, np.floating)):
             raise TypeError(f"c is {c!r}; expected a number")
         if not (math.isfinite(c) and c > 0):
             raise ValueError(f"c is {c!r}; expected a positive finite number")
         log_height = np.log(np.arange(1, self.depth + 1)) + math.log(c)
-        log_norm = self.log_input_norm_ + np.cumsum(self.log_norms_)
+        log_norm = fit.log_input_norm_ + np.cumsum(fit.log_norms_)
         components: NDArray[np.float64] = np.exp(
             log_height - 0.5 * np.logaddexp(2.0 * log_height, 2.0 * log_norm)
         )
         return components
+
+    def state_dict(self) -> dict[str, NDArray[Any] | int | str]:
+        """Return what the fitted model is made of: NumPy arrays, integers and text.
+
+        Returns
+        -------
+        dict
+            width, seed and sampler, and the attributes that end in an underscore, by name. The
+            arrays are the model's own, not copies. `num_threads` and `device` are left out: they
+            belong to a machine.
+
+        Raises
+        ------
+        RuntimeError
+            Before `fit`.
+        """
+        fit = self._fetched()._asdict()
+        fit["log_input_norm_"] = np.array(fit["log_input_norm_"])
+        return {"width": self.width, "seed": self.seed, "sampler": self.sampler, **fit}
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> MaxLikelihood:
+        """Make a model of what `state_dict` has returned.
+
+        Parameters
+        ----------
+        state : mapping
+            As `state_dict` returns it; other keys are ignored. Arrays are not copied, and may be
+            read-only.
+
+        Returns
+        -------
+        MaxLikelihood
+            Equal to the one that the state was taken from.
+
+        Raises
+        ------
+        TypeError
+            If `state` is not a mapping.
+        ValueError
+            If something is missing, of another shape or dtype, or cannot be: row numbers out of
+            range, repeated or out of order, numbers that are not finite, outputs that are not those
+            of the layers, or, for the stream sampler, rows that are not the layer's (the first, the
+            middle and the last row of each are regenerated).
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
+        try:
+            return cls._from_arrays({name: np.asarray(value) for name, value in state.items()})
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            missing = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"state is not that of a MaxLikelihood: {missing}") from None
+
+    @classmethod
+    def _from_arrays(cls, state: dict[str, NDArray[Any]]) -> MaxLikelihood:
+        layers = state["layers_"]
+        if layers.ndim != 3 or 0 in layers.shape:
+            raise ValueError(f"layers_ has shape {layers.shape}; expected (L, k, k)")
+        depth, dim = layers.shape[0], layers.shape[2]
+        expected: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+            "layers_": ((depth, dim, dim), np.float32),
+            "outputs_": ((depth, dim), np.float64),
+            "log_norms_": ((depth,), np.float64),
+            "indices_": ((depth, dim), np.int64),
+            "scores_": ((depth, dim), np.float64),
+            "input_": ((dim,), np.float64),
+            "log_input_norm_": ((), np.float64),
+        }
+        for name, (shape, dtype) in expected.items():
+            check_finite(np.atleast_1d(_saved.saved_array(state, name, shape, dtype)), name)
+        model = cls(
+            _saved.saved_integer(state, "width"),
+            depth,
+            seed=_saved.saved_integer(state, "seed"),
+            sampler=cast(Sampler, str(state["sampler"])),
+        )
+        if dim > model.width:
+            raise ValueError(f"width is {model.width}, less than the {dim} rows of a layer")
+        arrays = {name: state[name] for name in Fit._fields if name != "log_input_norm_"}
+        fit = Fit(**arrays, log_input_norm_=float(state["log_input_norm_"]))
+        model._require_consistent(fit)
+        model._fit = fit
+        return model
+
+    def _require_consistent(self, fit: Fit) -> None:
+        dim = len(fit.input_)
+        if (fit.indices_ < 0).any() or (fit.indices_ >= self.width).any():
+            raise ValueError(f"indices_ has rows outside of 0 <= row < width = {self.width}")
+        if not (np.diff(fit.indices_) > 0).all():
+            raise ValueError("indices_ has rows repeated or out of order")
+        if abs(np.linalg.norm(fit.input_) - 1.0) > _CONSISTENT:
+            raise ValueError("input_ is not of unit length")
+        few = np.unique([0, dim // 2, dim - 1])
+        current = fit.input_
+        for number, layer in enumerate(fit.layers_):
+            output = layer @ current
+            norm = np.linalg.norm(output)
+            # The products themselves are the scores, which stream sums in binary32.
+            if not np.abs(output - fit.scores_[number]).max() <= _CONSISTENT_SCORES * norm:
+                raise ValueError(f"scores_[{number}] is not what the layer makes of its input")
+            if not np.abs(output - norm * fit.outputs_[number]).max() <= _CONSISTENT * norm:
+                raise ValueError(f"outputs_[{number}] is not what the layer makes of its input")
+            if not (norm > 0.0 and abs(math.log(norm) - fit.log_norms_[number]) <= _CONSISTENT):
+                raise ValueError(f"log_norms_[{number}] is not what the layer makes of its input")
+            if self.sampler == "stream":
+                rows = np.empty((len(few), dim), dtype=np.float32)
+                _core.gaussian_rows(fit.indices_[number, few], rows, self.seed, number, 1, None)
+                if not np.array_equal(rows, layer[few]):
+                    raise ValueError(f"layers_[{number}] has rows that are not those of its layer")
+            current = fit.outputs_[number]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted model to one .npz file, whole or not at all.
@@ -419,19 +584,7 @@ class MaxLikelihood:
         RuntimeError
             Before `fit`.
         """
-        self._require_fit()
-        _saved.save(
-            path,
-            _FORMAT,
-            _FORMAT_VERSION,
-            {
-                "width": np.array(self.width),
-                "seed": np.array(self.seed, dtype=np.uint64),
-                "sampler": np.array(self.sampler),
-                "log_input_norm": np.array(self.log_input_norm_),
-                **{name: getattr(self, name) for name in _FITTED},
-            },
-        )
+        _saved.save(path, _FORMAT, _FORMAT_VERSION, self.state_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MaxLikelihood:
@@ -452,60 +605,37 @@ class MaxLikelihood:
         OSError
             If it cannot be read.
         ValueError
-            If it is truncated, damaged, foreign, or of a later format version.
+            If it is truncated, damaged, foreign or of another format version, and as
+            `from_state_dict`.
         """
-        found = _saved.load(path, _FORMAT, _FORMAT_VERSION)
+        state = _saved.load(path, _FORMAT, _FORMAT_VERSION)
         try:
-            return cls._from_saved(found)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"{path} is a damaged model file: {error}") from None
-
-    @classmethod
-    def _from_saved(cls, found: dict[str, NDArray[Any]]) -> MaxLikelihood:
-        depth, dim = found["outputs_"].shape
-        expected: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
-            "layers_": ((depth, dim, dim), np.float32),
-            "outputs_": ((depth, dim), np.float64),
-            "log_norms_": ((depth,), np.float64),
-            "indices_": ((depth, dim), np.int64),
-            "scores_": ((depth, dim), np.float64),
-            "input_": ((dim,), np.float64),
-            "log_input_norm": ((), np.float64),
-        }
-        for name, (shape, dtype) in expected.items():
-            array = _saved.saved_array(found, name, shape, dtype)
-            check_finite(np.atleast_1d(array), name)
-        model = cls(
-            _saved.saved_integer(found, "width"),
-            depth,
-            seed=_saved.saved_integer(found, "seed"),
-            sampler=cast(Sampler, str(found["sampler"])),
-        )
-        if dim > model.width:
-            raise ValueError(f"width is {model.width}, less than the {dim} rows of a layer")
-        for name in _FITTED:
-            setattr(model, name, found[name])
-        model.log_input_norm_ = float(found["log_input_norm"])
-        return model
+            return cls.from_state_dict(state)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
 
     def __repr__(self) -> str:
-        fitted = f", fitted to k={self._dim()}" if self._is_fitted() else ", not fitted"
+        fit = self._fit
+        dim = fit.dim if isinstance(fit, QueuedFit) else 0 if fit is None else len(fit.input_)
+        fitted = "not fitted" if fit is None else f"fitted to k={dim}"
         return (
             f"MaxLikelihood(width={self.width}, depth={self.depth}, seed={self.seed}, "
-            f"sampler={self.sampler!r}{fitted})"
+            f"sampler={self.sampler!r}, {fitted})"
         )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MaxLikelihood):
             return NotImplemented
-        mine = (self.width, self.depth, self.seed, self.sampler, self._is_fitted())
-        theirs = (other.width, other.depth, other.seed, other.sampler, other._is_fitted())
-        if mine != theirs:
+        if any(
+            getattr(self, name) != getattr(other, name)
+            for name in ("width", "depth", "seed", "sampler")
+        ):
             return False
-        if not self._is_fitted():
-            return True
-        return self.log_input_norm_ == other.log_input_norm_ and all(
-            np.array_equal(getattr(self, name), getattr(other, name)) for name in _FITTED
+        mine, theirs = (None if model._fit is None else model._fetched() for model in (self, other))
+        if mine is None or theirs is None:
+            return mine is theirs
+        return all(
+            np.array_equal(getattr(mine, name), getattr(theirs, name)) for name in Fit._fields
         )
 
     __hash__ = None  # type: ignore[assignment]  # mutable
@@ -514,21 +644,27 @@ class MaxLikelihood:
         stage = f"layer {number + 1} of {self.depth}"
         return lambda done, total, _: progress(number * total + done, self.depth * total, stage)
 
-    def _is_fitted(self) -> bool:
-        return self._queued is not None or "outputs_" in self.__dict__
-
-    def _require_fit(self) -> None:
-        if not self._is_fitted():
+    def _require_fit(self) -> Fit | QueuedFit:
+        fit = self._fit
+        if fit is None:
             raise RuntimeError("the model is not fitted yet: call fit(w) first")
+        return fit
 
-    def _dim(self) -> int:
-        return self.outputs_.shape[1] if self._queued is None else self._queued.dim
+    def _fetched(self) -> Fit:
+        fit = self._require_fit()
+        return fit.fetched() if isinstance(fit, QueuedFit) else fit
 
-    def _queued_at(self, place: _Place) -> QueuedFit | None:
-        """Return the fit whose arrays are at hand where the vectors are, if there is one."""
-        if self._queued is not None and self._queued.is_at(place.device):
-            return self._queued
-        return None
+    def _fitted_at(self, place: _Place, wanted: list[int]) -> tuple[list[Any], Any]:
+        """Return the layers up to the last one wanted, and the fitted vector after each wanted."""
+        needed, directions = slice(wanted[-1]), slice(wanted[0], wanted[-1] + 1)
+        fit = self._require_fit()
+        if isinstance(fit, QueuedFit):
+            at_hand = fit.at(place.device)
+            if at_hand is not None:
+                return at_hand[0][needed], at_hand[1][directions]
+            fit = fit.fetched()
+        references = np.concatenate([fit.input_[None], fit.outputs_])
+        return [place.put(rows) for rows in fit.layers_[needed]], place.put(references[directions])
 
     def _layer_numbers(self, layer: int | None) -> list[int]:
         if layer is None:
@@ -536,52 +672,19 @@ class MaxLikelihood:
         number = integer(layer, "layer", -self.depth - 1, self.depth + 1)
         return [number % (self.depth + 1)]
 
-    def _outputs(
-        self, place: _Place, layer: int | None
-    ) -> tuple[Iterator[tuple[int, Any]], int, bool]:
-        """Return blocks (first sample, outputs (layers wanted, b, k)), their number, batched."""
-        self._require_fit()
+    def _angles(self, place: _Place, layer: int | None) -> tuple[Any, Any]:
+        """Return the angles to the fitted vector and to its opposite."""
         wanted = self._layer_numbers(layer)
+        layers, directions = self._fitted_at(place, wanted)
+        blocks, num_samples, batched = place.outputs(layers, wanted, int(directions.shape[1]))
         xp = place.xp
-        blocks, num_samples, batched = place.unit_blocks(self._dim())
-        queued = self._queued_at(place)
-        if queued is None:
-            layers = [place.put(rows) for rows in self.layers_[: wanted[-1]]]
-        else:
-            layers = queued.layers[: wanted[-1]]
-
-        def outputs() -> Iterator[tuple[int, Any]]:
-            for first, block in blocks:
-                current = block
-                kept = place.empty((len(wanted), *current.shape))
-                for number in range(wanted[-1] + 1):
-                    if number > 0:
-                        current = current @ place.float64(layers[number - 1]).T
-                        current /= xp.linalg.norm(current, axis=1, keepdims=True)
-                    if number in wanted:
-                        kept[wanted.index(number)] = current
-                yield first, kept
-
-        return outputs(), num_samples, batched
-
-    def _distances(self, place: _Place, layer: int | None) -> tuple[Any, Any]:
-        blocks, num_samples, batched = self._outputs(place, layer)
-        xp = place.xp
-        wanted = self._layer_numbers(layer)
-        queued = self._queued_at(place)
-        directions = slice(wanted[0], wanted[-1] + 1)
-        if queued is None:
-            references = np.concatenate([self.input_[None], self.outputs_])[directions]
-            references = place.put(references)
-        else:
-            references = queued.directions[directions]
         result = place.empty((2, len(wanted), num_samples))
         for first, outputs in blocks:
-            difference = xp.linalg.norm(outputs - references[:, None], axis=-1)
-            total = xp.linalg.norm(outputs + references[:, None], axis=-1)
+            difference = xp.linalg.norm(outputs - directions[:, None], axis=-1)
+            total = xp.linalg.norm(outputs + directions[:, None], axis=-1)
             last = first + outputs.shape[1]
-            result[0, :, first:last] = 2.0 / math.pi * xp.arctan2(difference, total)
-            result[1, :, first:last] = 2.0 / math.pi * xp.arctan2(total, difference)
+            result[0, :, first:last] = 2.0 * xp.arctan2(difference, total)
+            result[1, :, first:last] = 2.0 * xp.arctan2(total, difference)
         shaped = result if batched else result[..., 0]
         near, far = shaped if layer is None else shaped[:, 0]
         return near, far
@@ -622,6 +725,26 @@ class _Place:
         log, log1p = self.xp.log, self.xp.log1p
         inside = theta * log(theta + (theta == 0.0)) + (1.0 - theta) * log1p(-theta)
         return inside * (-1.0 / math.log(2.0))
+
+    def outputs(
+        self, layers: list[Any], wanted: list[int], dim: int
+    ) -> tuple[Iterator[tuple[int, Any]], int, bool]:
+        """Return blocks (first sample, outputs (layers wanted, b, k)), their number, batched."""
+        blocks, num_samples, batched = self.unit_blocks(dim)
+
+        def outputs() -> Iterator[tuple[int, Any]]:
+            for first, block in blocks:
+                current = block
+                kept = self.empty((len(wanted), *current.shape))
+                for number in range(wanted[-1] + 1):
+                    if number > 0:
+                        current = current @ self.float64(layers[number - 1]).T
+                        current /= self.xp.linalg.norm(current, axis=1, keepdims=True)
+                    if number in wanted:
+                        kept[wanted.index(number)] = current
+                yield first, kept
+
+        return outputs(), num_samples, batched
 
     def unit_blocks(self, dim: int) -> tuple[Iterator[tuple[int, Any]], int, bool]:
         """Return blocks (first sample, unit vectors (b, dim)), their number, batched."""

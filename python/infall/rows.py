@@ -12,23 +12,28 @@ the other vectors of the batch are not touched by it. To see whether that is so,
 ``bool((selection.indices < 0).any())``, which waits as any look at an array does. On a device
 `num_threads` has no effect, and `progress` is called once, when everything is queued. All arrays of
 one call live in one place.
+
+The functions keep no state: any number of threads may call them. A vector that rows are selected
+for is called w, vectors that are only hashed x.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from infall import _core, _rows_device, _rows_host
+from infall import _core, _rows_device, _rows_host, _saved
 from infall._arrays import (
     MAX_DIM,
     MAX_ROWS,
     Progress,
+    check_finite,
     integer,
     largest_magnitudes,
     like,
@@ -43,7 +48,7 @@ from infall._arrays import (
     watch_of,
 )
 from infall._device import Device, located, located_with
-from infall._selection import SelectionTask
+from infall._selection import SelectionTask, best_positions
 from infall._threads import thread_count
 
 Sampler = Literal["stream", "rotated", "order_statistics"]
@@ -54,10 +59,18 @@ _SAMPLERS = ("stream", "rotated", "order_statistics")
 _SCORES = ("absolute", "signed")
 _ORDERS = ("index", "score")
 
+_FORMAT = "infall.RowSelection"
+_FORMAT_VERSION = 1
+# Candidates of the parts of a merge that are compared at a time.
+_MERGED_CANDIDATES = 2**20
+
 
 @dataclass(frozen=True, eq=False)
 class RowSelection:
     """The rows of a layer or matrix with the largest projections on a vector w.
+
+    Selections are equal if their settings and all their numbers are, wherever they live; comparing
+    those on a device waits for it.
 
     Attributes
     ----------
@@ -66,7 +79,7 @@ class RowSelection:
     projections : float64 array, shape (m,) or (B, m)
         Signed projections of the rows on w: the unit projections times ||w||.
     rows : float32 array, shape (m, k) or (B, m, k)
-        The rows themselves.
+        The rows themselves; those of a matrix in its own dtype.
     unit_projections : float64 array, shape (m,) or (B, m)
         Signed projections on w/||w||: what the rows are ranked by. The stream sampler's are
         binary32 sums of row times w/||w||, column by column.
@@ -94,29 +107,37 @@ class RowSelection:
     order: str
     row_range: tuple[int, int]
 
-    def regenerate(self, w: Any, *, num_threads: int | None = None) -> RowSelection:
-        """Select again from the same layer with the same settings.
+    def regenerate(self, w: ArrayLike, *, num_threads: int | None = None) -> RowSelection:
+        """Select again from the same layer with the same settings, and check that nothing changed.
 
         Parameters
         ----------
         w : array, shape (k,) or (B, k)
-            The vector the selection was made for.
+            The vector the selection was made for, which it does not keep.
         num_threads : int, optional
             Threads; does not change the result.
 
         Returns
         -------
         RowSelection
-            Bit for bit this one, for the same w.
+            Bit for bit this one, in the library of w.
 
         Raises
         ------
+        TypeError
+            For w as `select_rows`.
         ValueError
-            For a selection from a matrix, which is not kept.
+            For a selection from a matrix, which is not kept, and for another w: on a device, where
+            values are not looked at, only for one of another shape.
         """
         if self.sampler is None or self.seed is None or self.layer is None:
             raise ValueError("a selection from a matrix cannot be regenerated without the matrix")
-        return select_rows(
+        expected = (*self.indices.shape[:-1], self.rows.shape[-1])
+        device, found = located(w, "w")
+        shape = tuple((to_numpy(found, "w") if device is None else found).shape)
+        if shape != expected:
+            raise ValueError(f"w has shape {shape}; this selection was made for shape {expected}")
+        again = select_rows(
             w,
             self.width,
             num_rows=self.indices.shape[-1],
@@ -128,6 +149,119 @@ class RowSelection:
             row_range=self.row_range,
             num_threads=num_threads,
         )
+        if device is None and again != self:
+            raise ValueError("w is not the vector that this selection was made for")
+        return again
+
+    def state_dict(self) -> dict[str, NDArray[Any] | int | str]:
+        """Return what the selection is made of: NumPy arrays, integers and text.
+
+        Returns
+        -------
+        dict
+            The attributes by name, without seed, layer and sampler for a selection from a matrix.
+            Arrays in host memory are not copied; those on a device are, which waits for it.
+        """
+        arrays = {name: _host_values(getattr(self, name)) for name in _ARRAYS}
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        return {
+            **arrays,
+            **{name: value for name, value in settings.items() if value is not None},
+            "row_range": np.array(self.row_range, dtype=np.int64),
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> RowSelection:
+        """Make a selection of what `state_dict` has returned.
+
+        Parameters
+        ----------
+        state : mapping
+            As `state_dict` returns it; other keys are ignored. Arrays are not copied.
+
+        Returns
+        -------
+        RowSelection
+            Equal to the one that the state was taken from, of NumPy arrays.
+
+        Raises
+        ------
+        TypeError
+            If `state` is not a mapping.
+        ValueError
+            If something is missing, of another shape or dtype, or cannot be: settings that
+            `select_rows` refuses, rows out of range, repeated or out of order, numbers that are not
+            finite, or, for the stream sampler, rows that are not the layer's (the first, the middle
+            and the last row are regenerated).
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
+        try:
+            return _checked_selection({name: np.asarray(value) for name, value in state.items()})
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            missing = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"state is not that of a RowSelection: {missing}") from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the selection to one .npz file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+            File to write, under exactly this name.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; a file of that name is then still the old one.
+        """
+        _saved.save(path, _FORMAT, _FORMAT_VERSION, self.state_dict())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> RowSelection:
+        """Read a selection that `save` has written.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Returns
+        -------
+        RowSelection
+            Equal to the selection saved, of NumPy arrays.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        ValueError
+            If it is truncated, damaged, foreign or of another format version, and as
+            `from_state_dict`.
+        """
+        state = _saved.load(path, _FORMAT, _FORMAT_VERSION)
+        try:
+            return cls.from_state_dict(state)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RowSelection):
+            return NotImplemented
+        names = (*_SETTINGS, "row_range")
+        return all(getattr(self, name) == getattr(other, name) for name in names) and all(
+            np.array_equal(
+                _host_values(getattr(self, name)),
+                _host_values(getattr(other, name)),
+                equal_nan=True,
+            )
+            for name in _ARRAYS
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # arrays have none
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + sum(int(getattr(self, name).nbytes) for name in _ARRAYS)
 
     def __repr__(self) -> str:
         source = "a matrix" if self.sampler is None else f"layer {self.layer} of seed {self.seed}"
@@ -139,8 +273,12 @@ class RowSelection:
         )
 
 
+_ARRAYS = ("indices", "projections", "rows", "unit_projections")
+_SETTINGS = ("width", "seed", "layer", "sampler", "score", "order")
+
+
 def select_rows(
-    w: Any,
+    w: ArrayLike,
     width: int,
     *,
     num_rows: int | None = None,
@@ -160,9 +298,10 @@ def select_rows(
     Parameters
     ----------
     w : array, shape (k,) or (B, k)
-        The vector, or B vectors that share the layer (its words are then drawn once for all). On a
-        device values are not searched: for a w that is zero or not finite all indices are -1, and
-        projections and rows NaN.
+        The vector, or B vectors that share the layer (its words are then drawn once for all): any
+        real dtype, layout and byte order, converted to float64. On a device values are not
+        searched: for a w that is zero or not finite all indices are -1, and projections and rows
+        NaN.
     width : int
         Rows n of the layer, below 2**63.
     num_rows : int, optional
@@ -173,9 +312,10 @@ def select_rows(
         Layer number, 0 <= layer < 2**32; layers are independent.
     sampler : {"stream", "rotated", "order_statistics"}
         Three exact samplers of the same law. "stream": the counter-based matrix itself, O(n k)
-        time. "rotated": G* = Z H with H e_1 = w/||w||, so that one column decides (B columns for a
+        time. "rotated": G* = Z H with H e_1 = w/||w||, where one column decides (B columns for a
         batch), O(n + m k). "order_statistics": the m largest of n normals drawn directly, O(m k)
-        for any n; one w only, absolute score only, and the whole layer.
+        for any width up to 2**63 - 1; one w only, absolute score only, and the whole layer. For
+        wider layers `infall.laws.folded_normal_top` has the law of the scores.
     score : {"absolute", "signed"}
         Rank by |row . w| or by row . w.
     order : {"index", "score"}
@@ -192,9 +332,8 @@ def select_rows(
     Returns
     -------
     RowSelection
-        Arrays are of the library of `w`. For "stream" and "rotated" bit-identical for any number of
-        threads, instruction set and split into row ranges; "order_statistics" additionally
-        evaluates SciPy's inverse error function.
+        Arrays are of the library of `w`, as far as it holds their dtypes. Bit-identical for any
+        number of threads, instruction set and split into row ranges.
 
     Raises
     ------
@@ -268,10 +407,10 @@ def select_rows(
 
 
 def select_rows_from(
-    weights: Any,
-    w: Any,
-    num_rows: int | None = None,
+    w: ArrayLike,
+    weights: ArrayLike,
     *,
+    num_rows: int | None = None,
     score: Score = "absolute",
     order: Order = "index",
     num_threads: int | None = None,
@@ -284,13 +423,13 @@ def select_rows_from(
 
     Parameters
     ----------
-    weights : float32 or float64 array, shape (n, k)
-        Any strides, C or Fortran order included. In CUDA memory also float16 and bfloat16; there it
-        is not searched for NaN and infinity: infinite projections rank first, and rows whose
-        projection is NaN are passed over (index -1, projection and row NaN where none other is
-        left).
     w : array, shape (k,) or (B, k)
         The vector or vectors; on a device not searched, as in `select_rows`.
+    weights : array, shape (n, k)
+        Any real dtype, strides and byte order. What is not native float32 or float64 is converted
+        block by block; on a device integers are converted whole. There it is not searched for NaN
+        and infinity: infinite projections rank first, and rows whose projection is NaN are passed
+        over (index -1, projection and row NaN where none other is left).
     num_rows : int, optional
         Rows m to select; k by default.
     score, order, num_threads, progress
@@ -299,21 +438,24 @@ def select_rows_from(
     Returns
     -------
     RowSelection
-        With seed, layer and sampler None. Projections are summed column by column in the matrix's
-        own type, so that the rows of a layer selected here are those `select_rows` selects.
+        Of the library of `w`, with seed, layer and sampler None; `rows` in the dtype of `weights`
+        (float64 for integers on a device). Projections are summed column by column, in float32 for
+        float16, bfloat16 and float32 and in float64 for all others: a layer given as a matrix has
+        the rows selected that `select_rows` selects.
 
     Raises
     ------
     TypeError
-        For another dtype, or a byte order that is not the machine's.
+        For complex numbers and text, and arrays in different places.
     ValueError
         As `select_rows`, and on the host for NaN or infinity in `weights`, with the first position.
     """
-    device, matrix = located(weights, "weights")
-    w = located_with(device, w, "w", "weights")
-    matrix = (
-        _rows_host.matrix_of(matrix) if device is None else _rows_device.matrix_of(device, matrix)
-    )
+    device, w = located(w, "w")
+    matrix = located_with(device, weights, "weights", "w")
+    if device is None:
+        matrix = to_numpy(matrix, "weights")
+    else:
+        _rows_device.check_matrix(device, matrix)
     if matrix.ndim != 2:
         raise ValueError(f"weights has {matrix.ndim} axes; expected shape (n, k)")
     if 0 in matrix.shape:
@@ -351,7 +493,7 @@ def select_rows_from(
     )
 
 
-def merge_selections(parts: Iterable[RowSelection], num_rows: int | None = None) -> RowSelection:
+def merge_selections(parts: Iterable[RowSelection], *, num_rows: int | None = None) -> RowSelection:
     """Merge selections of disjoint row ranges of one layer into that of their union.
 
     Parameters
@@ -371,47 +513,61 @@ def merge_selections(parts: Iterable[RowSelection], num_rows: int | None = None)
     Raises
     ------
     TypeError
-        If a part is not a RowSelection.
+        If `parts` cannot be iterated over, or a part is not a RowSelection.
     ValueError
         If there are no parts, they differ in a setting, overlap, leave a gap, or a part is too
         short.
     """
-    ordered = sorted(_checked_parts(list(parts)), key=lambda part: part.row_range)
+    ordered = sorted(_checked_parts(parts), key=lambda part: part.row_range)
     for before, after in itertools.pairwise(ordered):
         if before.row_range[1] != after.row_range[0]:
             raise ValueError(
                 f"row ranges {before.row_range} and {after.row_range} overlap or leave a gap"
             )
     held = [part.indices.shape[-1] for part in ordered]
-    kept = _num_rows(max(held) if num_rows is None else num_rows, 0, sum(held))
+    num_rows = _num_rows(max(held) if num_rows is None else num_rows, 0, sum(held))
     for part, rows_held in zip(ordered, held, strict=True):
-        if rows_held < min(kept, part.row_range[1] - part.row_range[0]):
+        if rows_held < min(num_rows, part.row_range[1] - part.row_range[0]):
             raise ValueError(
-                f"the part with row_range {part.row_range} has {rows_held} rows; {kept} are needed"
+                f"the part with row_range {part.row_range} has {rows_held} rows; "
+                f"{num_rows} are needed"
             )
 
-    def joined(name: str, axis: int) -> NDArray[Any]:
-        return np.concatenate([_host_values(getattr(part, name)) for part in ordered], axis)
+    def of_parts(name: str, num_axes: int) -> list[NDArray[Any]]:
+        arrays = [_host_values(getattr(part, name)) for part in ordered]
+        return [a if a.ndim == num_axes else a[None] for a in arrays]
 
-    indices, unit_projections = joined("indices", -1), joined("unit_projections", -1)
-    scores = np.abs(unit_projections) if ordered[0].score == "absolute" else unit_projections
-    best = np.lexsort((indices, -scores), axis=-1)[..., :kept]
+    indices, unit_projections = of_parts("indices", 2), of_parts("unit_projections", 2)
+    absolute = ordered[0].score == "absolute"
+    origins = [
+        _best_of_parts(
+            [a[i] for a in unit_projections], [a[i] for a in indices], num_rows, absolute
+        )
+        for i in range(len(indices[0]))
+    ]
+    # (B, m): where a row stands when the parts are joined.
+    origin = np.stack(origins) if origins else np.empty((0, num_rows), dtype=np.int64)
     if ordered[0].order == "index":
-        by_index = np.argsort(np.take_along_axis(indices, best, axis=-1), axis=-1)
-        best = np.take_along_axis(best, by_index, axis=-1)
+        by_index = np.argsort(_gathered(indices, origin), axis=-1)
+        origin = np.take_along_axis(origin, by_index, axis=-1)
     original = ordered[0].rows
+
+    def merged(arrays: list[NDArray[Any]]) -> Any:
+        gathered = _gathered(arrays, origin)
+        return _like(gathered if original.ndim == 3 else gathered[0], original)
+
     return replace(
         ordered[0],
-        indices=_like(np.take_along_axis(indices, best, axis=-1), original),
-        projections=_like(np.take_along_axis(joined("projections", -1), best, axis=-1), original),
-        rows=_like(np.take_along_axis(joined("rows", -2), best[..., None], axis=-2), original),
-        unit_projections=_like(np.take_along_axis(unit_projections, best, axis=-1), original),
+        indices=merged(indices),
+        projections=merged(of_parts("projections", 2)),
+        rows=merged(of_parts("rows", 3)),
+        unit_projections=merged(unit_projections),
         row_range=(ordered[0].row_range[0], ordered[-1].row_range[1]),
     )
 
 
 def gaussian_rows(
-    indices: Any,
+    indices: ArrayLike,
     dim: int,
     *,
     seed: int = 0,
@@ -432,8 +588,8 @@ def gaussian_rows(
     seed, layer : int
         As in `select_rows`.
     out : float32 array, shape (m, k), optional
-        C-contiguous array to write to, a NumPy array or one that lives with `indices`; an
-        interrupted call leaves it partly written.
+        C-contiguous array to write to that lives where `indices` does: a NumPy array, a PyTorch
+        tensor, a CuPy array. An interrupted call leaves it partly written.
     num_threads, progress
         As in `select_rows`.
 
@@ -469,31 +625,22 @@ def gaussian_rows(
     if out is None:
         target = np.empty((len(numbers), dim), dtype=np.float32)
     else:
-        if not isinstance(out, np.ndarray) or out.dtype != np.float32:
-            kind = f"dtype {out.dtype}" if isinstance(out, np.ndarray) else type(out).__name__
-            raise TypeError(f"out is of {kind}; expected a float32 NumPy array")
-        if out.shape != (len(numbers), dim):
-            raise ValueError(f"out has shape {out.shape}; expected {(len(numbers), dim)}")
-        if not (out.flags.c_contiguous and out.flags.writeable and out.flags.aligned):
-            raise ValueError("out is not C-contiguous, aligned and writeable")
-        if np.may_share_memory(out, numbers):
-            raise ValueError("out shares memory with indices")
-        target = out
+        target = _rows_host.target_of(out, numbers, dim)
     rows = np.require(numbers, dtype=np.int64, requirements=["C", "A"])
     _core.gaussian_rows(rows, target, seed, layer, threads, watch)
-    return target if out is not None else like(target, indices)
+    return out if out is not None else like(target, indices)
 
 
 def hyperplane_codes(
-    x: Any,
+    x: ArrayLike,
     num_bits: int,
     *,
     seed: int = 0,
-    layer: int = 0,
+    layer: int | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
 ) -> Any:
-    """Hash vectors by random hyperplanes, the rows of a Gaussian layer.
+    """Hash vectors by random hyperplanes.
 
     Parameters
     ----------
@@ -501,9 +648,14 @@ def hyperplane_codes(
         Vectors; only their directions matter. On a device they are not searched for NaN, infinity
         and zero vectors, whose codes mean nothing.
     num_bits : int
-        Bits of a code; bit i is [row_i . x >= 0].
-    seed, layer : int
-        The layer the hyperplanes come from.
+        Bits of a code; bit i is [v_i . x >= 0], v_i the normal of hyperplane i, iid N(0, 1).
+    seed : int
+        0 <= seed < 2**64.
+    layer : int, optional
+        By default the hyperplanes are drawn for codes alone: they share no random word with layers
+        and frames of the same seed. With a layer number they are the rows of that layer,
+        ``gaussian_rows(range(num_bits), k, seed=seed, layer=layer)``: for the study of a network
+        by its own rows.
     num_threads, progress
         As in `select_rows`; progress counts bits.
 
@@ -530,7 +682,8 @@ def hyperplane_codes(
         with device:
             blocks, num_vectors, dim, batched = device.vector_blocks(x, "x")
     num_bits = row_count(num_bits, "num_bits")
-    seed, layer = seed_and_layer(seed, layer)
+    seed, number = seed_and_layer(seed, 0 if layer is None else layer)
+    layer = None if layer is None else number
     threads = thread_count(num_threads)
     num_bytes = num_bits // 8 + (num_bits % 8 > 0)
     if num_vectors * num_bytes >= 2**60:
@@ -558,56 +711,71 @@ def hyperplane_codes(
 
 
 def hamming_distances(
-    a: Any, b: Any, *, num_threads: int | None = None, progress: Progress | None = None
+    a: ArrayLike,
+    b: ArrayLike | None = None,
+    *,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
 ) -> Any:
     """Count the differing bits of all pairs of packed codes.
 
     Parameters
     ----------
-    a, b : uint8 arrays, shapes (N, bytes) and (M, bytes)
+    a : uint8 array, shape (bytes,) or (N, bytes)
         Codes as `hyperplane_codes` gives them. On a device those that are not in C order are
         copied there.
+    b : uint8 array, shape (bytes,) or (M, bytes), optional
+        Codes to compare them with; those of `a` by default.
     num_threads, progress
         As in `select_rows`; progress counts codes of `a`.
 
     Returns
     -------
     int32 array, shape (N, M)
-        Hamming distances.
+        Hamming distances, exact, in the library of `a`. A single code has no axis in the result:
+        (M,), (N,) or ().
 
     Raises
     ------
     TypeError
         For another dtype than uint8.
     ValueError
-        For another number of axes than two, or different code lengths.
+        For another number of axes than one or two, different code lengths, or codes of no bytes.
     """
     device, first = located(a, "a")
+    second = first if b is None else located_with(device, b, "b", "a")
     codes = []
-    for array, name in ((first, "a"), (located_with(device, b, "b", "a"), "b")):
+    for array, name in ((first, "a"), (second, "b")):
         found = to_numpy(array, name) if device is None else array
         dtype = found.dtype if device is None else device.dtype_name(found)
         if dtype != "uint8":
             raise TypeError(f"{name} has dtype {dtype}; expected uint8")
-        if found.ndim != 2:
-            raise ValueError(f"{name} has {found.ndim} axes; expected shape (N, bytes)")
+        if found.ndim not in (1, 2):
+            raise ValueError(f"{name} has {found.ndim} axes; expected shape (bytes,) or (N, bytes)")
+        if found.shape[-1] == 0:
+            raise ValueError(f"{name} is empty: shape {tuple(found.shape)}")
         codes.append(found)
-    if codes[0].shape[1] != codes[1].shape[1]:
+    num_bytes = codes[0].shape[-1]
+    if num_bytes != codes[1].shape[-1]:
         raise ValueError(
-            f"b has codes of {codes[1].shape[1]} bytes; expected {codes[0].shape[1]}, as in a"
+            f"b has codes of {codes[1].shape[-1]} bytes; expected {num_bytes}, as in a"
         )
-    if codes[0].shape[1] >= 2**28:
-        raise ValueError(f"a has codes of {codes[0].shape[1]} bytes; the limit is 2**28 - 1")
+    if num_bytes >= 2**28:
+        raise ValueError(f"a has codes of {num_bytes} bytes; the limit is 2**28 - 1")
+    # Without the axis of a code that came alone.
+    alone = tuple(0 if found.ndim == 1 else slice(None) for found in codes)
+    codes = [found if found.ndim == 2 else found[None] for found in codes]
     threads = thread_count(num_threads)
     watch = watch_of(progress, len(codes[0]), "codes")
     if device is not None:
         with device:
             distances = _rows_device.distances(device, *codes)
-        if watch is not None:
-            watch(len(codes[0]))
-        return device.returned(distances)
+            if watch is not None:
+                watch(len(codes[0]))
+            return device.returned(distances[alone])
     host_codes = [np.ascontiguousarray(found) for found in codes]
-    return like(_core.hamming_distances(host_codes[0], host_codes[1], threads, watch), a)
+    distances = _core.hamming_distances(host_codes[0], host_codes[1], threads, watch)
+    return like(distances[alone], a)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -644,7 +812,13 @@ def _num_rows(num_rows: int | None, dim: int, available: int) -> int:
     return wanted
 
 
-def _checked_parts(parts: list[Any]) -> list[RowSelection]:
+def _checked_parts(parts: Iterable[Any]) -> list[RowSelection]:
+    try:
+        parts = list(parts)
+    except TypeError:
+        raise TypeError(
+            f"parts is a {type(parts).__name__}; expected an iterable of RowSelection"
+        ) from None
     if not parts:
         raise ValueError("parts is empty; expected at least one RowSelection")
     for i, part in enumerate(parts):
@@ -665,6 +839,103 @@ def _checked_parts(parts: list[Any]) -> list[RowSelection]:
                 f"parts[{i}] has rows of shape {tuple(mine)}, parts[0] of {tuple(first)}"
             )
     return parts
+
+
+def _best_of_parts(
+    unit_projections: list[NDArray[np.float64]],
+    indices: list[NDArray[np.int64]],
+    num_rows: int,
+    absolute: bool,
+) -> NDArray[np.int64]:
+    """Return where the best rows for one vector stand when the parts, each (m,), are joined.
+
+    A part at a time joins what is compared, so that no call of NumPy runs for long.
+    """
+    best = np.empty(0), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    waiting, count, first = [best], 0, 0
+    for part, (values, rows) in enumerate(zip(unit_projections, indices, strict=True)):
+        waiting.append((values, rows, np.arange(first, first + len(rows))))
+        first += len(rows)
+        count += len(rows)
+        if count >= _MERGED_CANDIDATES or part == len(indices) - 1:
+            joined = [np.concatenate(arrays) for arrays in zip(*waiting, strict=True)]
+            kept = best_positions(joined[0], joined[1], num_rows, absolute)
+            best = joined[0][kept], joined[1][kept], joined[2][kept]
+            waiting, count = [best], 0
+    return best[2]
+
+
+def _gathered(parts: list[NDArray[Any]], origin: NDArray[np.int64]) -> NDArray[Any]:
+    # Entries (B, m, ...) of the parts, joined along their second axis, at `origin` (B, m).
+    result = np.empty((*origin.shape, *parts[0].shape[2:]), dtype=parts[0].dtype)
+    first = 0
+    for part in parts:
+        last = first + part.shape[1]
+        of_part = (origin >= first) & (origin < last)
+        result[of_part] = part[np.nonzero(of_part)[0], origin[of_part] - first]
+        first = last
+    return result
+
+
+def _checked_selection(state: dict[str, NDArray[Any]]) -> RowSelection:
+    indices, rows = state["indices"], state["rows"]
+    if rows.ndim not in (2, 3) or 0 in rows.shape[-2:]:
+        raise ValueError(f"rows has shape {rows.shape}; expected (m, k) or (B, m, k)")
+    shape, dim = rows.shape[:-1], rows.shape[-1]
+    _saved.saved_array(state, "indices", shape, np.int64)
+    _saved.saved_array(state, "projections", shape, np.float64)
+    _saved.saved_array(state, "unit_projections", shape, np.float64)
+    width = row_count(_saved.saved_integer(state, "width"), "width")
+    score = one_of(str(state["score"]), "score", _SCORES)
+    order = one_of(str(state["order"]), "order", _ORDERS)
+    row_range = _saved.saved_array(state, "row_range", (2,), np.int64)
+    first, last = _row_range((int(row_range[0]), int(row_range[1])), width)
+    seed, layer, sampler = None, None, None
+    if "sampler" in state:
+        sampler = one_of(str(state["sampler"]), "sampler", _SAMPLERS)
+        seed, layer = seed_and_layer(
+            _saved.saved_integer(state, "seed"), _saved.saved_integer(state, "layer")
+        )
+        _saved.saved_array(state, "rows", rows.shape, np.float32)
+    elif rows.dtype.kind not in "fiub":
+        raise ValueError(f"rows has dtype {rows.dtype}; expected real numbers")
+    # A device has rows numbered -1 where w, or the matrix, was not finite; all else is NaN there.
+    there = indices != -1
+    if not ((indices >= first) & (indices < last))[there].all():
+        raise ValueError(f"indices has rows outside of {first} <= row < {last}")
+    for name in ("projections", "unit_projections", "rows"):
+        check_finite(state[name][there], name)
+    ascending = np.sort(indices, axis=-1)
+    if ((np.diff(ascending) == 0) & (ascending[..., 1:] >= 0)).any():
+        raise ValueError("indices has a row twice")
+    scores = state["unit_projections"]
+    steps = np.diff(
+        indices if order == "index" else -np.abs(scores) if score == "absolute" else -scores
+    )
+    if (steps[there[..., 1:] & there[..., :-1]] < 0).any():
+        raise ValueError(f"the rows are not in the order of their {order}")
+    if sampler == "stream" and there.size > 0:
+        held, numbers = rows.reshape(-1, dim), indices.ravel()
+        few = np.array([0, numbers.size // 2, numbers.size - 1])
+        few = few[numbers[few] >= 0]
+        if not np.array_equal(
+            gaussian_rows(numbers[few], dim, seed=cast(int, seed), layer=cast(int, layer)),
+            held[few],
+        ):
+            raise ValueError("rows are not those of the layer")
+    return RowSelection(
+        indices,
+        state["projections"],
+        rows,
+        state["unit_projections"],
+        width=width,
+        seed=seed,
+        layer=layer,
+        sampler=sampler,
+        score=score,
+        order=order,
+        row_range=(first, last),
+    )
 
 
 def _require_whole_layer(batch: int, absolute: bool, whole: bool) -> None:

@@ -285,13 +285,13 @@ def flipped_labels(
         chosen = rng.permutation(len(usable))[: count + 1]
         model = fitted(usable[chosen[0]], width, depth, seed, kind, progress)
         tests = usable[chosen[1:]]
-        scores = model.angles(tests, layer=None)
-        return model, scores, model.angles(-tests, layer=None), usable[chosen[0]]
+        scores = model.angle_scores(tests, layer=None)
+        return model, scores, model.angle_scores(-tests, layer=None), usable[chosen[0]]
 
     found = []
     for done, seed in enumerate(numbers):
         if progress is not None:
-            progress(done, len(numbers), "flipped_labels: seeds")
+            progress(done, len(numbers), "networks")
         found.append(measure(seed, sampler))
         input_scores = found[-1][1][0]
         predicted.append(_predicted_decidability(input_scores, width, usable.shape[1], depth, seed))
@@ -306,7 +306,7 @@ def flipped_labels(
         f"ln d' after layer {depth}", models, np.log(decidability[:, -1]).tolist(), other
     )
     if progress is not None:
-        progress(len(numbers), len(numbers), "flipped_labels: seeds")
+        progress(len(numbers), len(numbers), "networks")
     settings = {
         "width": width,
         "depth": depth,

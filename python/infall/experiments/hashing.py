@@ -348,7 +348,7 @@ def hashing(
         for layer in range(num_layers):
             if progress is not None:
                 total = num_layers * len(numbers)
-                progress(done * num_layers + layer, total, "hashing: selected layers")
+                progress(done * num_layers + layer, total, "networks")
             found.append(_selected_distances(w, tests, angle_scores, width, seed, layer, sampler))
         counts, expected = zip(*found, strict=True)
         selected.append(np.stack(counts, axis=1))
@@ -359,7 +359,7 @@ def hashing(
     other = _selected_distances(w, tests, angle_scores, width, other_seed, 0, other_sampler)
     if progress is not None:
         total = num_layers * len(numbers)
-        progress(total, total, "hashing: selected layers")
+        progress(total, total, "networks")
     settings = {
         "dim": dim,
         "num_bits": num_bits,
@@ -410,8 +410,7 @@ def _selected_distances(
     sampler: Sampler,
 ) -> tuple[_Int, _Float]:
     """Return differing bits (A,) among selected rows; their mean and variance (A, 2) by the law."""
-    # A layer far from those whose rows the codes are made of.
-    selection = select_rows(w, width, seed=seed, layer=2**31 + layer, sampler=sampler)
+    selection = select_rows(w, width, seed=seed, layer=layer, sampler=sampler)
     negative = selection.projections < 0.0
     projections = tests @ selection.rows.T.astype(np.float64)  # (A, m)
     different = ((projections < 0.0) != negative).sum(axis=1)

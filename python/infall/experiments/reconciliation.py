@@ -352,12 +352,12 @@ def reconciliation(
         model = fitted(w, width, depth, seed, kind, progress)
         chosen = np.random.default_rng([seed, 1]).permutation(len(usable))[:count]
         outputs = model.transform(tests, layer=None)
-        return model, model.angles(tests, layer=None), outputs, usable[chosen]
+        return model, model.angle_scores(tests, layer=None), outputs, usable[chosen]
 
     found = []
     for done, seed in enumerate(numbers):
         if progress is not None:
-            progress(done, len(numbers), "reconciliation: seeds")
+            progress(done, len(numbers), "networks")
         model, scores, outputs, labels = measure(seed, sampler)
         recovery = _measured(model, outputs, labels, eta)
         chain = _predicted_scores(scores[0], width, dim, depth, seed)
@@ -382,7 +382,7 @@ def reconciliation(
         other,
     )
     if progress is not None:
-        progress(len(numbers), len(numbers), "reconciliation: seeds")
+        progress(len(numbers), len(numbers), "networks")
     settings = {
         "width": width,
         "depth": depth,
