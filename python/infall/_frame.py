@@ -453,7 +453,7 @@ class Frame(abc.ABC):
     def _unit_margin(self) -> float: ...
 
     def _settings(self) -> dict[str, Any]:
-        """What else makes the frame, by the names of the arguments."""
+        """Return what else makes the frame, by the names of the arguments."""
         return {}
 
     def _fit(self, means: _Float, returned: Callable[[_Float], Any]) -> FrameFit:

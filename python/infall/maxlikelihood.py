@@ -296,8 +296,10 @@ class MaxLikelihood:
         """
         if is_tracked(X):
             self._require_fit()
-            layers = self.layers_[: self._layer_numbers(layer)[-1]]
-            return normalised_layers(X, partial(self.transform, layer=layer), layers, layer is None)
+            matrices = self.layers_[: self._layer_numbers(layer)[-1]]
+            return normalised_layers(
+                X, partial(self.transform, layer=layer), matrices, layer is None
+            )
         with _Place(X) as place:
             wanted = self._layer_numbers(layer)
             layers, directions = self._fitted_at(place, wanted)
