@@ -538,23 +538,26 @@ def merge_selections(parts: Iterable[RowSelection], *, num_rows: int | None = No
         return [a if a.ndim == num_axes else a[None] for a in arrays]
 
     indices, unit_projections = of_parts("indices", 2), of_parts("unit_projections", 2)
-    absolute = ordered[0].score == "absolute"
     origins = [
         _best_of_parts(
-            [a[i] for a in unit_projections], [a[i] for a in indices], num_rows, absolute
+            [a[i] for a in unit_projections],
+            [a[i] for a in indices],
+            num_rows,
+            ordered[0].score == "absolute",
+            ordered[0].order == "index",
         )
         for i in range(len(indices[0]))
     ]
     # (B, m): where a row stands when the parts are joined.
     origin = np.stack(origins) if origins else np.empty((0, num_rows), dtype=np.int64)
-    if ordered[0].order == "index":
-        by_index = np.argsort(_gathered(indices, origin), axis=-1)
-        origin = np.take_along_axis(origin, by_index, axis=-1)
+    sources = _sources(indices, origin)
     original = ordered[0].rows
 
-    def merged(arrays: list[NDArray[Any]]) -> Any:
-        gathered = _gathered(arrays, origin)
-        return _like(gathered if original.ndim == 3 else gathered[0], original)
+    def merged(parts: list[NDArray[Any]]) -> Any:
+        result = np.empty((*origin.shape, *parts[0].shape[2:]), dtype=parts[0].dtype)
+        for part, (filled, positions) in zip(parts, sources, strict=True):
+            result[filled] = part[filled[0], positions]
+        return _like(result if original.ndim == 3 else result[0], original)
 
     return replace(
         ordered[0],
@@ -840,6 +843,7 @@ def _best_of_parts(
     indices: list[NDArray[np.int64]],
     num_rows: int,
     absolute: bool,
+    by_index: bool,
 ) -> NDArray[np.int64]:
     """Return where the best rows for one vector stand when the parts, each (m,), are joined.
 
@@ -856,19 +860,20 @@ def _best_of_parts(
             kept = best_positions(joined[0], joined[1], num_rows, absolute)
             best = joined[0][kept], joined[1][kept], joined[2][kept]
             waiting, count = [best], 0
-    return best[2]
+    return best[2][np.argsort(best[1])] if by_index else best[2]
 
 
-def _gathered(parts: list[NDArray[Any]], origin: NDArray[np.int64]) -> NDArray[Any]:
-    # Entries (B, m, ...) of the parts, joined along their second axis, at `origin` (B, m).
-    result = np.empty((*origin.shape, *parts[0].shape[2:]), dtype=parts[0].dtype)
+def _sources(
+    parts: list[NDArray[Any]], origin: NDArray[np.int64]
+) -> list[tuple[tuple[NDArray[np.int64], ...], NDArray[np.int64]]]:
+    """Return for each part, (B, m), which entries of `origin` (B, m) it fills, and from where."""
+    sources = []
     first = 0
     for part in parts:
-        last = first + part.shape[1]
-        of_part = (origin >= first) & (origin < last)
-        result[of_part] = part[np.nonzero(of_part)[0], origin[of_part] - first]
-        first = last
-    return result
+        filled = np.nonzero((origin >= first) & (origin < first + part.shape[1]))
+        sources.append((filled, origin[filled] - first))
+        first += part.shape[1]
+    return sources
 
 
 def _checked_selection(state: dict[str, NDArray[Any]]) -> RowSelection:
