@@ -492,6 +492,17 @@ def test_torch_tensors_come_in_and_go_out():
     assert isinstance(infall.hamming_distances(codes), torch.Tensor)
 
 
+def test_matrices_of_bfloat16():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    weights = torch.from_numpy(vector(6, batch=300)).to(torch.bfloat16)
+    w = vector(6)
+    found = infall.select_rows_from(torch.from_numpy(w), weights)
+    expected = infall.select_rows_from(w, weights.float().numpy())
+    assert found == expected
+    assert found.rows.dtype == torch.float32
+    assert infall.select_rows(weights[0], 500) == infall.select_rows(weights[0].float(), 500)
+
+
 def test_row_numbers_that_jax_does_not_hold_are_not_wrapped():
     jax = pytest.importorskip("jax", reason="JAX is not installed")
     w = vector(6).astype(np.float32)

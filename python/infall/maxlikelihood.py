@@ -30,6 +30,8 @@ from infall._maxlikelihood_device import Fit, QueuedFit
 from infall.laws import binary_entropy
 from infall.rows import RowSelection, Sampler, select_rows
 
+__all__ = ["MaxLikelihood"]
+
 _FORMAT = "infall.MaxLikelihood"
 _FORMAT_VERSION = 1
 _SAMPLERS = ("stream", "rotated", "order_statistics")
@@ -275,7 +277,8 @@ class MaxLikelihood:
         Returns
         -------
         float64 array, shape (k,) or (N, k); with ``layer=None`` (L + 1, k) or (L + 1, N, k)
-            Vectors of unit length, in the library of X.
+            Vectors of unit length, in the library of X; float64 for any X, since what tells
+            collapsed vectors apart is below the rounding of float32.
 
         Raises
         ------

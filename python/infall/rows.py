@@ -51,6 +51,16 @@ from infall._arrays import (
 from infall._device import Device, located, located_with
 from infall._selection import SelectionTask, best_positions
 
+__all__ = [
+    "RowSelection",
+    "gaussian_rows",
+    "hamming_distances",
+    "hyperplane_codes",
+    "merge_selections",
+    "select_rows",
+    "select_rows_from",
+]
+
 Sampler = Literal["stream", "rotated", "order_statistics"]
 Score = Literal["absolute", "signed"]
 Order = Literal["index", "score"]
@@ -427,9 +437,10 @@ def select_rows_from(
         The vector or vectors; on a device not searched, as in `select_rows`.
     weights : array, shape (n, k)
         Any real dtype, strides and byte order. What is not native float32 or float64 is converted
-        block by block; on a device integers are converted whole. There it is not searched for NaN
-        and infinity: infinite projections rank first, and rows whose projection is NaN are passed
-        over (index -1, projection and row NaN where none other is left).
+        block by block; bfloat16 in host memory, whose rows come back as float32, and integers on a
+        device are converted whole. On a device it is not searched for NaN and infinity: infinite
+        projections rank first, and rows whose projection is NaN are passed over (index -1,
+        projection and row NaN where none other is left).
     num_rows : int, optional
         Rows m to select; k by default.
     score, order, num_threads, progress
