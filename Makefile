@@ -12,7 +12,7 @@ INFALL_WERROR ?= OFF
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Directories count as well, so that a removed file rebuilds the package.
-SOURCES := CMakeLists.txt pyproject.toml $(wildcard cmake/*) \
+SOURCES := CMakeLists.txt pyproject.toml \
     $(shell find csrc python -not -name '*.pyc' -not -name __pycache__)
 CSRC := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
 
@@ -32,7 +32,8 @@ with open("pyproject.toml", "rb") as file:
 endef
 export BUILD_REQUIREMENTS
 
-.venv/build-requirements .venv-sanitize/build-requirements: pyproject.toml
+.venv/build-requirements .venv-sanitize/build-requirements .venv-clang/build-requirements \
+.venv-tsan/build-requirements: pyproject.toml
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -c "$$BUILD_REQUIREMENTS" > $@.txt
 	$(@D)/bin/python -m pip install --quiet -r $@.txt cmake ninja
@@ -40,27 +41,35 @@ export BUILD_REQUIREMENTS
 
 # The tests also run the CUDA kernels, emulated by the host.
 .venv/package: BUILD_SETTINGS := --config-settings=cmake.define.INFALL_EMULATE_CUDA=ON
-.venv-sanitize/package: BUILD_SETTINGS := \
+.venv-clang/package .venv-sanitize/package .venv-tsan/package: BUILD_SETTINGS = \
     --config-settings=cmake.define.INFALL_CUDA=OFF \
-    --config-settings=build-dir=build/sanitize \
-    --config-settings=cmake.build-type=RelWithDebInfo \
-    --config-settings=cmake.define.INFALL_SANITIZE=ON \
+    --config-settings=cmake.define.INFALL_EMULATE_CUDA=$(EMULATE) \
+    --config-settings=cmake.define.INFALL_SANITIZE='$(SANITIZERS)' \
+    --config-settings=build-dir=build/$(@D:.venv-%=%) \
+    --config-settings=cmake.build-type=$(BUILD_TYPE) \
     --config-settings=install.strip=false
+.venv-clang/package .venv-sanitize/package: EMULATE := ON
+.venv-tsan/package: EMULATE := OFF
+.venv-sanitize/package: SANITIZERS := address,undefined
+.venv-tsan/package: SANITIZERS := thread
+.venv-clang/package: BUILD_TYPE := Release
+.venv-sanitize/package .venv-tsan/package: BUILD_TYPE := RelWithDebInfo
 
-.venv/package .venv-sanitize/package: $$(@D)/build-requirements $(SOURCES)
+.venv/package .venv-clang/package .venv-sanitize/package .venv-tsan/package: \
+    $$(@D)/build-requirements $(SOURCES)
 	@echo "building infall into $(@D)"
 	$(@D)/bin/python -m pip install --quiet --no-build-isolation \
 	    --config-settings=cmake.define.INFALL_WERROR=$(INFALL_WERROR) $(BUILD_SETTINGS) .
 	touch $@
 
-.venv/cli .venv/test .venv/lint .venv-sanitize/test: $$(@D)/package
+.venv/cli .venv/test .venv/lint .venv-clang/test .venv-sanitize/test .venv-tsan/test: $$(@D)/package
 	$(@D)/bin/python -m pip install --quiet 'infall[$(@F)]'
 	touch $@
 
-# The peer of the benchmarks is large and not there for every machine: they run without it too.
-.venv/torch: | .venv/build-requirements
-	if .venv/bin/python -m pip install --quiet torch==2.13.0; then touch $@; \
-	else echo 'torch==2.13.0 could not be installed: its columns are left out'; fi
+# The libraries whose arrays are taken are large and not there for every machine.
+.venv/interop: .venv/package
+	if .venv/bin/python -m pip install --quiet 'infall[interop]'; then touch $@; \
+	else echo 'WARNING: infall[interop] could not be installed: its tests are skipped'; fi
 
 .PHONY: run
 run: .venv/cli  ## Run the main experiment: width 2^25, depth 8, handwritten digits
@@ -71,20 +80,56 @@ figures: .venv/cli  ## Reproduce every figure of the paper; writes infall-figure
 	.venv/bin/infall figure all $(ARGS)
 
 .PHONY: test
-test: .venv/test  ## Run all tests (GPU tests where there is a GPU)
+test: .venv/test .venv/interop  ## Run all tests (GPU tests where there is a GPU)
 	.venv/bin/python -m pytest $(ARGS)
+
+.PHONY: timing
+timing: .venv/test  ## Hold Ctrl-C and import to their limits of time, on a machine at rest
+	INFALL_STRICT_TIMING=1 .venv/bin/python -m pytest -k 'interrupt or quickly' $(ARGS)
 
 # Python's own allocator would hide overruns of small objects. The preloaded libraries are those
 # that must be there before the interpreter: the sanitizer, and the C++ runtime it intercepts.
 # An abort makes pytest say in which test it happened; its capture must leave the report alone.
 .PHONY: sanitize
 sanitize: export CXX := $(CXX)
-sanitize: .venv-sanitize/test  ## Run the tests of the compiled part under AddressSanitizer and UBSan
+sanitize: .venv-sanitize/test  ## Run the tests of compiled code under AddressSanitizer and UBSan
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
 	UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1 \
 	PYTHONMALLOC=malloc \
 	.venv-sanitize/bin/python -m pytest --capture=sys -m 'sanitize and not slow' $(ARGS)
+
+# Only calls from several threads are of interest; the interpreter and NumPy are not instrumented,
+# so that nothing they do is reported. A report ends the process at its exit with status 66.
+.PHONY: tsan
+tsan: export CXX := $(CXX)
+tsan: .venv-tsan/test  ## Run the tests of concurrent calls under ThreadSanitizer
+	LD_PRELOAD="$$($(CXX) -print-file-name=libtsan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	TSAN_OPTIONS=halt_on_error=1:ignore_noninstrumented_modules=1 \
+	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 \
+	.venv-tsan/bin/python -m pytest --capture=sys tests/test_concurrency.py $(ARGS)
+
+# Another compiler gives the same bits: those of the reference, and of kernels beside their twins.
+CLANG ?= $(firstword $(shell command -v clang++ clang++-19 clang++-14 2>/dev/null) clang++)
+.PHONY: clang
+clang: export CXX := $(CLANG)
+clang: .venv-clang/test  ## Build with Clang and run the tests of compiled code
+	.venv-clang/bin/python -m pytest -m 'sanitize and not slow' $(ARGS)
+
+# The engine without Python, built for this machine and for another one that qemu emulates.
+DIGESTS := -DINFALL_PYTHON=OFF -DINFALL_CUDA=OFF -DINFALL_DIGESTS=ON \
+    -DINFALL_WERROR=$(INFALL_WERROR) -DCMAKE_EXE_LINKER_FLAGS=-static
+ARM64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+    -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
+.PHONY: arm64
+arm64: .venv/build-requirements  ## Compare the kernels' bits with those of arm64 (cross compiler, qemu-user)
+	export PATH="$$PWD/.venv/bin:$$PATH"; \
+	cmake -S . -B build/digests -G Ninja $(DIGESTS); \
+	cmake -S . -B build/digests-arm64 -G Ninja $(DIGESTS) $(ARM64); \
+	cmake --build build/digests --target infall_digests; \
+	cmake --build build/digests-arm64 --target infall_digests
+	.venv/bin/python tests/compare_digests.py 'build/digests/infall_digests' \
+	    'qemu-aarch64 build/digests-arm64/infall_digests'
 
 .PHONY: lint lint-python lint-types lint-csrc
 lint: lint-python lint-types lint-csrc  ## Check style, types, the stub of the compiled part and formatting
@@ -105,7 +150,8 @@ format: .venv/lint  ## Format Python and C++ and apply the safe fixes
 	.venv/bin/clang-format -i $(CSRC)
 
 .PHONY: bench
-bench: .venv/cli .venv/torch  ## Measure against peers; writes bench/results
+bench: .venv/test .venv/interop  ## Check limits of time, measure against peers; writes bench/results
+	$(MAKE) timing ARGS=
 	.venv/bin/python bench/run.py $(ARGS)
 
 # A machine with a GPU often has no package index: these take what $(PYTHON) has, and build for
@@ -133,5 +179,5 @@ sanitize-gpu: build/cuda-site  ## Run small GPU tests under compute-sanitizer
 
 .PHONY: clean
 clean:  ## Remove environments, builds and caches
-	rm -rf .venv .venv-sanitize build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-clang .venv-sanitize .venv-tsan build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,12 +1,17 @@
-"""What the marker `gpu` means: skipped without a device, unless a device is required."""
+"""What tests need of the machine: those it has no GPU, compiler or browser for are left out."""
 
 import importlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+import chance
+
 BENCH = Path(__file__).parent.parent / "bench"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "firefox")
+GPU_REQUIRED = os.environ.get("INFALL_REQUIRE_GPU") == "1"
 
 
 @pytest.fixture
@@ -16,24 +21,64 @@ def harness(monkeypatch):
     return importlib.import_module("harness")
 
 
-def _why_not():
+@pytest.fixture
+def browser():
+    """The path of a browser that draws without a screen."""
+    return _browser()
+
+
+def _browser():
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+def _without_gpu():
+    if GPU_REQUIRED:
+        return None
     try:
         from infall import _cuda
 
         _cuda.device_count()
-    except (ImportError, RuntimeError) as error:
-        return f"no CUDA device: {error}"
+    except ImportError:
+        return "a GPU (built without CUDA)"
+    except RuntimeError as error:
+        return f"a GPU ({error})"
     return None
 
 
-def pytest_collection_modifyitems(items):
-    marked = [item for item in items if item.get_closest_marker("gpu")]
-    if not marked or os.environ.get("INFALL_REQUIRE_GPU") == "1":
-        return
-    reason = _why_not()
-    if reason is not None:
-        for item in marked:
-            item.add_marker(pytest.mark.skip(reason=reason))
+# Each says what is missing, or None.
+NEEDS = {
+    "gpu": _without_gpu,
+    "nvcc": lambda: None if shutil.which("nvcc") else "nvcc",
+    "browser": lambda: None if _browser() else "a browser",
+}
+_left_out = {}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    _left_out.clear()
+    for marker, missing in NEEDS.items():
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        if marked and (what := missing()):
+            _left_out[what] = len(marked)
+            config.hook.pytest_deselected(items=marked)
+            items[:] = [item for item in items if item not in marked]
+
+
+def pytest_terminal_summary(terminalreporter):
+    if _left_out:
+        counts = ", ".join(f"{count} for want of {what}" for what, count in _left_out.items())
+        terminalreporter.write_line(f"left out: {counts}")
+    if chance.spent:
+        spent, budget = sum(chance.spent), chance.BUDGET
+        terminalreporter.write_line(
+            f"chance of a false alarm: at most {spent:.1e}; allowed are {budget:.0e}"
+        )
+
+
+def pytest_sessionfinish(session):
+    if sum(chance.spent) > chance.BUDGET and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(wrapper=True)
@@ -43,7 +88,7 @@ def pytest_runtest_makereport(item, call):
     Only PyTorch may be absent: `make test-gpu` asks for CuPy alone.
     """
     report = yield
-    required = os.environ.get("INFALL_REQUIRE_GPU") == "1" and item.get_closest_marker("gpu")
+    required = GPU_REQUIRED and item.get_closest_marker("gpu")
     if required and report.skipped and "PyTorch is not installed" not in str(report.longrepr):
         report.outcome = "failed"
         report.longrepr = f"skipped, but INFALL_REQUIRE_GPU=1: {report.longrepr}"

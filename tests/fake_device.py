@@ -127,6 +127,7 @@ class CuPyArray(Array):
 
 class Tensor(Array):
     is_cuda = True
+    requires_grad = False
     device = property(lambda self: types.SimpleNamespace(index=self._number, type="cuda"))
     dtype = property(lambda self: f"torch.{self._values.dtype.name}")
 
@@ -274,6 +275,7 @@ def make_torch():
     torch.__dict__.update(_functions(Tensor))
     torch.Tensor = Tensor
     torch.from_numpy = HostTensor
+    torch.is_grad_enabled = lambda: True
     torch.get_float32_matmul_precision = lambda: "highest"
     torch.empty = lambda shape, dtype, device: Tensor(
         _empty(shape, dtype), int(device.removeprefix("cuda:"))

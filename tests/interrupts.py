@@ -1,4 +1,4 @@
-"""How long a call goes on after Ctrl-C."""
+"""How long a call goes on after Ctrl-C, and how much of that is allowed."""
 
 import os
 import signal
@@ -8,8 +8,10 @@ import time
 
 import pytest
 
-SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
-LIMIT = 5.0 if SANITIZED else 0.2  # seconds
+SANITIZED = any(name in os.environ.get("LD_PRELOAD", "") for name in ("libasan", "libtsan"))
+# What is promised holds on a machine at rest; a shared one may take the processor away at any time.
+SLACK = 25 if SANITIZED else 1 if os.environ.get("INFALL_STRICT_TIMING") == "1" else 10
+LIMIT = 0.2 * SLACK  # seconds
 
 
 def seconds_after_interrupt(call, *, after=0.3):

@@ -5,6 +5,7 @@ speed. Shapes in comments: N rows or vectors, k columns, n rows of a layer, m se
 L layers.
 """
 
+import mpmath
 import numpy as np
 
 # Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011.
@@ -14,9 +15,18 @@ _ROUNDS = 10
 _LOW_WORD = np.uint64(0xFFFFFFFF)
 _WORD_BITS = np.uint64(32)
 
-# The third counter word tells the streams apart: column blocks stay below 2^30.
-_DECIDING_STREAM = 0x80000000
-_ORDER_STATISTICS_STREAM = 0xC0000000
+# What counters are for: what is or-ed into the upper word of the position, the first value of the
+# third counter word, and the number of its values.
+PURPOSES = {
+    "rows of layers": (0, 0, 2**30),
+    "deciding columns": (0, 2 * 2**30, 2**30),
+    "order statistics": (0, 3 * 2**30, 1),
+    "drawn rows": (0, 3 * 2**30 + 1, 1),
+    "frame signs": (0, 3 * 2**30 + 2, 1),
+    "hyperplanes": (2**31, 0, 2**30),
+    "haar frames": (2**31, 2**30, 2**30),
+    "noise": (2**31, 2 * 2**30, 2**30),
+}
 
 _CHUNK = 2**18  # counters, or rows times columns, worked on at a time
 
@@ -39,20 +49,28 @@ def philox4x32_10(counter, key):
     return np.stack(np.broadcast_arrays(c0, c1, c2, c3), axis=-1).astype(np.uint32)
 
 
-def _stream_words(positions, third_words, seed, layer):
-    """Words of counters (position low, position high, third word, layer): (..., 4) uint32."""
+def counters(purpose, positions, blocks, layer):
+    """Counters (position low, position high, first block + block, layer): (..., 4) uint64."""
+    position_bits, first_block, num_blocks = PURPOSES[purpose]
+    blocks = np.asarray(blocks)
+    assert np.all((blocks >= 0) & (blocks < num_blocks))
     positions = np.asarray(positions).astype(np.uint64)
-    low, high, third, last = np.broadcast_arrays(
+    counter = np.broadcast_arrays(
         positions & _LOW_WORD,
-        positions >> _WORD_BITS,
-        np.asarray(third_words, dtype=np.uint64),
+        positions >> _WORD_BITS | np.uint64(position_bits),
+        blocks.astype(np.uint64) + np.uint64(first_block),
         np.uint64(layer),
     )
+    return np.stack(counter, axis=-1)
+
+
+def stream_words(purpose, positions, blocks, seed, layer):
+    """Random words of a purpose at these positions and blocks: (..., 4) uint32."""
     key = np.array([seed & 0xFFFFFFFF, seed >> 32], dtype=np.uint64)
-    return philox4x32_10(np.stack([low, high, third, last], axis=-1), key)
+    return philox4x32_10(counters(purpose, positions, blocks, layer), key)
 
 
-def gaussian_words(indices, dim, seed, layer):
+def gaussian_words(indices, dim, seed, layer, purpose="rows of layers"):
     """Word c % 4 of column block c // 4 for rows `indices` (N,) and columns c < dim: (N, dim)."""
     indices = np.asarray(indices)
     num_blocks = -(-dim // 4)
@@ -60,7 +78,9 @@ def gaussian_words(indices, dim, seed, layer):
     step = max(1, _CHUNK // num_blocks)
     for first in range(0, len(indices), step):
         rows = indices[first : first + step, np.newaxis]  # (N, 1)
-        block_words = _stream_words(rows, np.arange(num_blocks), seed, layer)  # (N, blocks, 4)
+        block_words = stream_words(
+            purpose, rows, np.arange(num_blocks), seed, layer
+        )  # (N, blocks, 4)
         words[first : first + step] = block_words.reshape(len(rows), -1)
     return words[:, :dim]
 
@@ -100,22 +120,25 @@ def normals_from_words(words):
     return np.stack([r * a, r * b], axis=-1).reshape(words.shape).astype(np.float32)
 
 
-def gaussian_rows(indices, dim, seed, layer):
-    """Rows `indices` (N,) of the Gaussian layer: (N, dim) float32."""
+def gaussian_rows(indices, dim, seed, layer, purpose="rows of layers"):
+    """Rows `indices` (N,) of a Gaussian matrix, by default a layer: (N, dim) float32."""
     indices = np.asarray(indices)
     padded = dim + dim % 2  # an odd last column needs both words of its pair
     rows = np.empty((len(indices), padded), dtype=np.float32)
     step = max(1, _CHUNK // padded)
     for first in range(0, len(indices), step):
-        words = gaussian_words(indices[first : first + step], padded, seed, layer)
+        words = gaussian_words(indices[first : first + step], padded, seed, layer, purpose)
         rows[first : first + step] = normals_from_words(words)
     return rows[:, :dim]
 
 
-def _unit_uniform(high_words, low_words):
-    """(high 2^32 + low + 1/2) 2^-64 in float64, in (0, 1]."""
+def _exponential(high_words, low_words):
+    """-ln((high 2^32 + low + 1/2) 2^-64), a standard exponential, in float64."""
     integers = (high_words.astype(np.uint64) << _WORD_BITS) | low_words.astype(np.uint64)
-    return (integers.astype(np.float64) + 0.5) * 2.0**-64
+    uniform, rest = (
+        (word.astype(np.float64) + 0.5) * 2.0**-64 for word in (integers, np.invert(integers))
+    )
+    return np.where(uniform < 0.5, -np.log(uniform), -np.log1p(-rest))
 
 
 def deciding_column(rows, column, seed, layer):
@@ -124,8 +147,8 @@ def deciding_column(rows, column, seed, layer):
     values = np.empty(len(rows))
     for first in range(0, len(rows), _CHUNK):
         chunk = rows[first : first + _CHUNK]
-        words = _stream_words(chunk // 2, _DECIDING_STREAM + column, seed, layer)  # (N, 4)
-        r = np.sqrt(-2.0 * np.log(_unit_uniform(words[:, 0], words[:, 2])))
+        words = stream_words("deciding columns", chunk // 2, column, seed, layer)  # (N, 4)
+        r = np.sqrt(2.0 * _exponential(words[:, 0], words[:, 2]))
         angle_words = np.ascontiguousarray(words[:, 1])
         signed = (angle_words << np.uint32(2)).view(np.int32)
         a, b = _direction(angle_words, signed.astype(np.float64) * (np.pi * 2.0**-33))
@@ -135,14 +158,60 @@ def deciding_column(rows, column, seed, layer):
 
 def exponentials(m, seed, layer):
     """Exponentials E_0 .. E_{m-1} behind the order statistics: (m,) float64."""
-    words = _stream_words(np.arange(m), _ORDER_STATISTICS_STREAM, seed, layer)  # (m, 4)
-    return -np.log(_unit_uniform(words[:, 0], words[:, 1]))
+    words = stream_words("order statistics", np.arange(m), 0, seed, layer)  # (m, 4)
+    return _exponential(words[:, 0], words[:, 1])
 
 
 def order_statistic_signs(m, seed, layer):
     """Signs of the m order statistics, -1 where bit 0 of the third word is set: (m,) float64."""
-    words = _stream_words(np.arange(m), _ORDER_STATISTICS_STREAM, seed, layer)  # (m, 4)
+    words = stream_words("order statistics", np.arange(m), 0, seed, layer)  # (m, 4)
     return np.where(words[:, 2] & np.uint32(1) == 1, -1.0, 1.0)
+
+
+def drawn_rows(m, width, seed, layer):
+    """Distinct uniform rows of range(width), as the order statistics draw them: m integers."""
+    rows, position = [], 0
+    while len(rows) < m:
+        words = stream_words("drawn rows", position, 0, seed, layer).tolist()
+        row = (
+            width * sum(word << shift for word, shift in zip(words, (96, 64, 32, 0), strict=True))
+            >> 128
+        )
+        position += 1
+        if row not in rows:
+            rows.append(row)
+    return rows
+
+
+def folded_normal_quantile(s):
+    """Root t of P(|N(0, 1)| < t) = exp(-s), to 40 digits."""
+    with mpmath.workdps(60):
+        s = mpmath.mpf(s)
+        tail = -mpmath.expm1(-s)
+        t = mpmath.sqrt(-2 * mpmath.log(tail)) if tail < 0.5 else mpmath.exp(-s)
+        # Newton's method on the logarithm of whichever side is small.
+        for _ in range(100):
+            density = mpmath.sqrt(2 / mpmath.pi) * mpmath.exp(-t * t / 2)
+            if tail < 0.5:
+                side = mpmath.erfc(t / mpmath.sqrt(2))
+                step = mpmath.log(side / tail) * side / density
+            else:
+                side = mpmath.erf(t / mpmath.sqrt(2))
+                step = -(mpmath.log(side) + s) * side / density
+            t += step
+            if abs(step) < t * mpmath.mpf(10) ** -40:
+                return t
+    raise ArithmeticError(f"no quantile for s = {s}")
+
+
+def largest_folded_normals(spacings, width):
+    """The largest of `width` iid |N(0, 1)| from independent Exp(1) spacings: (m,) to 40 digits."""
+    with mpmath.workdps(60):
+        total, values = mpmath.mpf(0), []
+        for j, spacing in enumerate(spacings):
+            total += mpmath.mpf(float(spacing)) / (width - j)
+            values.append(folded_normal_quantile(total))
+        return values
 
 
 def select_rows_literal(weights, w, num_rows, score="absolute"):
@@ -337,13 +406,10 @@ def off_diagonal(matrix):
     return matrix[~np.eye(len(matrix), dtype=bool)]
 
 
-_FRAME_SIGN_STREAM = 0xC0000002
-
-
 def frame_signs(count, round_number, seed):
     """Signs of the coordinates of a Hadamard frame: (count,) of 1.0 and -1.0."""
     blocks = np.arange(-(-count // 128))
-    words = _stream_words(blocks, _FRAME_SIGN_STREAM, seed, round_number)  # (blocks, 4)
+    words = stream_words("frame signs", blocks, 0, seed, round_number)  # (blocks, 4)
     bits = words.ravel()[:, np.newaxis] >> np.arange(32, dtype=np.uint32) & 1
     return 1.0 - 2.0 * bits.ravel()[:count]
 
@@ -377,7 +443,7 @@ def _hadamard_rotation(dim, seed):
 def simplex_etf(num_classes, dim, basis, seed, gaussian):
     """Vectors of a simplex ETF, M^T as M = sqrt(K/(K-1)) Q C is printed: (K, dim).
 
-    gaussian (min(K, dim), dim) is what a Haar basis is made of: rows of layer 0 of the seed.
+    gaussian (min(K, dim), dim) is what a Haar basis is made of: its rows of the seed.
     """
     coordinates = min(num_classes, dim)
     if basis == "identity":

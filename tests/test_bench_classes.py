@@ -1,4 +1,4 @@
-import importlib
+import importlib.util
 import json
 from dataclasses import replace
 
@@ -7,7 +7,9 @@ import pytest
 
 import reference
 
-LIBRARIES = ("infall", "scipy", "sklearn", "torch", "neural_collapse")
+# Of the optional peers, those that are installed.
+OPTIONAL = tuple(name for name in ("torch", "neural_collapse") if importlib.util.find_spec(name))
+LIBRARIES = ("infall", "scipy", "sklearn", *OPTIONAL)
 
 
 @pytest.fixture
@@ -30,7 +32,6 @@ def results(classes):
     """What the cases of one library find: pairs of case and result."""
 
     def of(problem, library):
-        pytest.importorskip(library, reason="the peer is optional")
         cases = [case for case in problem.cases if case.library == library]
         return [(case, getattr(classes, case.function)(**case.arguments)()) for case in cases]
 
@@ -217,9 +218,8 @@ def test_engine_keeps_its_digits_where_the_textbook_loses_them(harness, accuracy
     assert json.loads(json.dumps(found)) == found
 
 
-@pytest.mark.parametrize("library", LIBRARIES[2:])
+@pytest.mark.parametrize("library", ["sklearn", *OPTIONAL])
 def test_other_peers_have_errors_of_float32(accuracy, library):
-    pytest.importorskip(library, reason="the peer is optional")
     table = accuracy.errors(600, 16, 5, threads=1)
     cases = [case for case in table.cases if case.library == library]
     assert cases

@@ -4,7 +4,6 @@ import csv
 import functools
 import json
 import math
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,7 +24,6 @@ SMALL = {
     "convergence": {"widths": (64, 256), "depth": 30, "dim": 8, "num_test": 40},
     "flipped_labels": {"width": 800, "depth": 2, "num_test": 20},
 }
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "firefox")
 
 
 @pytest.fixture(autouse=True)
@@ -283,10 +281,8 @@ def test_all_figures_and_their_page(small_figures):
     assert "http" not in Path("figures/index.html").read_text()
 
 
-def test_page_in_a_browser(small_figures):
-    browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if browser is None:
-        pytest.skip("no headless browser is installed; the page is checked as a file above")
+@pytest.mark.browser
+def test_page_in_a_browser(small_figures, browser):
     invoke("all", "--seeds", 1, "--out", "figures")
     address = Path("figures/index.html").resolve().as_uri()
     options = ["--headless", "--screenshot=page.png", "--window-size=1200,2000"]

@@ -12,6 +12,7 @@ from infall import Cube, Orthoplex, SimplexETF, _core, frames
 cuda = pytest.importorskip(
     "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
 )
+pytestmark = pytest.mark.sanitize
 few = settings(max_examples=12, deadline=None, derandomize=True)
 
 

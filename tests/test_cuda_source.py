@@ -1,7 +1,6 @@
 """The machine code nvcc makes of the CUDA kernels: nothing contracted, nothing approximate."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 
 SOURCES = sorted((Path(__file__).parent.parent / "csrc").glob("*/*.cu"))
 
-pytestmark = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
+pytestmark = pytest.mark.nvcc
 
 
 @pytest.fixture(scope="module")

@@ -31,9 +31,9 @@ def raises(kind, text):
         (np.ma.array([1.0, 2.0], mask=[0, 1]), TypeError, "w is a masked array"),
         (3.0, ValueError, "w has 0 axes"),
         (np.ones((2, 2, 2)), ValueError, "w has 3 axes"),
-        ([], ValueError, "w is empty"),
-        (np.ones((0, 0)), ValueError, "w is empty"),
-        (np.ones((4, 0)), ValueError, "w is empty"),
+        ([], ValueError, "w has vectors of length 0"),
+        (np.ones((0, 0)), ValueError, "w has vectors of length 0"),
+        (np.ones((4, 0)), ValueError, "w has vectors of length 0"),
     ],
 )
 def test_vectors(w, kind, text):

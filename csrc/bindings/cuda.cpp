@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <array>
+#include <optional>
 #include <string>
 
 #include "bindings/cuda.h"
@@ -205,9 +206,11 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
     module.def(
         "hyperplane_codes",
         [](Pointer x, int64_t dim, int64_t num_inputs, int64_t num_bits, uint64_t seed,
-           uint32_t layer, Pointer out, int device_number, Pointer stream) {
+           std::optional<uint32_t> layer, Pointer out, int device_number, Pointer stream) {
+            const GaussianLayer planes{seed, layer.value_or(0), dim,
+                                       layer ? layer_rows : hyperplanes};
             const device::OnDevice on(device_number);
-            device::hyperplane_codes({seed, layer, dim}, as<const float>(x), num_inputs, num_bits,
+            device::hyperplane_codes(planes, as<const float>(x), num_inputs, num_bits,
                                      as<uint8_t>(out), as<void>(stream));
         },
         py::arg("x"), py::arg("dim"), py::arg("num_inputs"), py::arg("num_bits"), py::arg("seed"),

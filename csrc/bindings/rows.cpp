@@ -1,10 +1,13 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
+#include <optional>
 #include <vector>
 
 #include "bindings/watch.h"
 #include "rows/selection.h"
+#include "runtime/isa.h"
 
 namespace py = pybind11;
 
@@ -34,18 +37,29 @@ py::list as_arrays(const std::vector<Selection>& selections) {
 }  // namespace
 
 void bind_rows(py::module_& module) {
-    module.def(
-        "gaussian_rows",
-        [](const Array<int64_t>& indices, Array<float>& out, uint64_t seed, uint32_t layer,
-           int num_threads, py::object progress) {
-            const GaussianLayer source{seed, layer, out.shape(1)};
-            PythonWatch watch(std::move(progress));
-            float* target = out.mutable_data();
-            const py::gil_scoped_release release;
-            gaussian_rows(source, indices.data(), indices.size(), num_threads, &watch, target);
-        },
-        py::arg("indices").noconvert(), py::arg("out").noconvert(), py::arg("seed"),
-        py::arg("layer"), py::arg("num_threads"), py::arg("progress"));
+    module.def("purposes", [] {
+        py::list table;
+        for (const Purpose& p : purposes)
+            table.append(py::make_tuple(p.name, p.position_bits, p.first_block, p.num_blocks));
+        return table;
+    });
+
+    const auto def_rows = [&](const char* name, RandomMatrix matrix) {
+        module.def(
+            name,
+            [matrix](const Array<int64_t>& indices, Array<float>& out, uint64_t seed,
+                     uint32_t layer, int num_threads, py::object progress) {
+                const GaussianLayer source{seed, layer, out.shape(1), matrix};
+                PythonWatch watch(std::move(progress));
+                float* target = out.mutable_data();
+                const py::gil_scoped_release release;
+                gaussian_rows(source, indices.data(), indices.size(), num_threads, &watch, target);
+            },
+            py::arg("indices").noconvert(), py::arg("out").noconvert(), py::arg("seed"),
+            py::arg("layer"), py::arg("num_threads"), py::arg("progress"));
+    };
+    def_rows("gaussian_rows", layer_rows);
+    def_rows("haar_rows", haar_matrix);
 
     module.def(
         "select_stream",
@@ -108,23 +122,31 @@ void bind_rows(py::module_& module) {
 
     module.def(
         "draw_order_statistics",
-        [](int64_t num_rows, int64_t first_row, int64_t end_row, uint64_t seed, uint32_t layer) {
-            Array<double> exponentials(num_rows);
-            Array<uint8_t> signs(num_rows);
+        [](int64_t num_rows, int64_t width, uint64_t seed, uint32_t layer) {
             Array<int64_t> rows(num_rows);
-            double* exponential = exponentials.mutable_data();
-            uint8_t* sign = signs.mutable_data();
+            Array<double> projections(num_rows);
             int64_t* row = rows.mutable_data();
+            double* projection = projections.mutable_data();
             PythonWatch watch(py::none{});
             {
                 const py::gil_scoped_release release;
-                draw_order_statistics({seed, layer, 0}, first_row, end_row, num_rows, exponential,
-                                      sign, row, &watch);
+                draw_order_statistics({seed, layer, 0}, width, num_rows, row, projection, &watch);
             }
-            return py::make_tuple(exponentials, signs, rows);
+            return py::make_tuple(rows, projections);
         },
-        py::arg("num_rows"), py::arg("first_row"), py::arg("end_row"), py::arg("seed"),
-        py::arg("layer"));
+        py::arg("num_rows"), py::arg("width"), py::arg("seed"), py::arg("layer"));
+
+    module.def(
+        "largest_folded_normals",
+        [](Array<double>& exponentials, double width) {
+            double* row = exponentials.mutable_data();
+            const int64_t samples = exponentials.shape(0), count = exponentials.shape(1);
+            PythonWatch watch(py::none{});
+            const py::gil_scoped_release release;
+            for (int64_t i = 0; i < samples; ++i, row += count)
+                largest_folded_normals(row, count, width, &watch);
+        },
+        py::arg("exponentials").noconvert(), py::arg("width"));
 
     module.def(
         "unit_vectors",
@@ -193,16 +215,18 @@ void bind_rows(py::module_& module) {
 
     module.def(
         "hyperplane_codes",
-        [](const Array<float>& x, int64_t dim, int64_t num_bits, uint64_t seed, uint32_t layer,
-           int num_threads, py::object progress) {
+        [](const Array<float>& x, int64_t dim, int64_t num_bits, uint64_t seed,
+           std::optional<uint32_t> layer, int num_threads, py::object progress) {
+            const GaussianLayer planes{seed, layer.value_or(0), dim,
+                                       layer ? layer_rows : hyperplanes};
             Array<uint8_t> out(
                 {x.shape(0), static_cast<py::ssize_t>(num_bits / 8 + (num_bits % 8 != 0))});
             PythonWatch watch(std::move(progress));
             uint8_t* codes = out.mutable_data();
             {
                 const py::gil_scoped_release release;
-                hyperplane_codes({seed, layer, dim}, x.data(), x.shape(0), num_bits, num_threads,
-                                 &watch, codes);
+                hyperplane_codes(planes, x.data(), x.shape(0), num_bits, num_threads, &watch,
+                                 codes);
             }
             return out;
         },

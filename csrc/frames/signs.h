@@ -5,14 +5,13 @@
 #include <cstdint>
 
 #include "random/philox.h"
+#include "random/streams.h"
 
 namespace infall {
 
-constexpr uint32_t frame_sign_stream = 0xC0000002u;
-
 // Words 4 block ... 4 block + 3 of the signs of a round; bit b of word w belongs to 32 w + b.
 INFALL_HD PhiloxBlock frame_signs(uint64_t block, uint32_t round, uint64_t seed) {
-    return philox4x32_10(block, frame_sign_stream, round, PhiloxKey::from_seed(seed));
+    return philox4x32_10(block, frame_sign_bits, round, PhiloxKey::from_seed(seed));
 }
 
 }  // namespace infall

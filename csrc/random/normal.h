@@ -13,6 +13,7 @@
 
 #include "random/philox.h"
 #include "random/scalar.h"
+#include "random/streams.h"
 #include "runtime/host_device.h"
 
 namespace infall {
@@ -120,17 +121,8 @@ INFALL_HD void box_muller(W radius_word, W angle_word, const NormalCoefficients<
 // binary64, for the streams in which a single normal decides: a 64-bit radius has no tail to miss
 // up to 2^64 rows. Evaluated for the few candidates only, so that plain series are good enough.
 
-INFALL_HD double natural_log(double x) {
-    uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    const uint64_t sqrt_half = 0x3FE6A09E667F3BCDu;
-    const int64_t exponent_bits = static_cast<int64_t>(bits - sqrt_half) >> 52;
-    bits -= static_cast<uint64_t>(exponent_bits) << 52;
-    double m;  // in [sqrt 1/2, sqrt 2)
-    memcpy(&m, &bits, sizeof m);
-    // ln m = 2 artanh s, s = (m-1)/(m+1), |s| < 0.1716: eleven terms reach 2^-56.
-    const double s = (m - 1.0) / (m + 1.0);
-    const double z = s * s;
+// 2 artanh s = 2 s + s^3 artanh_series(s^2) for |s| < 0.1716; eleven terms reach 2^-56.
+INFALL_HD double artanh_series(double z) {
     double p = 2.0 / 23;
     p = fused(p, z, 2.0 / 21);
     p = fused(p, z, 2.0 / 19);
@@ -141,9 +133,22 @@ INFALL_HD double natural_log(double x) {
     p = fused(p, z, 2.0 / 9);
     p = fused(p, z, 2.0 / 7);
     p = fused(p, z, 2.0 / 5);
-    p = fused(p, z, 2.0 / 3);
+    return fused(p, z, 2.0 / 3);
+}
+
+INFALL_HD double natural_log(double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const uint64_t sqrt_half = 0x3FE6A09E667F3BCDu;
+    const int64_t exponent_bits = static_cast<int64_t>(bits - sqrt_half) >> 52;
+    bits -= static_cast<uint64_t>(exponent_bits) << 52;
+    double m;  // in [sqrt 1/2, sqrt 2)
+    memcpy(&m, &bits, sizeof m);
+    const double s = (m - 1.0) / (m + 1.0);  // ln m = 2 artanh s
+    const double z = s * s;
     const double k = static_cast<double>(exponent_bits);
-    const double tail = fused(s * z, p, k * 0x1.abc9e3b39803fp-56);  // low part of ln 2
+    const double low = k * 0x1.abc9e3b39803fp-56;  // of k ln 2
+    const double tail = fused(s * z, artanh_series(z), low);
     return fused(k, 0x1.62e42fefa39efp-1, fused(2.0, s, tail));
 }
 
@@ -151,15 +156,19 @@ INFALL_HD double uniform64(uint64_t word) {
     return fused(static_cast<double>(word), 0x1p-64, 0x1p-65);
 }
 
-// Never zero, where the uniform rounds to 1.
+// -ln((word + 1/2) 2^-64), from 2^-65 to 45, small ones by the distance to 1, which keeps their
+// digits.
 INFALL_HD double exponential64(uint64_t word) {
-    const double e = -natural_log(uniform64(word));
-    return e > 0x1p-65 ? e : 0x1p-65;
+    const double rest = uniform64(~word);
+    if (rest > 0.29) return -natural_log(uniform64(word));
+    const double s = rest / (2.0 - rest);  // -ln(1 - rest) = 2 artanh s
+    const double z = s * s;
+    return fused(2.0, s, s * z * artanh_series(z));
 }
 
 INFALL_HD void box_muller64(uint64_t radius_word, uint32_t angle_word, double& z_even,
                             double& z_odd) {
-    const double r = square_root(-2.0 * natural_log(uniform64(radius_word)));
+    const double r = square_root(2.0 * exponential64(radius_word));
     const double d =
         static_cast<double>(static_cast<int32_t>(angle_word << 2)) * 0x1.921fb54442d18p-32;
     const double y = d * d;
@@ -190,7 +199,7 @@ INFALL_HD void box_muller64(uint64_t radius_word, uint32_t angle_word, double& z
 // The pair of normals of deciding column `column` for rows 2 pair and 2 pair + 1.
 INFALL_HD void deciding_pair(uint64_t pair, uint32_t column, uint32_t layer, PhiloxKey key,
                              double& z_even, double& z_odd) {
-    const PhiloxBlock b = philox4x32_10(pair, deciding_stream + column, layer, key);
+    const PhiloxBlock b = philox4x32_10(pair, deciding_columns + column, layer, key);
     box_muller64((static_cast<uint64_t>(b.w[0]) << 32) | b.w[2], b.w[1], z_even, z_odd);
 }
 

@@ -18,11 +18,6 @@ constexpr uint32_t philox_w0 = 0x9E3779B9u;
 constexpr uint32_t philox_w1 = 0xBB67AE85u;
 constexpr int philox_rounds = 10;
 
-// Third counter word: the top bits name the stream, the rest the block of the stream.
-constexpr uint32_t deciding_stream = 0x80000000u;          // + deciding column
-constexpr uint32_t order_statistics_stream = 0xC0000000u;  // one block per order statistic
-constexpr uint32_t index_stream = 0xC0000001u;             // one block per drawn row index
-
 // The scalar lane.
 struct ScalarWide {
     uint32_t low, high;
@@ -81,9 +76,10 @@ struct PhiloxBlock {
     uint32_t w[4];
 };
 
-INFALL_HD PhiloxBlock philox4x32_10(uint64_t row, uint32_t block, uint32_t layer, PhiloxKey key) {
-    PhiloxState<ScalarWide> s{{static_cast<uint32_t>(row), 0},
-                              {static_cast<uint32_t>(row >> 32), 0},
+INFALL_HD PhiloxBlock philox4x32_10(uint64_t position, uint32_t block, uint32_t layer,
+                                    PhiloxKey key) {
+    PhiloxState<ScalarWide> s{{static_cast<uint32_t>(position), 0},
+                              {static_cast<uint32_t>(position >> 32), 0},
                               {block, 0},
                               {layer, 0},
                               {},

@@ -8,10 +8,10 @@
 
 namespace infall {
 
-void hyperplane_codes(const GaussianLayer& layer, const float* x, int64_t num_inputs,
+void hyperplane_codes(const GaussianLayer& planes, const float* x, int64_t num_inputs,
                       int64_t num_bits, int num_threads, Watch* watch, uint8_t* out) {
     const RowKernels& kernels = *current_isa().rows;
-    const int64_t width = padded_dim(layer.dim), bytes = num_bits / 8 + (num_bits % 8 != 0);
+    const int64_t width = padded_dim(planes.dim), bytes = num_bits / 8 + (num_bits % 8 != 0);
     const AlignedBlocks blocks(0, num_bits,
                                block_rows_for(width * (1 + std::min(num_inputs, max_batch) / 8)));
     const int64_t passes = (num_inputs + max_batch - 1) / max_batch;
@@ -23,7 +23,7 @@ void hyperplane_codes(const GaussianLayer& layer, const float* x, int64_t num_in
             const int64_t inputs = std::min(max_batch, num_inputs - first);
             std::vector<float>& projections = scores[static_cast<size_t>(thread)];
             projections.resize(static_cast<size_t>(inputs * blocks.rows));
-            kernels.project_layer(layer, blocks.start(block), blocks.rows / kernels.lanes,
+            kernels.project_layer(planes, blocks.start(block), blocks.rows / kernels.lanes,
                                   x + first * width, inputs, projections.data());
             const int64_t start = blocks.start(block), end = blocks.valid_to(block);
             for (int64_t i = 0; i < inputs; ++i) {

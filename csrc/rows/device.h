@@ -86,7 +86,7 @@ void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, c
                  const double* scale, int64_t span, double* scratch, Stream stream);
 
 // x (num_inputs, padded_dim), out (num_inputs, ceil(num_bits / 8)).
-void hyperplane_codes(const GaussianLayer& layer, const float* x, int64_t num_inputs,
+void hyperplane_codes(const GaussianLayer& planes, const float* x, int64_t num_inputs,
                       int64_t num_bits, uint8_t* out, Stream stream);
 
 void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,

@@ -98,11 +98,14 @@ INFALL_HD PhiloxRows<Wide> row_constants(uint64_t first_row, const GaussianLayer
     return PhiloxRows<Wide>(widen(low), layer.layer, key);
 }
 
-void column_constants(int64_t first_row, int64_t first_block, int64_t blocks, PhiloxKey key,
-                      PhiloxColumn* columns) {
+// Of the blocks first_block, ... of `matrix`, at rows that share the upper word of first_row.
+void column_constants(RandomMatrix matrix, int64_t first_row, int64_t first_block, int64_t blocks,
+                      PhiloxKey key, PhiloxColumn* columns) {
     const uint32_t row_high = static_cast<uint32_t>(static_cast<uint64_t>(first_row) >> 32);
+    const uint32_t first = matrix.first_block + static_cast<uint32_t>(first_block);
     for (int64_t i = 0; i < blocks; ++i)
-        columns[i] = PhiloxColumn(row_high, static_cast<uint32_t>(first_block + i), key);
+        columns[i] =
+            PhiloxColumn(row_high | matrix.position_bits, first + static_cast<uint32_t>(i), key);
 }
 
 // Normals of `groups` row groups from first_row on, in the column blocks of `columns`:
@@ -162,8 +165,10 @@ void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t c
         for (int64_t first = 0; first < blocks; first += lanes) {
             PhiloxState<Wide> s;
             s.c0 = widen(Word(static_cast<uint32_t>(row)));
-            s.c1 = widen(Word(static_cast<uint32_t>(row >> 32)));
-            s.c2 = widen(Word(static_cast<uint32_t>(first_block + first)) + lane_numbers());
+            s.c1 = widen(Word(static_cast<uint32_t>(row >> 32) | layer.matrix.position_bits));
+            s.c2 =
+                widen(Word(layer.matrix.first_block + static_cast<uint32_t>(first_block + first)) +
+                      lane_numbers());
             s.c3 = widen(Word(layer.layer));
             for (int round = 0; round < philox_rounds - 1; ++round) {
                 s.multiply();
@@ -290,7 +295,7 @@ void project_layer(const GaussianLayer& layer, int64_t first_row, int64_t groups
     alignas(64) float tile[column_tile * group_tile * lanes];
     for (int64_t first = 0; first < blocks; first += block_tile) {
         const int64_t here = blocks - first < block_tile ? blocks - first : block_tile;
-        column_constants(first_row, first, here, key, columns);
+        column_constants(layer.matrix, first_row, first, here, key, columns);
         if (batch == 1) {
             ProjectOne sink(w + 4 * first, scores, rows, first > 0);
             generate(layer, first_row, groups, columns, here, b, sink);
@@ -447,7 +452,7 @@ int64_t deciding_candidates(const GaussianLayer& layer, uint32_t column, int64_t
     const Broadcast broadcast(key);
     const Broadcast* b = opaque(broadcast);
     PhiloxColumn constants;
-    column_constants(first_pair, deciding_stream + column, 1, key, &constants);
+    column_constants({0, deciding_columns}, first_pair, column, 1, key, &constants);
     int64_t found = 0;
     for (int64_t i = 0; i < groups * lanes; i += lanes) {
         const PhiloxRows<Wide> rows =
@@ -492,7 +497,7 @@ void estimate_deciding(const GaussianLayer& layer, int64_t first_pair, int64_t g
     alignas(64) float radii[group_tile * lanes];
     for (int64_t first = 0; first < span; first += column_tile) {
         const int64_t some = span - first < column_tile ? span - first : column_tile;
-        column_constants(first_pair, deciding_stream + first, some, key, columns);
+        column_constants({0, deciding_columns}, first_pair, first, some, key, columns);
         for (int64_t group = 0; group < groups; group += group_tile) {
             const int64_t valid = groups - group < group_tile ? groups - group : group_tile;
             float* found = square_radii + group * lanes;
@@ -513,6 +518,10 @@ void reflect_rows(float* z, int64_t count, int64_t dim, const double* deciding, 
     for (int64_t i = 0; i < count; ++i)
         reflect_row(z + i * dim, dim, deciding + i * reflections, v, scale, reflections, scratch,
                     1);
+}
+
+void largest_folded_normals(LargestFoldedNormals& largest, double* exponentials, int64_t count) {
+    for (int64_t j = 0; j < count; ++j) exponentials[j] = largest.next(exponentials[j]);
 }
 
 INFALL_HD int64_t differing_bits(const uint8_t* a, const uint8_t* b, int64_t bytes) {
@@ -551,6 +560,7 @@ extern const RowKernels row_kernels{INFALL_STRINGIFY(INFALL_ISA),
                                     deciding_candidates,
                                     estimate_deciding,
                                     reflect_rows,
+                                    largest_folded_normals,
                                     hamming_distances};
 
 }  // namespace INFALL_ISA

@@ -27,8 +27,10 @@ __global__ void gaussian_rows_kernel(GaussianLayer layer, const int64_t* indices
     for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * blocks;
          i += step) {
         const int64_t row = i / blocks, block = i % blocks;
-        const PhiloxBlock b = philox4x32_10(static_cast<uint64_t>(indices[row]),
-                                            static_cast<uint32_t>(block), layer.layer, key);
+        const uint64_t position_bits = uint64_t{layer.matrix.position_bits} << 32;
+        const PhiloxBlock b =
+            philox4x32_10(static_cast<uint64_t>(indices[row]) | position_bits,
+                          layer.matrix.first_block + static_cast<uint32_t>(block), layer.layer, key);
         float z[4];
         box_muller(b.w[0], b.w[1], k, z[0], z[1]);
         box_muller(b.w[2], b.w[3], k, z[2], z[3]);
@@ -83,7 +85,9 @@ __device__ void project_rows(const GaussianLayer& layer, PhiloxKey key, int64_t 
         if (wanted < 0 || wanted != loaded) {
             __syncthreads();
             for (int i = threadIdx.x; i < here; i += blockDim.x)
-                tile.columns[i] = PhiloxColumn(row_high, static_cast<uint32_t>(first + i), key);
+                tile.columns[i] = PhiloxColumn(
+                    row_high | layer.matrix.position_bits,
+                    layer.matrix.first_block + static_cast<uint32_t>(first + i), key);
             for (int i = threadIdx.x; i < 4 * here * directions; i += blockDim.x) {
                 const int d = i / (4 * here), column = i % (4 * here);
                 tile.weights[column][d] =
@@ -168,7 +172,7 @@ __global__ void __launch_bounds__(block_threads)
     for (int64_t pair = first + int64_t{blockIdx.x} * blockDim.x + threadIdx.x; pair <= last;
          pair += step) {
         const PhiloxBlock b =
-            philox4x32_10(static_cast<uint64_t>(pair), deciding_stream, layer.layer, key);
+            philox4x32_10(static_cast<uint64_t>(pair), deciding_columns, layer.layer, key);
         if (b.w[0] > bound) continue;
         double even, odd;
         deciding_pair(static_cast<uint64_t>(pair), 0, layer.layer, key, even, odd);
@@ -203,7 +207,7 @@ __device__ bool may_pass(const GaussianLayer& layer, PhiloxKey key, int64_t star
             __syncthreads();
             for (int i = threadIdx.x; i < here; i += blockDim.x)
                 tile.columns[i] = PhiloxColumn(
-                    pair_high, deciding_stream + static_cast<uint32_t>(first + i), key);
+                    pair_high, deciding_columns + static_cast<uint32_t>(first + i), key);
             for (int i = threadIdx.x; i < here * tile_directions; i += blockDim.x) {
                 const int64_t c = first + i / tile_directions, d = direction + i % tile_directions;
                 tile.factors[i / tile_directions][i % tile_directions] =

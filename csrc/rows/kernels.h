@@ -6,15 +6,19 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "random/folded_normal.h"
+#include "random/streams.h"
 #include "runtime/host_device.h"
 
 namespace infall {
 
-// One layer G* of independent standard normals: a pure function of (seed, layer, row, column).
+// One layer G* of independent standard normals: a pure function of (seed, layer, row, column). So
+// are the matrices that have words of their own.
 struct GaussianLayer {
     uint64_t seed;
     uint32_t layer;
     int64_t dim;  // columns
+    RandomMatrix matrix = layer_rows;
 };
 
 // Rows of a matrix in memory; strides in elements.
@@ -78,6 +82,10 @@ struct RowKernels {
     void (*reflect_rows)(float* z, int64_t count, int64_t dim, const double* deciding,
                          const double* v, const double* scale, int64_t reflections,
                          double* scratch);
+
+    // exponentials (count,) become the next `count` of the largest, descending.
+    void (*largest_folded_normals)(LargestFoldedNormals& largest, double* exponentials,
+                                   int64_t count);
 
     // out (a_count, b_count): differing bits of the codes a (a_count, bytes), b (b_count, bytes).
     void (*hamming_distances)(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,

@@ -7,11 +7,17 @@
 
 #include "random/normal.h"
 #include "random/philox.h"
+#include "random/streams.h"
 #include "rows/blocks.h"
 #include "rows/top_rows.h"
 #include "runtime/isa.h"
 
 namespace infall {
+namespace {
+
+constexpr int64_t polled_every = 1 << 16;  // draws
+
+}  // namespace
 
 std::vector<Selection> select_rotated(const GaussianLayer& layer, const SelectionTask& task,
                                       const double* factors, int64_t span, int64_t batch,
@@ -105,33 +111,47 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
     return collectors.merged();
 }
 
-void draw_order_statistics(const GaussianLayer& layer, int64_t first_row, int64_t end_row,
-                           int64_t num_rows, double* exponentials, uint8_t* signs, int64_t* rows,
-                           Watch* watch) {
-    constexpr int64_t polled_every = 1 << 16;
+void draw_order_statistics(const GaussianLayer& layer, int64_t width, int64_t num_rows,
+                           int64_t* rows, double* projections, Watch* watch) {
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
-    for (int64_t j = 0; j < num_rows; ++j) {
-        const PhiloxBlock b =
-            philox4x32_10(static_cast<uint64_t>(j), order_statistics_stream, layer.layer, key);
-        exponentials[j] = exponential64((static_cast<uint64_t>(b.w[0]) << 32) | b.w[1]);
-        signs[j] = b.w[2] & 1u;
-        if (watch && j % polled_every == 0) watch->poll(0);
-    }
     // Uniform rows without replacement: repeats are drawn again.
-    const auto width = static_cast<uint64_t>(end_row - first_row);
     std::unordered_set<uint64_t> seen;
     seen.reserve(static_cast<size_t>(num_rows) * 2);
     uint64_t draw = 0;
     for (int64_t j = 0; j < num_rows; ++draw) {
-        const PhiloxBlock b = philox4x32_10(draw, index_stream, layer.layer, key);
+        const PhiloxBlock b = philox4x32_10(draw, drawn_rows, layer.layer, key);
         // floor(width * word / 2^128): the bias is below 2^-64.
         const uint64_t high = (static_cast<uint64_t>(b.w[0]) << 32) | b.w[1];
         const uint64_t low = (static_cast<uint64_t>(b.w[2]) << 32) | b.w[3];
         using Wide = unsigned __int128;
         const Wide carry = (static_cast<Wide>(width) * low) >> 64;
         const auto row = static_cast<uint64_t>((static_cast<Wide>(width) * high + carry) >> 64);
-        if (seen.insert(row).second) rows[j++] = first_row + static_cast<int64_t>(row);
+        if (seen.insert(row).second) rows[j++] = static_cast<int64_t>(row);
         if (watch && draw % polled_every == 0) watch->poll(0);
+    }
+    std::vector<bool> negative(static_cast<size_t>(num_rows));
+    for (int64_t j = 0; j < num_rows; ++j) {
+        const PhiloxBlock b =
+            philox4x32_10(static_cast<uint64_t>(j), order_statistics, layer.layer, key);
+        negative[static_cast<size_t>(j)] = b.w[2] & 1u;
+        projections[j] = exponential64((static_cast<uint64_t>(b.w[0]) << 32) | b.w[1]);
+        if (watch && j % polled_every == 0) watch->poll(0);
+    }
+    largest_folded_normals(projections, num_rows, static_cast<double>(width), watch);
+    // Ties go to the lower row.
+    for (int64_t j = 1; j < num_rows; ++j)
+        for (int64_t i = j; i > 0 && !(projections[i] < projections[i - 1]); --i)
+            if (rows[i] < rows[i - 1]) std::swap(rows[i], rows[i - 1]);
+    for (int64_t j = 0; j < num_rows; ++j)
+        if (negative[static_cast<size_t>(j)]) projections[j] = -projections[j];
+}
+
+void largest_folded_normals(double* exponentials, int64_t count, double width, Watch* watch) {
+    LargestFoldedNormals largest(width);
+    for (int64_t first = 0; first < count; first += polled_every) {
+        const int64_t last = std::min(first + polled_every, count);
+        current_isa().rows->largest_folded_normals(largest, exponentials + first, last - first);
+        if (watch) watch->poll(0);
     }
 }
 

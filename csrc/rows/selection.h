@@ -40,11 +40,13 @@ struct NonFinite {
 std::vector<Selection> select_matrix(const MatrixRows& rows, bool is_float64,
                                      const SelectionTask& task, const void* w, int64_t batch);
 
-// The order_statistics sampler's draws: E_j ~ Exp(1), signs (0 or 1 = negative), and num_rows
-// distinct rows of [first_row, end_row).
-void draw_order_statistics(const GaussianLayer& layer, int64_t first_row, int64_t end_row,
-                           int64_t num_rows, double* exponentials, uint8_t* signs, int64_t* rows,
-                           Watch* watch);
+// The order_statistics sampler's draws: distinct rows of [0, width) and their projections on a unit
+// vector, the num_rows largest in magnitude, in their total order.
+void draw_order_statistics(const GaussianLayer& layer, int64_t width, int64_t num_rows,
+                           int64_t* rows, double* projections, Watch* watch);
+
+// exponentials (count,) become the `count` largest of `width` iid |N(0, 1)|, descending.
+void largest_folded_normals(double* exponentials, int64_t count, double width, Watch* watch);
 
 // Directions (batch, dim) of w (batch, dim), and |w| = norms 2^exponents, the exponent that of the
 // largest magnitude. For a vector that is zero or not finite norm and direction are NaN.
@@ -57,9 +59,9 @@ void unit_vectors(const double* w, int64_t batch, int64_t dim, double* direction
 void householder(const double* w, int64_t batch, int64_t dim, double* v, double* scale,
                  double* factors, Watch* watch);
 
-// out (num_inputs, ceil(num_bits / 8)), bit i of a code: row i of the layer projects x to >= 0.
+// out (num_inputs, ceil(num_bits / 8)), bit i of a code: row i of `planes` projects x to >= 0.
 // x is (num_inputs, padded_dim).
-void hyperplane_codes(const GaussianLayer& layer, const float* x, int64_t num_inputs,
+void hyperplane_codes(const GaussianLayer& planes, const float* x, int64_t num_inputs,
                       int64_t num_bits, int num_threads, Watch* watch, uint8_t* out);
 
 void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count,

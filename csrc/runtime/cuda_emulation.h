@@ -10,7 +10,19 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <vector>
+
+#if defined(__has_feature)
+#define INFALL_ADDRESS_SANITIZER __has_feature(address_sanitizer)
+#elif defined(__SANITIZE_ADDRESS__)
+#define INFALL_ADDRESS_SANITIZER 1
+#else
+#define INFALL_ADDRESS_SANITIZER 0
+#endif
+#if INFALL_ADDRESS_SANITIZER
+#include <sanitizer/common_interface_defs.h>
+#endif
 
 #define __global__
 #define __device__
@@ -44,6 +56,21 @@ inline cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_
 namespace infall {
 namespace emulation {
 
+// AddressSanitizer is told of every change from one stack to another.
+#if INFALL_ADDRESS_SANITIZER
+constexpr size_t stack_bytes = 256 * 1024;  // it keeps a distance between local arrays
+inline void leave_stack(void** frames, const void* bottom, size_t bytes) {
+    __sanitizer_start_switch_fiber(frames, bottom, bytes);
+}
+inline void arrive_on_stack(void* frames, const void** bottom, size_t* bytes) {
+    __sanitizer_finish_switch_fiber(frames, bottom, bytes);
+}
+#else
+constexpr size_t stack_bytes = 64 * 1024;
+inline void leave_stack(void**, const void*, size_t) {}
+inline void arrive_on_stack(void*, const void**, size_t*) {}
+#endif
+
 class Block {
   public:
     static Block& current() {
@@ -57,12 +84,12 @@ class Block {
         fibers_.resize(count);
         for (size_t i = 0; i < count; ++i) {
             Fiber& fiber = fibers_[i];
-            fiber.stack.resize(stack_bytes);
+            if (!fiber.stack) fiber.stack.reset(new char[stack_bytes]);
             fiber.done = false;
             getcontext(&fiber.context);
-            fiber.context.uc_stack.ss_sp = fiber.stack.data();
-            fiber.context.uc_stack.ss_size = fiber.stack.size();
-            fiber.context.uc_link = &scheduler_;
+            fiber.context.uc_stack.ss_sp = fiber.stack.get();
+            fiber.context.uc_stack.ss_size = stack_bytes;
+            fiber.context.uc_link = nullptr;  // fibers leave by themselves
             makecontext(&fiber.context, reinterpret_cast<void (*)()>(&Block::enter), 0);
         }
         for (bool alive = true; alive;) {  // one round between two barriers
@@ -72,7 +99,10 @@ class Block {
                 const auto i = static_cast<unsigned>(current_);
                 threadIdx =
                     dim3(i % threads.x, i / threads.x % threads.y, i / (threads.x * threads.y));
+                void* frames = nullptr;
+                leave_stack(&frames, fibers_[current_].stack.get(), stack_bytes);
                 swapcontext(&scheduler_, &fibers_[current_].context);
+                arrive_on_stack(frames, nullptr, nullptr);
                 alive = alive || !fibers_[current_].done;
             }
         }
@@ -81,7 +111,10 @@ class Block {
     void barrier() {
         const dim3 mine = threadIdx;
         const size_t self = current_;
+        void* frames = nullptr;
+        leave_stack(&frames, scheduler_bottom_, scheduler_bytes_);
         swapcontext(&fibers_[self].context, &scheduler_);
+        arrive_on_stack(frames, &scheduler_bottom_, &scheduler_bytes_);
         threadIdx = mine;
     }
 
@@ -99,24 +132,27 @@ class Block {
     }
 
   private:
-    static constexpr size_t stack_bytes = 64 * 1024;
-
     struct Fiber {
         ucontext_t context;
-        std::vector<char> stack;
+        std::unique_ptr<char[]> stack;
         bool done;
     };
 
     static void enter() {
         Block& block = current();
+        arrive_on_stack(nullptr, &block.scheduler_bottom_, &block.scheduler_bytes_);
         (*block.kernel_)();
         block.fibers_[block.current_].done = true;
+        leave_stack(nullptr, block.scheduler_bottom_, block.scheduler_bytes_);
+        setcontext(&block.scheduler_);
     }
 
     const std::function<void()>* kernel_ = nullptr;
     std::vector<Fiber> fibers_;
     std::vector<char> votes_;
     ucontext_t scheduler_;
+    const void* scheduler_bottom_ = nullptr;
+    size_t scheduler_bytes_ = 0;
     size_t current_ = 0;
 };
 

@@ -1,7 +1,12 @@
 #include "runtime/isa.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <atomic>
 #include <cstdlib>
+#include <initializer_list>
 #include <stdexcept>
 
 #define INFALL_KERNELS(isa)                                                                  \
@@ -11,20 +16,53 @@
 namespace infall {
 namespace {
 
+#if defined(__x86_64__)
+// Asked of the processor itself: the names that __builtin_cpu_supports knows differ from one
+// compiler to the next.
+class Processor {
+  public:
+    Processor() {
+        unsigned a, b, d;
+        if (!__get_cpuid(1, &a, &b, &features_, &d)) return;
+        if (!__get_cpuid_count(7, 0, &a, &extended_, &b, &d)) extended_ = 0;
+        if (!__get_cpuid(0x80000001, &a, &b, &amd_, &d)) amd_ = 0;
+        constexpr unsigned osxsave = 1u << 27;
+        if (features_ & osxsave) __asm__("xgetbv" : "=a"(saved_), "=d"(d) : "c"(0));
+    }
+
+    bool has_v2() const {
+        // SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, POPCNT
+        return all(features_, {0, 9, 13, 19, 20, 23});
+    }
+    bool has_v3() const {
+        // FMA, MOVBE, AVX, F16C; BMI1, AVX2, BMI2; LZCNT; SSE and AVX registers
+        return has_v2() && all(features_, {12, 22, 28, 29}) && all(extended_, {3, 5, 8}) &&
+               all(amd_, {5}) && all(saved_, {1, 2});
+    }
+    bool has_v4() const {
+        // AVX512F, DQ, CD, BW, VL; masks and both halves of the AVX-512 registers
+        return has_v3() && all(extended_, {16, 17, 28, 30, 31}) && all(saved_, {5, 6, 7});
+    }
+
+  private:
+    static bool all(unsigned word, std::initializer_list<int> bits) {
+        for (const int bit : bits)
+            if (!(word >> bit & 1)) return false;
+        return true;
+    }
+
+    unsigned features_ = 0, extended_ = 0, amd_ = 0;
+    unsigned saved_ = 0;  // registers the system saves when it switches threads (XCR0)
+};
+#endif
+
 std::vector<Isa> find_isas() {
     std::vector<Isa> found;
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    const bool has_v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                        __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
-                        __builtin_cpu_supports("lzcnt") && __builtin_cpu_supports("movbe") &&
-                        __builtin_cpu_supports("f16c");
-    if (has_v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
-        found.push_back({"x86-64-v4", INFALL_KERNELS(v4)});
-    if (has_v3) found.push_back({"x86-64-v3", INFALL_KERNELS(v3)});
-    if (!__builtin_cpu_supports("sse4.2") || !__builtin_cpu_supports("popcnt"))
+    const Processor processor;
+    if (processor.has_v4()) found.push_back({"x86-64-v4", INFALL_KERNELS(v4)});
+    if (processor.has_v3()) found.push_back({"x86-64-v3", INFALL_KERNELS(v3)});
+    if (!processor.has_v2())
         throw std::runtime_error("infall needs an x86-64-v2 processor (SSE4.2 and POPCNT)");
     found.push_back({"x86-64-v2", INFALL_KERNELS(v2)});
 #else

@@ -5,9 +5,9 @@ run MaxLikelihood networks of such layers, and hash by their hyperplanes; build,
 simplex equiangular tight frames.
 """
 
-from importlib.metadata import version as _version
-
 from infall import collapse, frames, laws
+from infall._core import __version__
+from infall._threads import num_threads
 from infall.classes import ClassMoments
 from infall.collapse import CollapseReport, collapse_report
 from infall.collapse.trajectory import CollapseTrajectory
@@ -22,8 +22,6 @@ from infall.rows import (
     select_rows,
     select_rows_from,
 )
-
-__version__ = _version("infall")
 
 __all__ = [
     "ClassMoments",
@@ -43,6 +41,7 @@ __all__ = [
     "hyperplane_codes",
     "laws",
     "merge_selections",
+    "num_threads",
     "select_rows",
     "select_rows_from",
 ]

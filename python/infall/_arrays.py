@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import operator
-import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,27 +28,33 @@ DLPACK_HOST = (1, 3)
 
 
 def to_numpy(array: Any, name: str) -> NDArray[Any]:
-    """Return a host array without copying where the library allows it.
+    """Return a plain host array, without copying where the library allows it.
 
-    NumPy arrays, sequences of numbers, PyTorch CPU tensors and any array that speaks DLPack from
-    host memory are taken.
+    NumPy arrays, sequences of numbers, data frames, PyTorch CPU tensors, JAX arrays and any array
+    that speaks DLPack from host memory are taken, in any layout and byte order. bfloat16, which
+    NumPy does not have, is widened to float32.
 
     Raises
     ------
     TypeError
-        For device memory, masked arrays, ragged sequences and dtypes that are not real numbers.
+        For device memory, masked arrays, tensors that require a gradient, ragged sequences and
+        dtypes that are not real numbers.
     """
     if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{name} is a masked array; fill it first, for masks are not looked at")
+        raise TypeError(f"{name} is a masked array; fill it first: masks are not looked at")
     if isinstance(array, np.ndarray):
-        result = array
+        result = np.asarray(array)  # of a subclass, the plain array
+    elif is_torch(array):
+        result = _of_torch(array, name)
     elif hasattr(array, "__dlpack__") and not isinstance(array, np.generic):
         result = _from_dlpack(array, name)
     else:
         try:
             result = np.asarray(array)
-        except ValueError as error:
+        except (ValueError, TypeError, RuntimeError) as error:
             raise TypeError(f"{name} is not an array: {error}") from None
+    if result.dtype.name == "bfloat16":
+        return widened(result.view(np.uint16))
     if result.dtype.kind not in "fiub":
         raise TypeError(
             f"{name} has dtype {result.dtype}; expected real numbers (floating point or integer)"
@@ -57,34 +62,80 @@ def to_numpy(array: Any, name: str) -> NDArray[Any]:
     return result
 
 
-def _from_dlpack(array: Any, name: str) -> NDArray[Any]:
-    kind = f"{type(array).__module__}.{type(array).__name__}"
-    try:
-        if _is_torch(array) and array.device.type == "cpu":
-            # Also page-locked memory and tensors of a graph, which torch does not export.
-            return cast(NDArray[Any], array.detach().numpy())
-        device, _ = array.__dlpack_device__()
-        if int(device) in DLPACK_HOST:
-            return np.from_dlpack(array)
-    except (RuntimeError, BufferError, TypeError, ValueError) as error:
-        raise TypeError(f"{name} is a {kind} that cannot be read: {error}") from None
-    raise TypeError(f"{name} is a {kind} in device memory; copy it to the host first")
+def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Return bfloat16 numbers, given by their bits, as float32."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def _is_torch(array: Any) -> bool:
+def is_torch(array: Any) -> bool:
+    """Whether it is a PyTorch tensor; does not import PyTorch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(array, torch.Tensor)
 
 
+def refuse_gradient(array: Any, name: str) -> None:
+    """Raise TypeError for a tensor whose gradient would be lost."""
+    if is_torch(array) and array.requires_grad and sys.modules["torch"].is_grad_enabled():
+        raise TypeError(
+            f"{name} requires a gradient, which this function does not propagate; pass "
+            f"{name}.detach(), or call it under torch.no_grad()"
+        )
+
+
+def _of_torch(tensor: Any, name: str) -> NDArray[Any]:
+    refuse_gradient(tensor, name)
+    if tensor.device.type != "cpu":
+        raise TypeError(
+            f"{name} is a {kind_of(tensor)} in device memory ({tensor.device}); copy it to the "
+            "host first"
+        )
+    torch = sys.modules["torch"]
+    try:
+        plain = tensor.detach().resolve_neg()
+        if tensor.dtype == torch.bfloat16:
+            return widened(plain.view(torch.int16).numpy().view(np.uint16))
+        array: NDArray[Any] = plain.numpy()
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(f"{name} is a {kind_of(tensor)} that cannot be read: {error}") from None
+    return array
+
+
+def _from_dlpack(array: Any, name: str) -> NDArray[Any]:
+    try:
+        device, _ = array.__dlpack_device__()
+        if int(device) in DLPACK_HOST:
+            # NumPy has no bfloat16; that of other libraries is ml_dtypes'.
+            is_bfloat16 = str(getattr(array, "dtype", "")) == "bfloat16"
+            return np.asarray(array) if is_bfloat16 else np.from_dlpack(array)
+    except (RuntimeError, BufferError, TypeError, ValueError, AttributeError) as error:
+        raise TypeError(f"{name} is a {kind_of(array)} that cannot be read: {error}") from None
+    raise TypeError(f"{name} is a {kind_of(array)} in device memory; copy it to the host first")
+
+
+def kind_of(array: Any) -> str:
+    """Return the full name of an object's class, for messages."""
+    return f"{type(array).__module__}.{type(array).__name__}"
+
+
 def like(result: Any, original: Any) -> Any:
-    """Return `result` as an array of the library that `original` came from."""
+    """Return `result` as an array of the library that `original` came from.
+
+    A library that does not hold its dtype (JAX as it is set up by default, which makes int32 of
+    int64) is given NumPy's array: no number is wrapped or rounded.
+    """
     if isinstance(original, (np.ndarray, np.generic)) or not hasattr(original, "__dlpack__"):
         return result
-    if _is_torch(original):
+    if is_torch(original):
         return sys.modules["torch"].from_numpy(np.asarray(result))
     if hasattr(original, "__array_namespace__"):
-        return original.__array_namespace__().from_dlpack(np.asarray(result))
+        return exchanged(np.asarray(result), original.__array_namespace__())
     return result
+
+
+def exchanged(array: Any, namespace: Any) -> Any:
+    """Return an array as one of another library, or itself if its dtype would not survive."""
+    converted = namespace.from_dlpack(array)
+    return converted if str(converted.dtype) == str(array.dtype) else array
 
 
 def vectors(array: Any, name: str, *, dim: int | None = None) -> tuple[NDArray[np.float64], bool]:
@@ -97,8 +148,8 @@ def vectors(array: Any, name: str, *, dim: int | None = None) -> tuple[NDArray[n
     TypeError
         As `to_numpy`.
     ValueError
-        For another number of axes than 1 or 2, an empty axis, another length than `dim`, and NaN
-        or infinity, with the first position.
+        For another number of axes than 1 or 2, vectors of length 0, another length than `dim`, and
+        NaN or infinity, with the first position. There may be no vectors: shape (0, k).
     """
     found, batched = _two_axes(array, name, dim)
     return _finite_block(found, 0, len(found), name, batched), batched
@@ -149,7 +200,7 @@ def check_two_axes(shape: tuple[int, ...], name: str, dim: int | None) -> bool:
     if len(shape) not in (1, 2):
         raise ValueError(f"{name} has {len(shape)} axes; expected shape (k,) or (B, k)")
     if shape[-1] == 0:
-        raise ValueError(f"{name} is empty: shape {shape}")
+        raise ValueError(f"{name} has vectors of length 0: shape {shape}")
     if shape[-1] >= MAX_DIM:
         raise ValueError(f"{name} has {shape[-1]} columns; the limit is 2**32 - 1")
     if dim is not None and shape[-1] != dim:
@@ -160,7 +211,8 @@ def check_two_axes(shape: tuple[int, ...], name: str, dim: int | None) -> bool:
 def _finite_block(
     found: NDArray[Any], first: int, last: int, name: str, batched: bool
 ) -> NDArray[np.float64]:
-    values = np.array(found[first:last], dtype=np.float64, order="C")
+    with np.errstate(over="ignore"):  # of wider types: what is infinite then is refused
+        values = np.array(found[first:last], dtype=np.float64, order="C")
     if batched:
         check_finite(values, name, first_row=first)
     else:
@@ -283,17 +335,6 @@ def seed_and_layer(seed: Any, layer: Any) -> tuple[int, int]:
         integer(seed, "seed", 0, MAX_SEED, "2**64"),
         integer(layer, "layer", 0, MAX_LAYER, "2**32"),
     )
-
-
-def thread_count(value: Any) -> int:
-    """Return the number of threads; None stands for the processors this process may use."""
-    if value is None:
-        return (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
-    return integer(value, "num_threads", 1, 1025)
 
 
 def one_of(value: Any, name: str, choices: tuple[str, ...]) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
-from infall._arrays import one_of, thread_count
+from infall._arrays import one_of
 from infall._features import refuse_nonfinite
+from infall._threads import thread_count
 
 _Float = NDArray[np.float64]
 

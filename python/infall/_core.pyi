@@ -7,10 +7,21 @@ from numpy.typing import NDArray
 _Found = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
 _Progress = Callable[[int], object] | None
 
+__version__: str
+
 def isa() -> str: ...
 def set_isa(name: str) -> None: ...
 def available_isas() -> list[str]: ...
+def purposes() -> list[tuple[str, int, int, int]]: ...
 def gaussian_rows(
+    indices: NDArray[np.int64],
+    out: NDArray[np.float32],
+    seed: int,
+    layer: int,
+    num_threads: int,
+    progress: _Progress,
+) -> None: ...
+def haar_rows(
     indices: NDArray[np.int64],
     out: NDArray[np.float32],
     seed: int,
@@ -52,8 +63,9 @@ def select_matrix(
     progress: _Progress,
 ) -> _Found | int: ...
 def draw_order_statistics(
-    num_rows: int, first_row: int, end_row: int, seed: int, layer: int
-) -> tuple[NDArray[np.float64], NDArray[np.uint8], NDArray[np.int64]]: ...
+    num_rows: int, width: int, seed: int, layer: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...
+def largest_folded_normals(exponentials: NDArray[np.float64], width: float) -> None: ...
 def unit_vectors(
     w: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]: ...
@@ -76,7 +88,7 @@ def hyperplane_codes(
     dim: int,
     num_bits: int,
     seed: int,
-    layer: int,
+    layer: int | None,
     num_threads: int,
     progress: _Progress,
 ) -> NDArray[np.uint8]: ...

@@ -122,7 +122,7 @@ def hyperplane_codes(
     num_inputs: int,
     num_bits: int,
     seed: int,
-    layer: int,
+    layer: int | None,
     out: int,
     device: int,
     stream: int,

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core, _decisions_device
-from infall._arrays import thread_count
 from infall._decision_bounds import CLASS_ENTRIES, Precision, Side, sides_of
 from infall._device import located
 from infall._features import feature_rows, float32_of
+from infall._threads import thread_count
 
 _Float = NDArray[Any]  # float32 or float64, as the products are
 _Float64 = NDArray[np.float64]

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from infall._arrays import check_two_axes
+from infall._arrays import check_two_axes, exchanged, kind_of, refuse_gradient
 
 _DLPACK_CUDA = 2
 _BLOCK_ENTRIES = 2**21  # numbers of a block of vectors: 16 MiB as float64
@@ -214,7 +214,7 @@ class _CuPyDevice(Device):
         return array.astype(dtype, copy=False)
 
     def returned(self, array: Any) -> Any:
-        return array if self._namespace is None else self._namespace.from_dlpack(array)
+        return array if self._namespace is None else exchanged(array, self._namespace)
 
     def recorded(self) -> Any:
         event = self.xp.cuda.Event(disable_timing=True)
@@ -306,7 +306,9 @@ def located(array: Any, name: str) -> tuple[Device | None, Any]:
     Raises
     ------
     TypeError
-        If this build has no CUDA kernels, or the array cannot be read.
+        If the array cannot be read, or is a tensor that requires a gradient.
+    RuntimeError
+        If this build has no CUDA kernels.
     """
     if isinstance(array, (np.ndarray, np.generic, list, tuple)):
         return None, array
@@ -315,6 +317,7 @@ def located(array: Any, name: str) -> tuple[Device | None, Any]:
         if not array.is_cuda:
             return None, array
         cuda_kernels(name, array)
+        refuse_gradient(array, name)
         return _TorchDevice(int(array.device.index)), array.detach()
     if cupy is not None and isinstance(array, cupy.ndarray):
         cuda_kernels(name, array)
@@ -333,7 +336,7 @@ def _through_cupy(array: Any, interface: dict[str, Any] | None, name: str) -> tu
         cupy: Any = importlib.import_module("cupy")
     except ImportError as error:
         raise TypeError(
-            f"{name} is a {_kind(array)} in CUDA memory; expected a CuPy array or a PyTorch "
+            f"{name} is a {kind_of(array)} in CUDA memory; expected a CuPy array or a PyTorch "
             f"tensor, for CuPy, through which others are read, cannot be imported: {error}"
         ) from None
     try:
@@ -347,7 +350,7 @@ def _through_cupy(array: Any, interface: dict[str, Any] | None, name: str) -> tu
             # Without its stream: CuPy would have the host wait for it.
             found = cupy.asarray(_Interface(array, {**interface, "stream": None}))
     except (RuntimeError, BufferError, KeyError, TypeError, ValueError) as error:
-        raise TypeError(f"{name} is a {_kind(array)} that cannot be read: {error}") from None
+        raise TypeError(f"{name} is a {kind_of(array)} that cannot be read: {error}") from None
     namespace = None
     if hasattr(array, "__array_namespace__"):
         namespace = array.__array_namespace__()
@@ -395,11 +398,11 @@ def named_device(name: str, like: Any) -> Device | None:
     Raises
     ------
     TypeError
-        If this build has no CUDA kernels, or there is no CuPy.
+        If there is no CuPy.
     ValueError
         If there is no such device.
     RuntimeError
-        With CUDA's text, if there is none at all.
+        If this build has no CUDA kernels; with CUDA's text, if there is no device at all.
     """
     number = device_number(name)
     if name == "cpu":
@@ -443,21 +446,17 @@ def cuda_kernels(name: str, array: Any) -> Any:
 
     Raises
     ------
-    TypeError
+    RuntimeError
         If this build has none, naming the argument that asked for it.
     """
     try:
         return importlib.import_module("infall._cuda")
     except ImportError as error:
-        what = f"{name} is a {_kind(array)} in device memory"
+        what = f"{name} is a {kind_of(array)} in device memory"
         if array is None:
             what = f"{name} names a CUDA device"
-        raise TypeError(
+        raise RuntimeError(
             f"{what}, but this build of infall has no CUDA kernels ({error}); build it where nvcc "
             "is, with `INFALL_CUDA=ON pip install .` or the CMake option -DINFALL_CUDA=ON, or "
             "copy the array to the host first"
         ) from None
-
-
-def _kind(array: Any) -> str:
-    return f"{type(array).__module__}.{type(array).__name__}"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
-from infall._arrays import MAX_DIM, to_numpy
+from infall._arrays import MAX_DIM, refuse_gradient, to_numpy, widened
 
 _DTYPES = ("float16", "float32", "float64")
 
@@ -27,7 +27,7 @@ def feature_rows(array: Any, name: str, *, dim: int | None = None) -> NDArray[An
     ValueError
         For another shape than (N, d), and rows that are not in one piece.
     """
-    found = _bfloat16_bits(array)
+    found = _bfloat16_bits(array, name)
     if found is None:
         found = to_numpy(array, name)
         if found.dtype.name not in _DTYPES or not found.dtype.isnative:
@@ -64,14 +64,15 @@ def refuse_nonfinite(rows: NDArray[Any], name: str, num_threads: int) -> None:
 def float32_of(rows: NDArray[Any]) -> NDArray[Any]:
     """Return features as NumPy numbers: bfloat16 widened to float32, others as they are."""
     if rows.dtype == np.uint16:
-        return (rows.astype(np.uint32) << 16).view(np.float32)
+        return widened(rows)
     return rows
 
 
-def _bfloat16_bits(array: Any) -> NDArray[Any] | None:
+def _bfloat16_bits(array: Any, name: str) -> NDArray[Any] | None:
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(array, torch.Tensor):
         if array.dtype == torch.bfloat16 and array.device.type == "cpu":
+            refuse_gradient(array, name)
             bits: NDArray[Any] = array.detach().view(torch.int16).numpy().view(np.uint16)
             return bits
         return None

@@ -14,13 +14,13 @@ from infall._arrays import (
     check_finite,
     integer,
     one_of,
-    thread_count,
     to_numpy,
     watch_of,
 )
 from infall._frame_geometry import FrameFit, maximum_margin
 from infall._frames_device import place_of
 from infall._frames_host import Structure
+from infall._threads import thread_count
 
 _DTYPES = ("float32", "float64")
 _Float = NDArray[np.float64]

@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are loaded where they are used: optimize takes a quarter of a second
 from numpy.typing import NDArray
-from scipy import optimize
 
 from infall import _simplex
 from infall._arrays import check_finite, integer, like, to_numpy, vectors
@@ -299,7 +299,7 @@ def maximum_margin(vectors: Any) -> float:
         # scale of x.
         system = np.vstack([differences.T / size, np.ones(len(differences))])
         target = np.append(np.zeros(weights.shape[1]), 1.0)
-        x, _ = optimize.nnls(system, target)
+        x, _ = scipy.optimize.nnls(system, target)
         nearest = (x / x.sum()) @ differences
         least = min(least, float(np.linalg.norm(nearest)))
         if least <= 1e-12 * size:

@@ -248,7 +248,7 @@ def codes(
     dim: int,
     num_bits: int,
     seed: int,
-    layer: int,
+    layer: int | None,
 ) -> Any:
     kernels = cuda_kernels("x", None)
     codes = device.empty(shape, "uint8")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import NDArray
-from scipy import special
 
 from infall import _core
 
@@ -31,7 +31,7 @@ def threshold(num_rows: float, available: int, absolute: bool) -> float:
     # Unit projections are N(0, 1), so a threshold is known that about num_rows pass.
     share = num_rows / available
     if share < 0.5:
-        return float(-special.ndtri(share / 2 if absolute else share))
+        return float(-scipy.special.ndtri(share / 2 if absolute else share))
     return -math.inf
 
 
@@ -42,15 +42,6 @@ def expected_to_pass(num_rows: int, deviations: float) -> float:
     pass once in 10^9 selections.
     """
     return num_rows + deviations * math.sqrt(num_rows) + 2.0 * deviations
-
-
-def _largest_folded_normals(spacings: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    # The largest of `width` iid |N(0, 1)|, descending (Renyi 1953): the survival probabilities
-    # 1 - exp(-S_j) of the order statistics have independent exponential spacings.
-    remaining = width - np.arange(len(spacings), dtype=np.float64)
-    survival = -np.expm1(-np.cumsum(spacings / remaining))
-    largest: NDArray[np.float64] = math.sqrt(2.0) * special.erfcinv(survival)
-    return largest
 
 
 def best_positions(
@@ -77,11 +68,10 @@ def by_index(
 
 
 def draw_order_statistics(task: SelectionTask) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    spacings, signs, drawn = _core.draw_order_statistics(
-        task.num_rows, task.first, task.last, task.seed, task.layer
+    indices, unit_projections = (
+        drawn[None]
+        for drawn in _core.draw_order_statistics(task.num_rows, task.last, task.seed, task.layer)
     )
-    magnitudes = _largest_folded_normals(spacings, task.last)
-    indices, unit_projections = drawn[None], np.where(signs, -magnitudes, magnitudes)[None]
     return by_index(indices, unit_projections) if task.by_index else (indices, unit_projections)
 
 

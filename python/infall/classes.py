@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _classes_device, _core, _saved
-from infall._arrays import Progress, integer, thread_count, to_numpy, watch_of
+from infall._arrays import Progress, integer, to_numpy, watch_of
 from infall._class_labels import ClassLabels
 from infall._classes_device import DeviceMoments
 from infall._classes_host import HostMoments, symmetric
 from infall._device import Device, located, located_with
 from infall._features import feature_rows, refuse_nonfinite
+from infall._threads import thread_count
 
 GlobalMean = Literal["classes", "samples"]
 

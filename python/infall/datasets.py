@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy  # its parts are loaded where they are used
 
 from infall._arrays import integer
 
@@ -60,7 +60,7 @@ def load_digits(side: int = 8) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.
     if side != 8:
         squares = images.reshape(-1, 8, 8)
         zoom = (1.0, side / 8, side / 8)
-        enlarged = ndimage.zoom(squares, zoom, order=1, mode="nearest", grid_mode=True)
+        enlarged = scipy.ndimage.zoom(squares, zoom, order=1, mode="nearest", grid_mode=True)
         images = enlarged.reshape(len(images), -1)
     return images, np.asarray(digits, dtype=np.int64)
 

@@ -25,7 +25,6 @@ from infall._arrays import (
     Progress,
     integer,
     one_of,
-    thread_count,
     watch_of,
 )
 from infall._frame import BLOCK_ENTRIES, Frame, TopLogits
@@ -39,6 +38,7 @@ from infall._frame_geometry import (
 )
 from infall._frames_device import place_of
 from infall._frames_host import Structure
+from infall._threads import thread_count
 
 __all__ = [
     "Cube",
@@ -73,7 +73,7 @@ class SimplexETF(Frame):
         nothing is left over. With d >= K it is sqrt(K/(K-1)) U (I - 11^T/K).
     basis : {"haar", "identity", "hadamard"}
         The orthonormal columns U. "haar": uniformly random, the Q of the QR decomposition (R's
-        diagonal positive) of the Gaussian matrix ``gaussian_rows(range(K), dim, seed=seed).T``;
+        diagonal positive) of a Gaussian matrix with random words of its own (docs/random-rows.md);
         stored, K d numbers, and made when first used in O(K^2 d). "identity": the first K unit
         vectors; nothing stored. "hadamard": random signs and Walsh-Hadamard transforms, O(d log d)
         per feature, only signs ever made, one bit per coordinate.
@@ -168,7 +168,7 @@ class SimplexETF(Frame):
             for first in range(0, coordinates, step):
                 numbers = np.arange(first, min(first + step, coordinates))
                 gaussian = np.empty((len(numbers), dim), np.float32)
-                _core.gaussian_rows(numbers, gaussian, self.seed, 0, threads, None)
+                _core.haar_rows(numbers, gaussian, self.seed, 0, threads, None)
                 rows[first : first + len(gaussian)] = gaussian
             _core.orthonormalise_rows(rows[:coordinates], threads, None)
             length, root = math.sqrt(count / (count - 1.0)), math.sqrt(count)

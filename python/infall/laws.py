@@ -12,9 +12,10 @@ import math
 import numbers
 
 import numpy as np
+import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 
+from infall import _core
 from infall._arrays import integer, to_numpy
 
 __all__ = [
@@ -67,7 +68,7 @@ def binary_entropy(theta: ArrayLike) -> np.float64 | NDArray[np.float64]:
     _require_range("theta", probability, 0.0, 1.0)
     # 1 - theta is exact where it is the smaller one, so the fold loses nothing.
     smaller = np.minimum(probability, 1.0 - probability)
-    nats = -(special.xlogy(smaller, smaller) + special.xlog1py(1.0 - smaller, -smaller))
+    nats = -(scipy.special.xlogy(smaller, smaller) + scipy.special.xlog1py(1.0 - smaller, -smaller))
     return _unwrap(np.minimum(nats / math.log(2.0), 1.0))
 
 
@@ -169,8 +170,8 @@ def tail_gain(fraction: ArrayLike) -> np.float64 | NDArray[np.float64]:
     share = _real_array("fraction", fraction)
     _require_range("fraction", share, 0.0, 1.0, open_low=True)
     # abs, not a minus sign: at q = 1 the quantile is 0 and must not become -0.
-    x = np.abs(special.ndtri(0.5 * share))
-    inverse_mills = math.sqrt(2.0 / math.pi) / special.erfcx(x / math.sqrt(2.0))
+    x = np.abs(scipy.special.ndtri(0.5 * share))
+    inverse_mills = math.sqrt(2.0 / math.pi) / scipy.special.erfcx(x / math.sqrt(2.0))
     return _unwrap(np.sqrt(1.0 + x * inverse_mills))
 
 
@@ -422,27 +423,12 @@ def _folded_normal_top(
     width: float, num_rows: int, shape: tuple[int, ...], generator: np.random.Generator
 ) -> NDArray[np.float64]:
     result = np.empty((*shape, num_rows))
-    samples = result.reshape(-1, num_rows)
-    step = max(1, _SCORES_PER_BLOCK // num_rows)
-    # In blocks, in the order of memory: whole samples, or parts of one that is longer than a block.
-    for first in range(0, len(samples), step):
-        minus_log_cdf, least = np.zeros((1, 1)), np.full((1, 1), np.inf)
-        for start in range(0, num_rows, _SCORES_PER_BLOCK):
-            values = samples[first : first + step, start : start + _SCORES_PER_BLOCK]  # a view
-            spacings = generator.standard_exponential(values.shape)
-            if start == 0:
-                # The sampler returns 0 once in 2^53 draws; the largest would then be infinite.
-                np.maximum(spacings[:, :1], 2.0**-54, out=spacings[:, :1])
-            spacings /= width - np.arange(start, start + values.shape[1])
-            spacings[:, :1] += minus_log_cdf[:, -1:]
-            minus_log_cdf = np.cumsum(spacings, axis=-1, out=spacings)
-            special.erfcinv(-np.expm1(-minus_log_cdf), out=values)
-            body = minus_log_cdf > math.log(2.0)
-            values[body] = special.erfinv(np.exp(-minus_log_cdf[body]))
-            values *= math.sqrt(2.0)
-            # Rounding may swap neighbours that agree to the last place.
-            np.minimum(values[:, :1], least[:, -1:], out=values[:, :1])
-            least = np.minimum.accumulate(values, axis=-1, out=values)
+    entries, samples = result.reshape(-1), result.reshape(-1, num_rows)
+    for first in range(0, entries.size, _SCORES_PER_BLOCK):
+        generator.standard_exponential(out=entries[first : first + _SCORES_PER_BLOCK])
+    # The sampler returns 0 once in 2^53 draws; the largest value would then be infinite.
+    np.maximum(samples[:, :1], 2.0**-54, out=samples[:, :1])
+    _core.largest_folded_normals(samples, width)
     return result
 
 

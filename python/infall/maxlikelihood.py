@@ -20,13 +20,13 @@ from infall._arrays import (
     one_of,
     row_count,
     seed_and_layer,
-    thread_count,
     unit_vectors,
     vector_blocks,
     vectors,
 )
 from infall._device import device_number, located, named_device
 from infall._maxlikelihood_device import Fit, QueuedFit
+from infall._threads import thread_count
 from infall.laws import binary_entropy
 from infall.rows import RowSelection, Sampler, select_rows
 

@@ -41,7 +41,6 @@ from infall._arrays import (
     padded_float32,
     row_count,
     seed_and_layer,
-    thread_count,
     to_numpy,
     unit_vectors,
     vector_blocks,
@@ -50,6 +49,7 @@ from infall._arrays import (
 )
 from infall._device import Device, located, located_with
 from infall._selection import SelectionTask, best_positions
+from infall._threads import thread_count
 
 __all__ = [
     "RowSelection",
@@ -324,7 +324,8 @@ def select_rows(
         Three exact samplers of the same law. "stream": the counter-based matrix itself, O(n k)
         time. "rotated": G* = Z H with H e_1 = w/||w||, where one column decides (B columns for a
         batch), O(n + m k). "order_statistics": the m largest of n normals drawn directly, O(m k)
-        for any n; one w only, absolute score only, and the whole layer.
+        for any width up to 2**63 - 1; one w only, absolute score only, and the whole layer. For
+        wider layers `infall.laws.folded_normal_top` has the law of the scores.
     score : {"absolute", "signed"}
         Rank by |row . w| or by row . w.
     order : {"index", "score"}
@@ -341,9 +342,8 @@ def select_rows(
     Returns
     -------
     RowSelection
-        Arrays are of the library of `w`, as far as it holds their dtypes. For "stream" and
-        "rotated" bit-identical for any number of threads, instruction set and split into row
-        ranges; "order_statistics" additionally evaluates SciPy's inverse error function.
+        Arrays are of the library of `w`, as far as it holds their dtypes. Bit-identical for any
+        number of threads, instruction set and split into row ranges.
 
     Raises
     ------
@@ -650,11 +650,11 @@ def hyperplane_codes(
     num_bits: int,
     *,
     seed: int = 0,
-    layer: int = 0,
+    layer: int | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
 ) -> Any:
-    """Hash vectors by random hyperplanes, the rows of a Gaussian layer.
+    """Hash vectors by random hyperplanes.
 
     Parameters
     ----------
@@ -662,9 +662,14 @@ def hyperplane_codes(
         Vectors; only their directions matter. On a device they are not searched for NaN, infinity
         and zero vectors, whose codes mean nothing.
     num_bits : int
-        Bits of a code; bit i is [row_i . x >= 0].
-    seed, layer : int
-        The layer the hyperplanes come from.
+        Bits of a code; bit i is [v_i . x >= 0], v_i the normal of hyperplane i, iid N(0, 1).
+    seed : int
+        0 <= seed < 2**64.
+    layer : int, optional
+        By default the hyperplanes are drawn for codes alone: they share no random word with layers
+        and frames of the same seed. With a layer number they are the rows of that layer,
+        ``gaussian_rows(range(num_bits), k, seed=seed, layer=layer)``: for the study of a network
+        by its own rows.
     num_threads, progress
         As in `select_rows`; progress counts bits.
 
@@ -691,7 +696,8 @@ def hyperplane_codes(
         with device:
             blocks, num_vectors, dim, batched = device.vector_blocks(x, "x")
     num_bits = row_count(num_bits, "num_bits")
-    seed, layer = seed_and_layer(seed, layer)
+    seed, number = seed_and_layer(seed, 0 if layer is None else layer)
+    layer = None if layer is None else number
     threads = thread_count(num_threads)
     num_bytes = num_bits // 8 + (num_bits % 8 > 0)
     if num_vectors * num_bytes >= 2**60:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
-from infall._arrays import Progress, one_of, thread_count
+from infall._arrays import Progress, one_of
 from infall._simplex import (
     PairSums,
     between_directions,
@@ -25,6 +25,7 @@ from infall._simplex import (
     row_products,
     row_sum,
 )
+from infall._threads import thread_count
 from infall.classes import ClassMoments, GlobalMean
 
 _Float = NDArray[np.float64]

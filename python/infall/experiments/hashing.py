@@ -410,8 +410,7 @@ def _selected_distances(
     sampler: Sampler,
 ) -> tuple[_Int, _Float]:
     """Return differing bits (A,) among selected rows; their mean and variance (A, 2) by the law."""
-    # A layer far from those whose rows the codes are made of.
-    selection = select_rows(w, width, seed=seed, layer=2**31 + layer, sampler=sampler)
+    selection = select_rows(w, width, seed=seed, layer=layer, sampler=sampler)
     negative = selection.projections < 0.0
     projections = tests @ selection.rows.T.astype(np.float64)  # (A, m)
     different = ((projections < 0.0) != negative).sum(axis=1)
