@@ -347,8 +347,10 @@ def test_the_state_of_a_model_is_plain():
         if isinstance(value, np.ndarray):
             value.flags.writeable = False
     assert MaxLikelihood.from_state_dict(state) == model
-    with pytest.raises(ValueError, match="state is not that of a MaxLikelihood: 'seed' is missing"):
+    with pytest.raises(ValueError, match="state is damaged: 'seed' is missing"):
         MaxLikelihood.from_state_dict({k: v for k, v in state.items() if k != "seed"})
+    with pytest.raises(ValueError, match="state has format 'x'; expected 'infall.MaxLikelihood'"):
+        MaxLikelihood.from_state_dict({**state, "format": "x"})
     with pytest.raises(TypeError, match="state is a int; expected a mapping"):
         MaxLikelihood.from_state_dict(5)
     with pytest.raises(RuntimeError, match="not fitted"):

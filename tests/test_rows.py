@@ -809,8 +809,10 @@ def test_selections_that_cannot_be_are_refused(tmp_path):
         (by_index, {"order": "none"}, "order is 'none'"),
     ):
         state = {k: v for k, v in {**found.state_dict(), **change}.items() if v is not None}
-        with pytest.raises(ValueError, match=f"state is not that of a RowSelection: .*{text}"):
+        with pytest.raises(ValueError, match=f"state is damaged: .*{text}"):
             infall.RowSelection.from_state_dict(state)
+    with pytest.raises(ValueError, match="state has version 2; expected 1"):
+        infall.RowSelection.from_state_dict({**by_index.state_dict(), "version": 2})
     with pytest.raises(TypeError, match="state is a int; expected a mapping"):
         infall.RowSelection.from_state_dict(5)
     path = tmp_path / "model.npz"

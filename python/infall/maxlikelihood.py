@@ -468,8 +468,8 @@ class MaxLikelihood:
         Returns
         -------
         dict
-            width, seed and sampler, and the attributes that end in an underscore, by name. The
-            arrays are the model's own, not copies. `num_threads` and `device` are left out: they
+            width, seed and sampler, the attributes that end in an underscore, by name, and format
+            and version. The arrays are the model's own, not copies. `num_threads` and `device` are left out: they
             belong to a machine.
 
         Raises
@@ -479,7 +479,14 @@ class MaxLikelihood:
         """
         fit = self._fetched()._asdict()
         fit["log_input_norm_"] = np.array(fit["log_input_norm_"])
-        return {"width": self.width, "seed": self.seed, "sampler": self.sampler, **fit}
+        return {
+            "format": _FORMAT,
+            "version": _FORMAT_VERSION,
+            "width": self.width,
+            "seed": self.seed,
+            "sampler": self.sampler,
+            **fit,
+        }
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> MaxLikelihood:
@@ -501,18 +508,21 @@ class MaxLikelihood:
         TypeError
             If `state` is not a mapping.
         ValueError
-            If something is missing, of another shape or dtype, or cannot be: row numbers out of
+            If something is missing, of another version, shape or dtype, or cannot be: row numbers out of
             range, repeated or out of order, numbers that are not finite, outputs that are not those
             of the layers, or, for the stream sampler, rows that are not the layer's (the first, the
             middle and the last row of each are regenerated).
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
+        for name, expected in (("format", _FORMAT), ("version", _FORMAT_VERSION)):
+            if state.get(name) != expected:
+                raise ValueError(f"state has {name} {state.get(name)!r}; expected {expected!r}")
         try:
             return cls._from_arrays({name: np.asarray(value) for name, value in state.items()})
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             missing = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise ValueError(f"state is not that of a MaxLikelihood: {missing}") from None
+            raise ValueError(f"state is damaged: {missing}") from None
 
     @classmethod
     def _from_arrays(cls, state: dict[str, NDArray[Any]]) -> MaxLikelihood:
@@ -608,14 +618,14 @@ class MaxLikelihood:
         OSError
             If it cannot be read.
         ValueError
-            If it is truncated, damaged, foreign or of another format version, and as
-            `from_state_dict`.
+            If it is truncated, damaged, foreign, of another format version or of another mapping
+            of random words to rows, and as `from_state_dict`.
         """
-        state = _saved.load(path, _FORMAT, _FORMAT_VERSION)
+        state = _saved.load(path, _FORMAT, _FORMAT_VERSION, mapping=True)
         try:
             return cls.from_state_dict(state)
         except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error}") from None
+            raise ValueError(f"{os.fspath(path)}: {error}") from None
 
     def __repr__(self) -> str:
         fit = self._fit

@@ -169,12 +169,15 @@ class RowSelection:
         Returns
         -------
         dict
-            The attributes by name, without seed, layer and sampler for a selection from a matrix.
+            The attributes by name, without seed, layer and sampler for a selection from a matrix,
+            and format and version.
             Arrays in host memory are not copied; those on a device are, which waits for it.
         """
         arrays = {name: _host_values(getattr(self, name)) for name in _ARRAYS}
         settings = {name: getattr(self, name) for name in _SETTINGS}
         return {
+            "format": _FORMAT,
+            "version": _FORMAT_VERSION,
             **arrays,
             **{name: value for name, value in settings.items() if value is not None},
             "row_range": np.array(self.row_range, dtype=np.int64),
@@ -199,18 +202,21 @@ class RowSelection:
         TypeError
             If `state` is not a mapping.
         ValueError
-            If something is missing, of another shape or dtype, or cannot be: settings that
+            If something is missing, of another version, shape or dtype, or cannot be: settings that
             `select_rows` refuses, rows out of range, repeated or out of order, numbers that are not
             finite, or, for the stream sampler, rows that are not the layer's (the first, the middle
             and the last row are regenerated).
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
+        for name, expected in (("format", _FORMAT), ("version", _FORMAT_VERSION)):
+            if state.get(name) != expected:
+                raise ValueError(f"state has {name} {state.get(name)!r}; expected {expected!r}")
         try:
             return _checked_selection({name: np.asarray(value) for name, value in state.items()})
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             missing = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise ValueError(f"state is not that of a RowSelection: {missing}") from None
+            raise ValueError(f"state is damaged: {missing}") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the selection to one .npz file, whole or not at all.
@@ -246,14 +252,14 @@ class RowSelection:
         OSError
             If it cannot be read.
         ValueError
-            If it is truncated, damaged, foreign or of another format version, and as
-            `from_state_dict`.
+            If it is truncated, damaged, foreign, of another format version or of another mapping
+            of random words to rows, and as `from_state_dict`.
         """
-        state = _saved.load(path, _FORMAT, _FORMAT_VERSION)
+        state = _saved.load(path, _FORMAT, _FORMAT_VERSION, mapping=True)
         try:
             return cls.from_state_dict(state)
         except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error}") from None
+            raise ValueError(f"{os.fspath(path)}: {error}") from None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RowSelection):
@@ -822,7 +828,7 @@ def _num_rows(num_rows: int | None, dim: int, available: int) -> int:
     wanted = integer(dim if num_rows is None else num_rows, "num_rows", 1, MAX_ROWS, "2**63")
     if wanted > available:
         by_default = " (the length of w, by default)" if num_rows is None else ""
-        raise ValueError(f"num_rows is {wanted}{by_default}; there are only {available} rows")
+        raise ValueError(f"num_rows is {wanted}{by_default}; expected at most {available}")
     return wanted
 
 
