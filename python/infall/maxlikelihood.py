@@ -469,8 +469,8 @@ class MaxLikelihood:
         -------
         dict
             width, seed and sampler, the attributes that end in an underscore, by name, and format
-            and version. The arrays are the model's own, not copies. `num_threads` and `device` are left out: they
-            belong to a machine.
+            and version. The arrays are the model's own, not copies. `num_threads` and `device` are
+            left out: they belong to a machine.
 
         Raises
         ------
@@ -508,10 +508,10 @@ class MaxLikelihood:
         TypeError
             If `state` is not a mapping.
         ValueError
-            If something is missing, of another version, shape or dtype, or cannot be: row numbers out of
-            range, repeated or out of order, numbers that are not finite, outputs that are not those
-            of the layers, or, for the stream sampler, rows that are not the layer's (the first, the
-            middle and the last row of each are regenerated).
+            If something is missing, of another version, shape or dtype, or cannot be: row numbers
+            out of range, repeated or out of order, numbers that are not finite, outputs that are
+            not those of the layers, or, for the stream sampler, rows that are not the layer's (the
+            first, the middle and the last row of each are regenerated).
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
