@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -296,8 +297,10 @@ class MaxLikelihood:
         """
         if is_tracked(X):
             self._require_fit()
-            layers = self.layers_[: self._layer_numbers(layer)[-1]]
-            return normalised_layers(X, partial(self.transform, layer=layer), layers, layer is None)
+            model = copy.copy(self)  # one fit for both passes
+            needed = model.layers_[: self._layer_numbers(layer)[-1]]
+            forward = partial(model.transform, layer=layer)
+            return normalised_layers(X, forward, needed, layer is None)
         with _Place(X) as place:
             wanted = self._layer_numbers(layer)
             layers, directions = self._fitted_at(place, wanted)
