@@ -209,7 +209,7 @@ def test_progress_bar(monkeypatch):
         (("y.npy", "y.npy"), "FEATURES has shape"),
         (("h.npy", "y.npy", "--classifier", "b.npy"), "classifier has shape (5,)"),
         (("h.npy", "y.npy", "--metrics", "nc9"), "an entry of --metrics is 'nc9'"),
-        (("h.npy", "y.npy", "--metrics", "nc1,nc3"), "nc3, which needs a classifier"),
+        (("h.npy", "y.npy", "--metrics", "nc1,nc3"), "nc3, which needs a --classifier"),
         (("h.npy", "y.npy", "--weighting", "x"), "--weighting"),
         (("h.npy", "y.npy", "--threads", "0"), "--threads"),
         (("h.npy", "y.npy", "--plot", "a.doc"), "--plot: a.doc: expected the suffix"),
