@@ -350,7 +350,7 @@ def test_one_class_has_no_geometry():
     report = collapse_report(features, [2] * 5, classifier=np.ones((3, 3)))
     assert report.empty_classes == (0, 1)
     assert (report.num_classes, report.num_observed) == (3, 1)
-    assert report.missing["nc2"] == "there are 1 class with samples; expected at least 2"
+    assert report.missing["nc2"] == "there is 1 class with samples; expected at least 2"
     assert {*METRICS} - {*report.missing} == {
         "pfc3",
         "nc4",

@@ -347,7 +347,7 @@ def test_bad_input_is_named(arguments, options, error, message):
         (lambda m: collapse.cdnv(m, power="2"), TypeError, "power is '2'; expected a number"),
         (lambda m: collapse.equinorm([[1.0, np.nan]]), ValueError, "vectors is not finite"),
         (lambda m: collapse.equinorm([1.0]), ValueError, r"vectors has shape \(1,\)"),
-        (lambda m: collapse.equinorm([[1.0]]), UndefinedMetric, "there are 1 vector; expected"),
+        (lambda m: collapse.equinorm([[1.0]]), UndefinedMetric, "there is 1 vector; expected"),
         (
             lambda m: collapse.ncc_error(ClassMoments(2, 6), FEATURES, LABELS % 2),
             UndefinedMetric,

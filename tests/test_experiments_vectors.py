@@ -434,7 +434,8 @@ def test_progress_is_told_and_can_stop():
     for run in runs:
         stages.clear()
         run(tell)
-        assert stages[-1][0] == stages[-1][1]
+        assert stages[-1] == (stages[-1][1], stages[-1][1], "networks")
+        assert stages[0][0] == 0
 
         def stop(done, total, stage):
             raise InterruptedError(stage)

@@ -100,7 +100,9 @@ class Between:
     def _require_two(count: int, singular: str, plural: str) -> None:
         if count < 2:
             what = singular if count == 1 else plural
-            raise UndefinedMetric(f"there are {count} {what}; expected at least 2")
+            raise UndefinedMetric(
+                f"there {'is' if count == 1 else 'are'} {count} {what}; expected at least 2"
+            )
 
     def _set(
         self,

@@ -180,12 +180,13 @@ class CollapseReport:
 
     def conditions(self) -> list[str]:
         """Return lines on what was measured, by which conventions, and what was left out."""
-        count = f"{self.num_observed} classes"
+        classes = _counted(self.num_observed, "class", "classes")
         if self.num_observed < self.num_classes:
-            count = f"{self.num_observed} of {self.num_classes} classes"
+            classes = f"{self.num_observed} of {_counted(self.num_classes, 'class', 'classes')}"
         kind = "" if self.dtype is None else f", {self.dtype}"
         lines = [
-            f"{self.num_samples} samples of {count}, {self.num_features} features{kind}",
+            f"{_counted(self.num_samples, 'sample')} of {classes}, "
+            f"{_counted(self.num_features, 'feature')}{kind}",
             f"weights by {self.weighting}, global mean of {self.global_mean}"
             + ("" if self.rank is None else f", rank of Sigma_B {self.rank}"),
         ]
@@ -205,6 +206,10 @@ class CollapseReport:
         lines = ["CollapseReport", *(f"  {line}" for line in self.conditions())]
         lines += [f"  {symbol:<{width}}  {value:>10}  {text}" for symbol, value, text in rows]
         return "\n".join(lines)
+
+
+def _counted(count: int, singular: str, plural: str | None = None) -> str:
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"
 
 
 def _listed(names: Sequence[Any]) -> str:
