@@ -391,14 +391,13 @@ def test_a_figure_that_cannot_be_drawn_takes_no_numbers_with_it(name, small_figu
     one = {"convergence": cli_figure.EXPERIMENTS["convergence"]}
     monkeypatch.setattr(cli_figure, "EXPERIMENTS", one)
     monkeypatch.setattr(cli_figure, "save_figure", full)
-    which = ("convergence", "--csv", "table.csv") if name.startswith("infall") else ("all",)
-    result = invoke(
-        *which, "--seeds", 1, *(("--out", "figures") * (which == ("all",))), exit_code=1
-    )
+    alone = name.startswith("infall")
+    which = ("convergence", "--csv", "table.csv") if alone else ("all", "--out", "figures")
+    result = invoke(*which, "--seeds", 1, exit_code=1)
     assert f"error: {name} could not be written: No space left on device" in result.stderr
     assert "figure: " not in result.stdout
     assert "the NLL is" in " ".join(result.stdout.split())
-    table = Path("table.csv") if name.startswith("infall") else Path("figures/convergence.csv")
+    table = Path("table.csv") if alone else Path("figures/convergence.csv")
     assert len(table.read_text().splitlines()) > 10
 
 

@@ -246,11 +246,7 @@ def test_metrics_reach_every_array():
     assert set(METRICS[:5]) < set(arrays)
 
 
-def test_a_metric_has_the_same_colour_in_every_panel():
-    trajectory = CollapseTrajectory()
-    for name, features in enumerate(LAYERS):
-        trajectory.add(name, features, LABELS)
-
+def test_a_metric_has_the_same_colour_in_every_panel(trajectory):
     def colors(*fields):
         axes = trajectory.plot(fields=fields)
         return {line.get_label(): line.get_color() for line in axes.lines}

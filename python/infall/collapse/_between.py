@@ -99,10 +99,8 @@ class Between:
     @staticmethod
     def _require_two(count: int, singular: str, plural: str) -> None:
         if count < 2:
-            what = singular if count == 1 else plural
-            raise UndefinedMetric(
-                f"there {'is' if count == 1 else 'are'} {count} {what}; expected at least 2"
-            )
+            there = f"is 1 {singular}" if count == 1 else f"are {count} {plural}"
+            raise UndefinedMetric(f"there {there}; expected at least 2")
 
     def _set(
         self,
