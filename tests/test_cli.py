@@ -557,6 +557,14 @@ def test_python_m_infall():
 START = "import sys; sys.argv = ['infall', 'info']; from infall_command import main; main()"
 
 
+def test_version_is_known_without_any_import():
+    script = f"{START}; assert 'infall' not in sys.modules".replace("'info'", "'--version'")
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == f"{infall.__version__}\n"
+
+
 def test_an_engine_that_cannot_be_loaded_is_one_line():
     result = subprocess.run(
         [sys.executable, "-c", START],

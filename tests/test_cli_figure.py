@@ -435,7 +435,7 @@ def test_all_in_words(small_figures, monkeypatch):
     ("name", "value", "text"),
     [
         ("widths", (2**12, 1000), "2^12, 1,000"),
-        ("seeds", tuple(range(10)), "0, 1, 2, ..., 9"),
+        ("seeds", tuple(range(10)), "0, 1, 2, ..., 9 (10 in all)"),
         ("eta", 10000.0, "10000"),
         ("flag", True, "yes"),
         ("images", None, "none"),
