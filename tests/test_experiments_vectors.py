@@ -334,7 +334,7 @@ def test_collapse_follows_the_angle_chain(collapsed):
 
 def test_results_say_what_they_were_made_of(result, tmp_path):
     assert result.settings["sampler"] == "order_statistics"
-    assert "order_statistics" in result.summary()
+    assert "order statistics" in result.summary()
     assert "stream" in result.summary()
     table = result.table()
     assert all(len(row) == len(table.columns) for row in table.rows)
@@ -366,7 +366,8 @@ def test_plots_are_drawn(result, tmp_path):
     axes = figure.get_axes()
     assert EXPECTED_LABELS[result.name] <= {one.get_xlabel() for one in axes}
     assert all(one.has_data() for one in axes)
-    assert figure.get_suptitle()
+    count = len(result.settings["seeds"])
+    assert f"order statistics sampler, {count} seeds" in figure.get_suptitle()
     path = tmp_path / "figure.png"
     figure.savefig(path, dpi=40)
     from matplotlib.image import imread
@@ -431,7 +432,8 @@ def test_progress_is_told_and_can_stop():
     for run in runs:
         stages.clear()
         run(tell)
-        assert stages[-1][0] == stages[-1][1]
+        assert stages[-1] == (stages[-1][1], stages[-1][1], "networks")
+        assert stages[0][0] == 0
 
         def stop(done, total, stage):
             raise InterruptedError(stage)

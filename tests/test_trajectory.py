@@ -244,3 +244,14 @@ def test_metrics_reach_every_array():
     assert len(arrays) == 26
     assert not any(np.isnan(values).any() for values in arrays.values())
     assert set(METRICS[:5]) < set(arrays)
+
+
+def test_a_metric_has_the_same_colour_in_every_panel(trajectory):
+    def colors(*fields):
+        axes = trajectory.plot(fields=fields)
+        return {line.get_label(): line.get_color() for line in axes.lines}
+
+    default = {line.get_label(): line.get_color() for line in trajectory.plot().lines}
+    assert len(set(default.values())) == len(default)
+    for label, color in (colors("pfc1", "cdnv_mean") | colors("nc2")).items():
+        assert default[label] == color

@@ -32,6 +32,12 @@ _AXES = ("layer", "epoch")
 _PARTS = ("axis", "names", "reports", "coordinates", "predicted_times", "predicted")
 _COLUMNS = ("nc1", "nc2", "nc3", "nc4", "cdnv_mean", "pfc1", "pfc2", "pfc3")
 _COLORS = ("#2a6fbb", "#d9722e", "#3a9a5b", "#8a5fa8", "#b23a48", "#5b6770", "#c9a227", "#1b998b")
+_LEADING = ("nc1", "nc2", "cdnv_mean", "pfc1", "ncc_error", "nc3", "nc4", "pfc2")
+# The same in every panel, whatever else is drawn there; fields beyond the eighth share colours.
+_COLOR_OF = {
+    field: _COLORS[number % len(_COLORS)]
+    for number, field in enumerate(dict.fromkeys((*_LEADING, *NUMBERS)))
+}
 
 
 class CollapseTrajectory:
@@ -297,10 +303,10 @@ class CollapseTrajectory:
         positions = self._positions()
         measured = _with_error(self.arrays())
         predicted = _with_error(_arrays(self.predicted))
-        for number, field in enumerate(_checked(fields, extra=("ncc_error",))):
+        for field in _checked(fields, extra=("ncc_error",)):
             if field not in measured:
                 continue
-            color = _COLORS[number % len(_COLORS)]
+            color = _COLOR_OF[field]
             label = "NCC error" if field == "ncc_error" else NUMBERS[field][0]
             values = _positive(measured[field])
             ax.plot(positions, values, "o-", color=color, markersize=4, linewidth=0.9, label=label)
