@@ -141,9 +141,10 @@ void bind_rows(py::module_& module) {
         [](Array<double>& exponentials, double width) {
             double* row = exponentials.mutable_data();
             const int64_t samples = exponentials.shape(0), count = exponentials.shape(1);
+            PythonWatch watch(py::none{});
             const py::gil_scoped_release release;
             for (int64_t i = 0; i < samples; ++i, row += count)
-                current_isa().rows->largest_folded_normals(row, count, width);
+                largest_folded_normals(row, count, width, &watch);
         },
         py::arg("exponentials").noconvert(), py::arg("width"));
 

@@ -2,7 +2,6 @@
 // built for a newer processor could be linked for everyone.
 #include "rows/kernels.h"
 
-#include "random/folded_normal.h"
 #include "random/normal.h"
 #include "random/philox.h"
 #include "rows/reflect.h"
@@ -167,8 +166,9 @@ void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t c
             PhiloxState<Wide> s;
             s.c0 = widen(Word(static_cast<uint32_t>(row)));
             s.c1 = widen(Word(static_cast<uint32_t>(row >> 32) | layer.matrix.position_bits));
-            s.c2 = widen(Word(layer.matrix.first_block + static_cast<uint32_t>(first_block + first)) +
-                         lane_numbers());
+            s.c2 =
+                widen(Word(layer.matrix.first_block + static_cast<uint32_t>(first_block + first)) +
+                      lane_numbers());
             s.c3 = widen(Word(layer.layer));
             for (int round = 0; round < philox_rounds - 1; ++round) {
                 s.multiply();
@@ -520,8 +520,7 @@ void reflect_rows(float* z, int64_t count, int64_t dim, const double* deciding, 
                     1);
 }
 
-void largest_folded_normals(double* exponentials, int64_t count, double width) {
-    LargestFoldedNormals largest(width);
+void largest_folded_normals(LargestFoldedNormals& largest, double* exponentials, int64_t count) {
     for (int64_t j = 0; j < count; ++j) exponentials[j] = largest.next(exponentials[j]);
 }
 
