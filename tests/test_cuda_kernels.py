@@ -310,8 +310,8 @@ def half_precision(matrix, dtype):
     return stored, stored if dtype == "float64" else stored.astype(np.float32)
 
 
-def select_matrix(stored, dtype, directions, num_rows, score, order):
-    """Select from a matrix on the emulated device."""
+def select_matrix(stored, dtype, directions, num_rows, score, order, passed=None):
+    """Select from a matrix on the emulated device; `passed` takes the candidates of each pass."""
     batch, dim = directions.shape
     rows = len(stored)
     indices = np.full((batch, num_rows), -7, dtype=np.int64)
@@ -338,6 +338,8 @@ def select_matrix(stored, dtype, directions, num_rows, score, order):
         0,
     )
     assert (space[-64:] == 255).all()
+    if passed is not None:
+        passed[:] = space[: 16 * batch].view(np.uint64).reshape(batch, 2)
     return indices, projections
 
 
@@ -405,6 +407,25 @@ def test_matrices_that_a_sample_does_not_foresee(kind, score):
     best = np.argsort(-ranked, kind="stable")[:40]
     assert_array_equal(indices[0], best)
     assert_array_equal(projections[0], values[best].astype(np.float32))
+
+
+@pytest.mark.parametrize("rows", [2**14 + 1, 2**15 - 1, 49151])
+@pytest.mark.parametrize("descending", [False, True])
+def test_the_sample_of_a_sorted_matrix_covers_it(rows, descending):
+    # Its threshold then lets so few rows pass that there is no second pass.
+    values = np.arange(rows, dtype=np.float32)[:: -1 if descending else 1] + 1
+    passed = np.empty((1, 2), np.uint64)
+    select_matrix(
+        np.ascontiguousarray(values)[:, None],
+        "float32",
+        np.ones((1, 1)),
+        40,
+        "absolute",
+        "score",
+        passed,
+    )
+    assert passed[0, 1] == 0
+    assert 40 <= passed[0, 0] < 2000
 
 
 @pytest.mark.parametrize("order", ["index", "score"])

@@ -1092,6 +1092,31 @@ def test_the_first_position_in_vectors_longer_than_a_block():
     assert_array_equal(frames.walsh_hadamard(x), frames.walsh_hadamard(x.astype(np.float32)))
 
 
+@pytest.mark.parametrize("num_top", [1, 2, 3])
+def test_logits_of_a_stored_frame_that_overflow(num_top):
+    frame = SimplexETF(3, 4096)
+    h = np.ones((4, 4096), np.float32)
+    h[2] = 3e38 * np.sign(frame.vectors([1])[0])
+    assert np.isfinite(frame.topk(h[:2], num_top).values).all()
+    with raises(ValueError, "H[2] is too long: its products overflow float32"):
+        frame.topk(h, num_top)
+    with raises(ValueError, "H is too long: its products overflow float32"):
+        frame.topk(h[2], num_top)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("num_top", [1, 2, 40])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_score_that_is_not_finite_stops_the_search(bad, num_top, dtype):
+    for columns in (40, 70001):
+        for position in (0, 7, columns - 1):
+            scores = np.linspace(0, 1, 3 * columns, dtype=dtype).reshape(3, columns)
+            scores[1, position] = bad
+            for labels in (None, np.arange(3 * columns).reshape(3, columns)):
+                classes, values = np.empty((3, num_top), np.int64), np.empty((3, num_top), dtype)
+                assert _core.top_scores(scores, labels, classes, values, 2, None) == 1
+
+
 def test_bad_arguments_of_methods():
     frame = SimplexETF(3, 4)
     with raises(ValueError, "k is 4; expected 1 <= k < 4"):

@@ -50,14 +50,14 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
     module.def("device_count", &device::device_count);
     module.def("architectures", [] { return std::string(INFALL_CUDA_ARCHITECTURES); });
     bind_cuda_moments(module);
-    module.def("selection_workspace", &device::selection_workspace, py::arg("num_rows"),
+    module.def("selection_workspace", size_of(&device::selection_workspace), py::arg("num_rows"),
                py::arg("available_rows"), py::arg("batch"));
 
     module.def(
         "unit_vectors",
         [](Pointer w, int64_t batch, int64_t dim, Pointer directions, Pointer norms,
            Pointer exponents, int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::unit_vectors(as<const double>(w), batch, dim, as<double>(directions),
                                  as<double>(norms), as<int64_t>(exponents), as<void>(stream));
         },
@@ -68,7 +68,7 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
         "householder",
         [](Pointer w, int64_t batch, int64_t dim, Pointer v, Pointer scale, Pointer columns,
            int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::householder(as<const double>(w), batch, dim, as<double>(v), as<double>(scale),
                                 as<double>(columns), as<void>(stream));
         },
@@ -79,7 +79,7 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
         "discard_undirected",
         [](Pointer norms, int64_t batch, int64_t num_rows, Pointer indices, Pointer projections,
            int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::discard_undirected(as<const double>(norms), batch, num_rows,
                                        as<int64_t>(indices), as<double>(projections),
                                        as<void>(stream));
@@ -91,7 +91,7 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
         "multiply_in_order",
         [](Pointer rows, int64_t count, int64_t dim, Pointer w, Pointer out, int device_number,
            Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::multiply_in_order(as<const float>(rows), count, dim, as<const double>(w),
                                       as<double>(out), as<void>(stream));
         },
@@ -102,7 +102,7 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
         "gaussian_rows",
         [](Pointer indices, int64_t count, int64_t dim, uint64_t seed, uint32_t layer, Pointer out,
            int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::gaussian_rows({seed, layer, dim}, as<const int64_t>(indices), count,
                                   as<float>(out), as<void>(stream));
         },
@@ -115,7 +115,7 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
            int64_t end_row, int64_t num_rows, int64_t batch, bool absolute, bool by_index,
            std::array<double, 2> thresholds, Pointer workspace, Pointer indices,
            Pointer projections, int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::select_stream({seed, layer, dim},
                                   selection(first_row, end_row, num_rows, batch, absolute, by_index,
                                             thresholds, workspace, indices, projections),
@@ -132,7 +132,7 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
            int64_t end_row, int64_t num_rows, int64_t batch, bool absolute, bool by_index,
            std::array<double, 2> thresholds, Pointer workspace, Pointer indices,
            Pointer projections, int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::select_rotated({seed, layer, 0},
                                    selection(first_row, end_row, num_rows, batch, absolute,
                                              by_index, thresholds, workspace, indices, projections),
@@ -143,8 +143,8 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
         py::arg("absolute"), py::arg("by_index"), py::arg("thresholds"), py::arg("workspace"),
         py::arg("indices"), py::arg("projections"), py::arg("device"), py::arg("stream"));
 
-    module.def("matrix_workspace", &device::matrix_workspace, py::arg("rows"), py::arg("num_rows"),
-               py::arg("batch"));
+    module.def("matrix_workspace", size_of(&device::matrix_workspace), py::arg("rows"),
+               py::arg("num_rows"), py::arg("batch"));
 
     module.def(
         "select_matrix",
@@ -152,7 +152,7 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
            int64_t column_stride, Pointer w, int64_t num_rows, int64_t batch, bool absolute,
            bool by_index, Pointer workspace, Pointer indices, Pointer projections,
            int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             const device::DeviceMatrix matrix{
                 as<const void>(weights), element_of(dtype), rows, dim, row_stride, column_stride};
             device::select_matrix(matrix,
@@ -170,7 +170,7 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
         [](Pointer matrix, const std::string& dtype, int64_t rows, int64_t dim, int64_t row_stride,
            int64_t column_stride, Pointer indices, int64_t count, Pointer out, int device_number,
            Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::gather_rows(
                 {as<const void>(matrix), element_of(dtype), rows, dim, row_stride, column_stride},
                 as<const int64_t>(indices), count, as<void>(out), as<void>(stream));
@@ -183,7 +183,7 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
         "deciding_entries",
         [](Pointer rows, int64_t count, int64_t span, uint64_t seed, uint32_t layer, Pointer out,
            int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::deciding_entries({seed, layer, 0}, as<const int64_t>(rows), count, span,
                                      as<double>(out), as<void>(stream));
         },
@@ -194,7 +194,7 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
         "rotate_rows",
         [](Pointer z, int64_t count, int64_t dim, Pointer deciding, Pointer v, Pointer scale,
            int64_t span, Pointer scratch, int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::rotate_rows(as<float>(z), count, dim, as<const double>(deciding),
                                 as<const double>(v), as<const double>(scale), span,
                                 as<double>(scratch), as<void>(stream));
@@ -209,7 +209,7 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
            std::optional<uint32_t> layer, Pointer out, int device_number, Pointer stream) {
             const GaussianLayer planes{seed, layer.value_or(0), dim,
                                        layer ? layer_rows : hyperplanes};
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::hyperplane_codes(planes, as<const float>(x), num_inputs, num_bits,
                                      as<uint8_t>(out), as<void>(stream));
         },
@@ -220,7 +220,7 @@ PYBIND11_MODULE(INFALL_CUDA_MODULE, module) {
         "hamming_distances",
         [](Pointer a, int64_t a_count, Pointer b, int64_t b_count, int64_t bytes, Pointer out,
            int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::hamming_distances(as<const uint8_t>(a), a_count, as<const uint8_t>(b), b_count,
                                       bytes, as<int32_t>(out), as<void>(stream));
         },

@@ -39,7 +39,7 @@ void bind_cuda_frames(py::module_& module) {
         "walsh_hadamard",
         [](const std::string& dtype, Pointer x, int64_t count, int log2_length, double factor,
            Pointer out, int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             with_type(dtype, [&](auto zero) {
                 using T = decltype(zero);
                 device::walsh_hadamard(as<const T>(x), count, log2_length, factor, as<T>(out),
@@ -55,7 +55,7 @@ void bind_cuda_frames(py::module_& module) {
             [run](const std::string& dtype, int64_t num_classes, int64_t dim, bool hadamard,
                   uint64_t seed, Pointer norms, Pointer x, int64_t count, Pointer out,
                   Pointer workspace, int device_number, Pointer stream) {
-                const device::OnDevice on(device_number);
+                const Launching launching(device_number);
                 const Frame frame{num_classes, dim, hadamard, seed, as<const double>(norms)};
                 with_type(dtype, [&](auto zero) {
                     using T = decltype(zero);
@@ -75,7 +75,7 @@ void bind_cuda_frames(py::module_& module) {
         [](const std::string& dtype, int64_t num_classes, int64_t dim, bool hadamard, uint64_t seed,
            Pointer norms, Pointer x, int64_t count, int64_t top, Pointer classes, Pointer values,
            Pointer workspace, int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             const Frame frame{num_classes, dim, hadamard, seed, as<const double>(norms)};
             with_type(dtype, [&](auto zero) {
                 using T = decltype(zero);
@@ -92,7 +92,7 @@ void bind_cuda_frames(py::module_& module) {
         "top_scores",
         [](const std::string& dtype, Pointer scores, Pointer labels, int64_t count, int64_t columns,
            int64_t top, Pointer classes, Pointer values, int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             with_type(dtype, [&](auto zero) {
                 using T = decltype(zero);
                 device::top_scores(as<const T>(scores), as<const int64_t>(labels), count, columns,

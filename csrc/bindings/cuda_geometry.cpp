@@ -43,7 +43,7 @@ void bind_cuda_geometry(py::module_& module) {
         "pair_geometry",
         [](Pointer means, Pointer variances, Pointer extremes, int64_t classes, int64_t dim,
            Pointer workspace, std::array<Pointer, 10> totals, int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             const PairTotals out{as<double>(totals[0]),  as<double>(totals[1]),
                                  as<double>(totals[3]),  as<double>(totals[4]),
                                  as<double>(totals[5]),  as<double>(totals[6]),
@@ -62,7 +62,7 @@ void bind_cuda_geometry(py::module_& module) {
         [](Pointer means, Pointer variances, Pointer extremes, int64_t classes, int64_t dim,
            int64_t first_class, int64_t end_class, Pointer workspace, Pointer out,
            int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::cdnv_block(as<const double>(means), as<const double>(variances),
                                as<const double>(extremes), classes, dim, first_class, end_class,
                                as<void>(workspace), as<double>(out), as<void>(stream));
@@ -76,7 +76,7 @@ void bind_cuda_geometry(py::module_& module) {
         [](const std::string& precision, Pointer rows, const std::string& dtype, int64_t stride,
            int64_t dim, int64_t first, int64_t count, Pointer centre, double scale, Pointer out,
            Pointer norms, int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             in_precision(precision, [&](auto number) {
                 device::centre_samples(rows_of(rows, dtype, stride, dim), first, count,
                                        as<const double>(centre), scale, as<decltype(number)>(out),
@@ -93,7 +93,7 @@ void bind_cuda_geometry(py::module_& module) {
            int64_t first_class, Pointer norms, std::array<double, 6> row_bounds,
            std::array<Pointer, 3> bounds, std::array<Pointer, 4> bests, int device_number,
            Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             in_precision(precision, [&](auto number) {
                 using Number = decltype(number);
                 const ScoreBounds<Number> of_classes{as<const Number>(bounds[0]),
@@ -115,7 +115,7 @@ void bind_cuda_geometry(py::module_& module) {
            std::array<double, 6> row_bounds, std::array<Pointer, 4> bests, Pointer class_rows,
            const std::string& class_dtype, int64_t classes, double scale, Pointer bias,
            Pointer decisions, int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             const ExactScores exact{rows_of(rows, dtype, stride, dim),
                                     rows_of(class_rows, class_dtype, dim, dim), scale,
                                     as<const double>(bias)};

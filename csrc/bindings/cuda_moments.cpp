@@ -35,7 +35,7 @@ void bind_cuda_moments(py::module_& module) {
            int64_t num_samples, Pointer order, Pointer starts, int64_t num_classes, Pointer counts,
            Pointer shifts, bool shifts_are_float64, Pointer sums, Pointer squares, Pointer scratch,
            int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::accumulate_moments(
                 rows_of(features, dtype, stride, dim), order_of(num_samples, order, starts),
                 state_of(num_classes, counts, shifts, shifts_are_float64, sums, squares),
@@ -51,7 +51,7 @@ void bind_cuda_moments(py::module_& module) {
         [](int64_t num_classes, int64_t dim, Pointer counts, Pointer shifts,
            bool shifts_are_float64, Pointer sums, Pointer squares, Pointer centre, Pointer means,
            Pointer square_offsets, int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::class_means(
                 state_of(num_classes, counts, shifts, shifts_are_float64, sums, squares), dim,
                 as<const double>(centre), as<double>(means), as<double>(square_offsets),
@@ -66,7 +66,7 @@ void bind_cuda_moments(py::module_& module) {
         [](Pointer features, const std::string& dtype, int64_t stride, int64_t dim,
            int64_t num_samples, Pointer labels, int64_t num_classes, Pointer base,
            bool base_is_float64, Pointer out, int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::subtract(rows_of(features, dtype, stride, dim), num_samples,
                              as<const int64_t>(labels), num_classes, as<const void>(base),
                              base_is_float64, as<double>(out), as<void>(stream));
@@ -79,7 +79,7 @@ void bind_cuda_moments(py::module_& module) {
         "sums_by_class",
         [](Pointer values, int64_t num_samples, Pointer order, Pointer starts, int64_t num_classes,
            Pointer sums, int device_number, Pointer stream) {
-            const device::OnDevice on(device_number);
+            const Launching launching(device_number);
             device::sums_by_class(as<const double>(values), order_of(num_samples, order, starts),
                                   num_classes, as<double>(sums), as<void>(stream));
         },

@@ -26,10 +26,12 @@ void bind_number(py::module_& module) {
             const double* shift = centre ? centre->data() : nullptr;
             Number* target = out.mutable_data();
             double* squares = square_norms.mutable_data();
-            PythonWatch watch(py::none{});
-            const py::gil_scoped_release release;
-            return centre_rows(from, first, out.shape(0), shift, scale, num_threads, &watch, target,
-                               squares);
+            int64_t nonfinite;
+            compute(py::none(), [&](Watch* watch) {
+                nonfinite = centre_rows(from, first, out.shape(0), shift, scale, num_threads, watch,
+                                        target, squares);
+            });
+            return nonfinite;
         },
         py::arg("rows"), py::arg("first"), py::arg("centre").noconvert(), py::arg("scale"),
         py::arg("out").noconvert(), py::arg("square_norms").noconvert(), py::arg("num_threads"));
@@ -43,10 +45,10 @@ void bind_number(py::module_& module) {
             const ScoreBounds<Number> bounds{term.data(), norm.data(), slack.data()};
             const RowBests<Number> bests{low.mutable_data(), high.mutable_data(),
                                          second.mutable_data(), candidate.mutable_data()};
-            PythonWatch watch(py::none{});
-            const py::gil_scoped_release release;
-            reduce_scores(products.data(), products.shape(0), products.shape(1), first_class,
-                          row_factors.data(), bounds, num_threads, &watch, bests);
+            compute(py::none(), [&](Watch* watch) {
+                reduce_scores(products.data(), products.shape(0), products.shape(1), first_class,
+                              row_factors.data(), bounds, num_threads, watch, bests);
+            });
         },
         py::arg("products").noconvert(), py::arg("first_class"), py::arg("row_factors").noconvert(),
         py::arg("term").noconvert(), py::arg("norm").noconvert(), py::arg("slack").noconvert(),
@@ -65,11 +67,11 @@ void bind_number(py::module_& module) {
                                     bias ? bias->data() : nullptr};
             double* scores = best_scores.mutable_data();
             int64_t* found = best_classes.mutable_data();
-            PythonWatch watch(py::none{});
-            const py::gil_scoped_release release;
-            decide(products.data(), products.shape(0), products.shape(1), first_class,
-                   row_factors.data(), bounds, least.data(), samples.data(), exact, num_threads,
-                   &watch, scores, found);
+            compute(py::none(), [&](Watch* watch) {
+                decide(products.data(), products.shape(0), products.shape(1), first_class,
+                       row_factors.data(), bounds, least.data(), samples.data(), exact, num_threads,
+                       watch, scores, found);
+            });
         },
         py::arg("products").noconvert(), py::arg("first_class"), py::arg("row_factors").noconvert(),
         py::arg("term").noconvert(), py::arg("norm").noconvert(), py::arg("slack").noconvert(),

@@ -6,6 +6,7 @@
 
 #include <optional>
 
+#include "bindings/checks.h"
 #include "bindings/watch.h"
 
 namespace py = pybind11;
@@ -23,10 +24,9 @@ Frame frame_of(int64_t num_classes, int64_t dim, bool hadamard, uint64_t seed, c
 
 // Runs what may find a vector too long for its type: the number of one such, or None.
 template <class Run>
-py::object overflowed(const Run& run) {
+py::object overflowed(const py::object& progress, const Run& run) {
     try {
-        const py::gil_scoped_release release;
-        run();
+        compute(progress, run);
     } catch (const Overflow& where) {
         return py::int_(where.sample);
     }
@@ -38,13 +38,15 @@ template <class T>
 void bind_type(py::module_& module) {
     module.def(
         "walsh_hadamard",
-        [](const Array<T>& x, Array<T>& out, double factor, int num_threads, py::object progress) {
-            PythonWatch watch(std::move(progress));
+        [](const Array<T>& x, Array<T>& out, double factor, int num_threads,
+           const py::object& progress) {
+            require_entries(x.shape(1), "x");
             const T* from = x.data();
             T* to = out.mutable_data();
-            const py::gil_scoped_release release;
-            walsh_hadamard(from, x.shape(0), __builtin_ctzll(x.shape(1)), factor, num_threads,
-                           &watch, to);
+            compute(progress, [&](Watch* watch) {
+                walsh_hadamard(from, x.shape(0), __builtin_ctzll(x.shape(1)), factor, num_threads,
+                               watch, to);
+            });
         },
         py::arg("x").noconvert(), py::arg("out").noconvert(), py::arg("factor"),
         py::arg("num_threads"), py::arg("progress"));
@@ -52,12 +54,12 @@ void bind_type(py::module_& module) {
     module.def(
         "frame_project",
         [](const Array<T>& x, Array<T>& out, bool hadamard, uint64_t seed, const Norms& norms,
-           int num_threads, py::object progress) {
-            PythonWatch watch(std::move(progress));
+           int num_threads, const py::object& progress) {
             const Frame frame = frame_of(out.shape(1), x.shape(1), hadamard, seed, norms);
             T* to = out.mutable_data();
-            return overflowed(
-                [&] { project(frame, x.data(), x.shape(0), num_threads, &watch, to); });
+            return overflowed(progress, [&](Watch* watch) {
+                project(frame, x.data(), x.shape(0), num_threads, watch, to);
+            });
         },
         py::arg("x").noconvert(), py::arg("out").noconvert(), py::arg("hadamard"), py::arg("seed"),
         py::arg("norms").none(true), py::arg("num_threads"), py::arg("progress"));
@@ -65,12 +67,12 @@ void bind_type(py::module_& module) {
     module.def(
         "frame_synthesise",
         [](const Array<T>& x, Array<T>& out, bool hadamard, uint64_t seed, const Norms& norms,
-           int num_threads, py::object progress) {
-            PythonWatch watch(std::move(progress));
+           int num_threads, const py::object& progress) {
             const Frame frame = frame_of(x.shape(1), out.shape(1), hadamard, seed, norms);
             T* to = out.mutable_data();
-            return overflowed(
-                [&] { synthesise(frame, x.data(), x.shape(0), num_threads, &watch, to); });
+            return overflowed(progress, [&](Watch* watch) {
+                synthesise(frame, x.data(), x.shape(0), num_threads, watch, to);
+            });
         },
         py::arg("x").noconvert(), py::arg("out").noconvert(), py::arg("hadamard"), py::arg("seed"),
         py::arg("norms").none(true), py::arg("num_threads"), py::arg("progress"));
@@ -78,13 +80,13 @@ void bind_type(py::module_& module) {
     module.def(
         "frame_top_logits",
         [](const Array<T>& x, Array<int64_t>& classes, Array<T>& values, int64_t num_classes,
-           bool hadamard, uint64_t seed, const Norms& norms, int num_threads, py::object progress) {
-            PythonWatch watch(std::move(progress));
+           bool hadamard, uint64_t seed, const Norms& norms, int num_threads,
+           const py::object& progress) {
             const Frame frame = frame_of(num_classes, x.shape(1), hadamard, seed, norms);
             int64_t* class_data = classes.mutable_data();
             T* value_data = values.mutable_data();
-            return overflowed([&] {
-                top_logits(frame, x.data(), x.shape(0), classes.shape(1), num_threads, &watch,
+            return overflowed(progress, [&](Watch* watch) {
+                top_logits(frame, x.data(), x.shape(0), classes.shape(1), num_threads, watch,
                            class_data, value_data);
             });
         },
@@ -95,14 +97,16 @@ void bind_type(py::module_& module) {
     module.def(
         "top_scores",
         [](const Array<T>& scores, const std::optional<Array<int64_t>>& labels,
-           Array<int64_t>& classes, Array<T>& values, int num_threads, py::object progress) {
-            PythonWatch watch(std::move(progress));
+           Array<int64_t>& classes, Array<T>& values, int num_threads, const py::object& progress) {
+            require_entries(scores.shape(1), "scores");
+            require_entries(classes.shape(1), "classes");
             const int64_t* label_data = labels ? labels->data() : nullptr;
             int64_t* class_data = classes.mutable_data();
             T* value_data = values.mutable_data();
-            const py::gil_scoped_release release;
-            top_scores(scores.data(), label_data, scores.shape(0), scores.shape(1),
-                       classes.shape(1), num_threads, &watch, class_data, value_data);
+            return overflowed(progress, [&](Watch* watch) {
+                top_scores(scores.data(), label_data, scores.shape(0), scores.shape(1),
+                           classes.shape(1), num_threads, watch, class_data, value_data);
+            });
         },
         py::arg("scores").noconvert(), py::arg("labels").none(true), py::arg("classes").noconvert(),
         py::arg("values").noconvert(), py::arg("num_threads"), py::arg("progress"));
@@ -115,11 +119,12 @@ void bind_frames(py::module_& module) {
     bind_type<double>(module);
     module.def(
         "orthonormalise_rows",
-        [](Array<double>& x, int num_threads, py::object progress) {
-            PythonWatch watch(std::move(progress));
+        [](Array<double>& x, int num_threads, const py::object& progress) {
+            require_entries(x.shape(1), "x");
             double* rows = x.mutable_data();
-            const py::gil_scoped_release release;
-            orthonormalise_rows(rows, x.shape(0), x.shape(1), num_threads, &watch);
+            compute(progress, [&](Watch* watch) {
+                orthonormalise_rows(rows, x.shape(0), x.shape(1), num_threads, watch);
+            });
         },
         py::arg("x").noconvert(), py::arg("num_threads"), py::arg("progress"));
 }

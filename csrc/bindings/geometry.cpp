@@ -1,6 +1,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include "bindings/checks.h"
 #include "bindings/watch.h"
 #include "classes/geometry.h"
 
@@ -18,7 +19,8 @@ void bind_geometry(py::module_& module) {
     module.def(
         "pair_geometry",
         [](const Array<double>& means, const Array<double>& variances, int num_threads,
-           py::object progress) {
+           const py::object& progress) {
+            require_entries(means.shape(1), "means");
             const py::ssize_t classes = means.shape(0);
             Array<double> cdnv_sum(classes), cdnv_max(classes), cdnv_min(classes);
             Array<double> excess_sum(classes), excess_squares(classes), excess_max(classes);
@@ -29,12 +31,10 @@ void bind_geometry(py::module_& module) {
                                     excess_squares.mutable_data(), excess_max.mutable_data(),
                                     gram_sum.mutable_data(),       gram_squares.mutable_data(),
                                     cdnv_argmax.mutable_data(),    excess_argmax.mutable_data()};
-            PythonWatch watch(std::move(progress));
-            {
-                const py::gil_scoped_release release;
+            compute(progress, [&](Watch* watch) {
                 pair_geometry(means.data(), variances.data(), classes, means.shape(1), num_threads,
-                              &watch, totals);
-            }
+                              watch, totals);
+            });
             return py::make_tuple(cdnv_sum, cdnv_max, cdnv_argmax, cdnv_min, excess_sum,
                                   excess_squares, excess_max, excess_argmax, gram_sum,
                                   gram_squares);
@@ -45,17 +45,16 @@ void bind_geometry(py::module_& module) {
     module.def(
         "cdnv_block",
         [](const Array<double>& means, const Array<double>& variances, int64_t first_class,
-           int64_t end_class, int num_threads, py::object progress) {
+           int64_t end_class, int num_threads, const py::object& progress) {
+            require_entries(means.shape(1), "means");
             const int64_t classes = means.shape(0);
             Array<double> out({static_cast<py::ssize_t>(end_class - first_class),
                                static_cast<py::ssize_t>(classes)});
             double* values = out.mutable_data();
-            PythonWatch watch(std::move(progress));
-            {
-                const py::gil_scoped_release release;
+            compute(progress, [&](Watch* watch) {
                 cdnv_block(means.data(), variances.data(), classes, means.shape(1), first_class,
-                           end_class, num_threads, &watch, values);
-            }
+                           end_class, num_threads, watch, values);
+            });
             return out;
         },
         py::arg("means").noconvert(), py::arg("variances").noconvert(), py::arg("first_class"),

@@ -1,11 +1,28 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
+
+#include "runtime/float_environment.h"
 #include "runtime/isa.h"
 
 namespace py = pybind11;
 
 namespace infall {
+
+namespace {
+
+// For arithmetic of NumPy's that results rest on; entered and left by one thread.
+class FloatEnvironmentContext {
+  public:
+    void enter() { environment_.emplace(); }
+    void exit(const py::args&) { environment_.reset(); }
+
+  private:
+    std::optional<FloatEnvironment> environment_;
+};
+
+}  // namespace
 
 void bind_frames(py::module_& module);
 void bind_moments(py::module_& module);
@@ -15,6 +32,9 @@ void bind_geometry(py::module_& module);
 
 }  // namespace infall
 
+// Not py::mod_gil_not_used(): nothing here is shared between calls but the instruction set, which
+// is atomic, but the Python modules above have never been tested without the GIL. A free-threaded
+// interpreter takes it for their sake.
 PYBIND11_MODULE(_core, module) {
     module.doc() = "The compiled kernels of infall. Arguments are checked by the Python modules.";
     module.attr("__version__") = INFALL_VERSION;
@@ -26,6 +46,10 @@ PYBIND11_MODULE(_core, module) {
         for (const infall::Isa& isa : infall::available_isas()) names.emplace_back(isa.name);
         return names;
     });
+    py::class_<infall::FloatEnvironmentContext>(module, "FloatEnvironment")
+        .def(py::init<>())
+        .def("__enter__", &infall::FloatEnvironmentContext::enter)
+        .def("__exit__", &infall::FloatEnvironmentContext::exit);
     infall::bind_frames(module);
     infall::bind_moments(module);
     infall::bind_rows(module);

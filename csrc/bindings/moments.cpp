@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/checks.h"
 #include "bindings/features.h"
 #include "bindings/watch.h"
 
@@ -29,22 +30,21 @@ ClassShifts read_only(const py::array& shifts) {
 // An update and the arrays that it writes to.
 class ArraysUpdate {
   public:
-    ArraysUpdate(Array<int64_t> counts, py::array shifts, Array<double> sums,
-                 Array<double> squares)
+    ArraysUpdate(Array<int64_t> counts, py::array shifts, Array<double> sums, Array<double> squares)
         : counts_(std::move(counts)),
           shifts_(std::move(shifts)),
           sums_(std::move(sums)),
           squares_(std::move(squares)),
-          update_({counts_.size(), counts_.mutable_data(), shifts_of(shifts_),
-                   sums_.mutable_data(), squares_.mutable_data()},
+          update_({counts_.size(), counts_.mutable_data(), shifts_of(shifts_), sums_.mutable_data(),
+                   squares_.mutable_data()},
                   sums_.shape(1)) {}
 
     void add(const py::array& features, const Array<int64_t>& labels, int num_threads,
-             py::object progress) {
+             const py::object& progress) {
         const FeatureRows rows = rows_of(features);
-        PythonWatch watch(std::move(progress));
-        const py::gil_scoped_release release;
-        update_.add(rows, labels.size(), labels.data(), num_threads, &watch);
+        compute(progress, [&](Watch* watch) {
+            update_.add(rows, labels.size(), labels.data(), num_threads, watch);
+        });
     }
 
     int64_t first_nonfinite_class() const { return update_.first_nonfinite_class(); }
@@ -76,11 +76,14 @@ void bind_moments(py::module_& module) {
     module.def(
         "first_nonfinite",
         [](const py::array& features, int num_threads) {
+            require_entries(features.shape(1), "features");
             const FeatureRows rows = rows_of(features);
             const int64_t count = features.shape(0);
-            PythonWatch watch(py::none{});
-            const py::gil_scoped_release release;
-            return first_nonfinite(rows, count, num_threads, &watch);
+            int64_t sample;
+            compute(py::none(), [&](Watch* watch) {
+                sample = first_nonfinite(rows, count, num_threads, watch);
+            });
+            return sample;
         },
         py::arg("features").noconvert(), py::arg("num_threads"));
 
@@ -88,11 +91,13 @@ void bind_moments(py::module_& module) {
         "deviations",
         [](const py::array& features, const Array<int64_t>& labels, const py::array& shifts,
            Array<double>& out, int num_threads) {
+            require_entries(features.shape(1), "features");
             const FeatureRows rows = rows_of(features);
             const ClassShifts origin = read_only(shifts);
             double* target = out.mutable_data();
-            const py::gil_scoped_release release;
-            deviations(rows, labels.size(), labels.data(), origin, num_threads, target);
+            compute(py::none(), [&](Watch* watch) {
+                deviations(rows, labels.size(), labels.data(), origin, num_threads, watch, target);
+            });
         },
         py::arg("features").noconvert(), py::arg("labels").noconvert(),
         py::arg("shifts").noconvert(), py::arg("out").noconvert(), py::arg("num_threads"));
@@ -101,28 +106,26 @@ void bind_moments(py::module_& module) {
         "accumulate_scatter",
         [](const Array<double>& x, Array<double>& scatter, int num_threads) {
             double* sums = scatter.mutable_data();
-            PythonWatch watch(py::none{});
-            const py::gil_scoped_release release;
-            accumulate_scatter(x.data(), x.shape(0), x.shape(1), num_threads, &watch, sums);
+            compute(py::none(), [&](Watch* watch) {
+                accumulate_scatter(x.data(), x.shape(0), x.shape(1), num_threads, watch, sums);
+            });
         },
         py::arg("x").noconvert(), py::arg("scatter").noconvert(), py::arg("num_threads"));
 
     module.def(
         "projected_square_norms",
-        [](const py::array& features, const Array<int64_t>& labels, py::array& shifts,
+        [](const py::array& features, const Array<int64_t>& labels, const py::array& shifts,
            const Array<double>& offsets, const Array<double>& directions, int num_threads,
-           py::object progress) {
+           const py::object& progress) {
             const FeatureRows rows = rows_of(features);
-            const ClassShifts origins = shifts_of(shifts);
+            const ClassShifts origins = read_only(shifts);
             Array<double> out(labels.size());
             double* square_norms = out.mutable_data();
-            PythonWatch watch(std::move(progress));
-            {
-                const py::gil_scoped_release release;
+            compute(progress, [&](Watch* watch) {
                 projected_square_norms(rows, labels.size(), labels.data(), origins, offsets.data(),
-                                       directions.data(), directions.shape(1), num_threads, &watch,
+                                       directions.data(), directions.shape(1), num_threads, watch,
                                        square_norms);
-            }
+            });
             return out;
         },
         py::arg("features").noconvert(), py::arg("labels").noconvert(),
@@ -134,6 +137,7 @@ void bind_moments(py::module_& module) {
         "class_means",
         [](const Array<int64_t>& counts, const py::array& shifts, const Array<double>& sums,
            const Array<double>& centre, bool with_means, bool with_offsets, int num_threads) {
+            require_entries(centre.size(), "centre");
             const ClassState state{counts.size(), const_cast<int64_t*>(counts.data()),
                                    read_only(shifts), const_cast<double*>(sums.data()), nullptr};
             const py::ssize_t classes = counts.size(), dim = centre.size();
@@ -149,12 +153,10 @@ void bind_moments(py::module_& module) {
                 offsets_data = array.mutable_data();
                 offsets = array;
             }
-            PythonWatch watch(py::none{});
-            {
-                const py::gil_scoped_release release;
-                class_means(state, dim, centre.data(), num_threads, &watch, means_data,
+            compute(py::none(), [&](Watch* watch) {
+                class_means(state, dim, centre.data(), num_threads, watch, means_data,
                             offsets_data);
-            }
+            });
             return py::make_tuple(means, offsets);
         },
         py::arg("counts").noconvert(), py::arg("shifts").noconvert(), py::arg("sums").noconvert(),

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "bindings/checks.h"
 #include "bindings/watch.h"
 #include "rows/selection.h"
 #include "runtime/isa.h"
@@ -48,12 +49,14 @@ void bind_rows(py::module_& module) {
         module.def(
             name,
             [matrix](const Array<int64_t>& indices, Array<float>& out, uint64_t seed,
-                     uint32_t layer, int num_threads, py::object progress) {
+                     uint32_t layer, int num_threads, const py::object& progress) {
+                require_entries(out.shape(1), "out");
                 const GaussianLayer source{seed, layer, out.shape(1), matrix};
-                PythonWatch watch(std::move(progress));
                 float* target = out.mutable_data();
-                const py::gil_scoped_release release;
-                gaussian_rows(source, indices.data(), indices.size(), num_threads, &watch, target);
+                compute(progress, [&](Watch* watch) {
+                    gaussian_rows(source, indices.data(), indices.size(), num_threads, watch,
+                                  target);
+                });
             },
             py::arg("indices").noconvert(), py::arg("out").noconvert(), py::arg("seed"),
             py::arg("layer"), py::arg("num_threads"), py::arg("progress"));
@@ -65,14 +68,13 @@ void bind_rows(py::module_& module) {
         "select_stream",
         [](const Array<float>& w, int64_t dim, uint64_t seed, uint32_t layer, int64_t first_row,
            int64_t end_row, int64_t num_rows, bool absolute, float threshold, int num_threads,
-           py::object progress) {
-            PythonWatch watch(std::move(progress));
-            const SelectionTask task{first_row, end_row, num_rows, absolute, num_threads, &watch};
+           const py::object& progress) {
             std::vector<Selection> found;
-            {
-                const py::gil_scoped_release release;
+            compute(progress, [&](Watch* watch) {
+                const SelectionTask task{first_row, end_row,     num_rows,
+                                         absolute,  num_threads, watch};
                 found = select_stream({seed, layer, dim}, task, w.data(), w.shape(0), threshold);
-            }
+            });
             return as_arrays(found);
         },
         py::arg("w").noconvert(), py::arg("dim"), py::arg("seed"), py::arg("layer"),
@@ -83,15 +85,14 @@ void bind_rows(py::module_& module) {
         "select_rotated",
         [](const Array<double>& factors, uint64_t seed, uint32_t layer, int64_t first_row,
            int64_t end_row, int64_t num_rows, bool absolute, double threshold, int num_threads,
-           py::object progress) {
-            PythonWatch watch(std::move(progress));
-            const SelectionTask task{first_row, end_row, num_rows, absolute, num_threads, &watch};
+           const py::object& progress) {
             std::vector<Selection> found;
-            {
-                const py::gil_scoped_release release;
+            compute(progress, [&](Watch* watch) {
+                const SelectionTask task{first_row, end_row,     num_rows,
+                                         absolute,  num_threads, watch};
                 found = select_rotated({seed, layer, 0}, task, factors.data(), factors.shape(0),
                                        factors.shape(1), threshold);
-            }
+            });
             return as_arrays(found);
         },
         py::arg("factors").noconvert(), py::arg("seed"), py::arg("layer"), py::arg("first_row"),
@@ -101,17 +102,18 @@ void bind_rows(py::module_& module) {
     module.def(
         "select_matrix",
         [](const py::array& weights, const py::array& w, int64_t num_rows, bool absolute,
-           int num_threads, py::object progress) -> py::object {
+           int num_threads, const py::object& progress) -> py::object {
             const bool is_float64 = weights.itemsize() == sizeof(double);
             const py::ssize_t size = is_float64 ? sizeof(double) : sizeof(float);
             const MatrixRows rows{weights.data(), weights.strides(0) / size,
                                   weights.strides(1) / size, weights.shape(1)};
-            PythonWatch watch(std::move(progress));
-            const SelectionTask task{0, weights.shape(0), num_rows, absolute, num_threads, &watch};
+            const int64_t count = weights.shape(0);
             std::vector<Selection> found;
             try {
-                const py::gil_scoped_release release;
-                found = select_matrix(rows, is_float64, task, w.data(), w.shape(0));
+                compute(progress, [&](Watch* watch) {
+                    const SelectionTask task{0, count, num_rows, absolute, num_threads, watch};
+                    found = select_matrix(rows, is_float64, task, w.data(), w.shape(0));
+                });
             } catch (const NonFinite& where) {
                 return py::int_(where.row);  // the caller finds the position and names it
             }
@@ -127,11 +129,9 @@ void bind_rows(py::module_& module) {
             Array<double> projections(num_rows);
             int64_t* row = rows.mutable_data();
             double* projection = projections.mutable_data();
-            PythonWatch watch(py::none{});
-            {
-                const py::gil_scoped_release release;
-                draw_order_statistics({seed, layer, 0}, width, num_rows, row, projection, &watch);
-            }
+            compute(py::none(), [&](Watch* watch) {
+                draw_order_statistics({seed, layer, 0}, width, num_rows, row, projection, watch);
+            });
             return py::make_tuple(rows, projections);
         },
         py::arg("num_rows"), py::arg("width"), py::arg("seed"), py::arg("layer"));
@@ -141,10 +141,10 @@ void bind_rows(py::module_& module) {
         [](Array<double>& exponentials, double width) {
             double* row = exponentials.mutable_data();
             const int64_t samples = exponentials.shape(0), count = exponentials.shape(1);
-            PythonWatch watch(py::none{});
-            const py::gil_scoped_release release;
-            for (int64_t i = 0; i < samples; ++i, row += count)
-                largest_folded_normals(row, count, width, &watch);
+            compute(py::none(), [&](Watch* watch) {
+                for (int64_t i = 0; i < samples; ++i, row += count)
+                    largest_folded_normals(row, count, width, watch);
+            });
         },
         py::arg("exponentials").noconvert(), py::arg("width"));
 
@@ -156,12 +156,10 @@ void bind_rows(py::module_& module) {
             Array<int64_t> exponents(batch);
             double *directions_data = directions.mutable_data(), *norms_data = norms.mutable_data();
             int64_t* exponents_data = exponents.mutable_data();
-            PythonWatch watch(py::none{});
-            {
-                const py::gil_scoped_release release;
+            compute(py::none(), [&](Watch* watch) {
                 unit_vectors(w.data(), batch, dim, directions_data, norms_data, exponents_data,
-                             &watch);
-            }
+                             watch);
+            });
             return py::make_tuple(directions, norms, exponents);
         },
         py::arg("w").noconvert());
@@ -173,11 +171,9 @@ void bind_rows(py::module_& module) {
             Array<double> v({span, dim}), scale(span), factors({span, batch});
             double *v_data = v.mutable_data(), *scale_data = scale.mutable_data();
             double* factors_data = factors.mutable_data();
-            PythonWatch watch(py::none{});
-            {
-                const py::gil_scoped_release release;
-                householder(w.data(), batch, dim, v_data, scale_data, factors_data, &watch);
-            }
+            compute(py::none(), [&](Watch* watch) {
+                householder(w.data(), batch, dim, v_data, scale_data, factors_data, watch);
+            });
             return py::make_tuple(v, scale, factors);
         },
         py::arg("w").noconvert());
@@ -186,15 +182,14 @@ void bind_rows(py::module_& module) {
         "deciding_entries",
         [](const Array<int64_t>& rows, int64_t span, uint64_t seed, uint32_t layer,
            int num_threads) {
+            require_entries(span, "span");
             Array<double> out(
                 {static_cast<py::ssize_t>(rows.size()), static_cast<py::ssize_t>(span)});
             double* entries = out.mutable_data();
-            PythonWatch watch(py::none{});
-            {
-                const py::gil_scoped_release release;
+            compute(py::none(), [&](Watch* watch) {
                 deciding_entries({seed, layer, 0}, rows.data(), rows.size(), span, num_threads,
-                                 &watch, entries);
-            }
+                                 watch, entries);
+            });
             return out;
         },
         py::arg("rows").noconvert(), py::arg("span"), py::arg("seed"), py::arg("layer"),
@@ -203,12 +198,14 @@ void bind_rows(py::module_& module) {
     module.def(
         "rotate_rows",
         [](Array<float>& z, const Array<double>& deciding, const Array<double>& v,
-           const Array<double>& scale, int num_threads, py::object progress) {
-            PythonWatch watch(std::move(progress));
+           const Array<double>& scale, int num_threads, const py::object& progress) {
+            require_entries(z.shape(1), "z");
+            require_entries(v.shape(0), "v");
             float* rows = z.mutable_data();
-            const py::gil_scoped_release release;
-            rotate_rows(rows, z.shape(0), z.shape(1), deciding.data(), v.data(), scale.data(),
-                        v.shape(0), num_threads, &watch);
+            compute(progress, [&](Watch* watch) {
+                rotate_rows(rows, z.shape(0), z.shape(1), deciding.data(), v.data(), scale.data(),
+                            v.shape(0), num_threads, watch);
+            });
         },
         py::arg("z").noconvert(), py::arg("deciding").noconvert(), py::arg("v").noconvert(),
         py::arg("scale").noconvert(), py::arg("num_threads"), py::arg("progress"));
@@ -216,18 +213,15 @@ void bind_rows(py::module_& module) {
     module.def(
         "hyperplane_codes",
         [](const Array<float>& x, int64_t dim, int64_t num_bits, uint64_t seed,
-           std::optional<uint32_t> layer, int num_threads, py::object progress) {
+           std::optional<uint32_t> layer, int num_threads, const py::object& progress) {
             const GaussianLayer planes{seed, layer.value_or(0), dim,
                                        layer ? layer_rows : hyperplanes};
             Array<uint8_t> out(
                 {x.shape(0), static_cast<py::ssize_t>(num_bits / 8 + (num_bits % 8 != 0))});
-            PythonWatch watch(std::move(progress));
             uint8_t* codes = out.mutable_data();
-            {
-                const py::gil_scoped_release release;
-                hyperplane_codes(planes, x.data(), x.shape(0), num_bits, num_threads, &watch,
-                                 codes);
-            }
+            compute(progress, [&](Watch* watch) {
+                hyperplane_codes(planes, x.data(), x.shape(0), num_bits, num_threads, watch, codes);
+            });
             return out;
         },
         py::arg("x").noconvert(), py::arg("dim"), py::arg("num_bits"), py::arg("seed"),
@@ -235,15 +229,14 @@ void bind_rows(py::module_& module) {
 
     module.def(
         "hamming_distances",
-        [](const Array<uint8_t>& a, const Array<uint8_t>& b, int num_threads, py::object progress) {
+        [](const Array<uint8_t>& a, const Array<uint8_t>& b, int num_threads,
+           const py::object& progress) {
             Array<int32_t> out({a.shape(0), b.shape(0)});
-            PythonWatch watch(std::move(progress));
             int32_t* distances = out.mutable_data();
-            {
-                const py::gil_scoped_release release;
+            compute(progress, [&](Watch* watch) {
                 hamming_distances(a.data(), a.shape(0), b.data(), b.shape(0), a.shape(1),
-                                  num_threads, &watch, distances);
-            }
+                                  num_threads, watch, distances);
+            });
             return out;
         },
         py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("num_threads"),

@@ -307,7 +307,7 @@ int64_t first_nonfinite(const FeatureRows& features, int64_t num_samples, int nu
 }
 
 void deviations(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
-                const ClassShifts& shifts, int num_threads, double* out) {
+                const ClassShifts& shifts, int num_threads, Watch* watch, double* out) {
     const MomentKernels& kernels = *current_isa().moments;
     const int64_t rows = std::max<int64_t>(1, task_entries / features.dim);
     run_blocks((num_samples + rows - 1) / rows, num_threads,
@@ -317,7 +317,7 @@ void deviations(const FeatureRows& features, int64_t num_samples, const int64_t*
                                     shifts.is_float64, out + first * features.dim);
                    return count;
                },
-               nullptr);
+               watch);
 }
 
 void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_threads, Watch* watch,

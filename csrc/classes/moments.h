@@ -123,7 +123,7 @@ int64_t first_nonfinite(const FeatureRows& features, int64_t num_samples, int nu
 
 // out (num_samples, dim) = h - shift of its class.
 void deviations(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
-                const ClassShifts& shifts, int num_threads, double* out);
+                const ClassShifts& shifts, int num_threads, Watch* watch, double* out);
 
 // scatter (dim, dim), upper triangle of tiles, += x^T x; x (count, dim).
 void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_threads, Watch* watch,

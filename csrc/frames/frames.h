@@ -57,7 +57,7 @@ struct CentringLaw {
     }
 };
 
-// A sample whose sums leave the range of T.
+// A sample whose products leave the range of T; thrown for the first there is.
 struct Overflow {
     int64_t sample;
 };

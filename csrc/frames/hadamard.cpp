@@ -22,7 +22,7 @@ void transform(const Team* team, const T* x, const uint32_t* signs, int log2_len
     const FrameKernelsOf<T>& kernels = frame_kernels_of<T>();
     const int log2_block = std::min(log2_length, transform_block_log2);
     const int64_t block = int64_t{1} << log2_block, length = int64_t{1} << log2_length;
-    Team::run(team, length / block, [&](int64_t i) {
+    Team::run(team, length / block, length, [&](int64_t i) {
         kernels.transform_block(x + i * block, signs ? signs + i * block / 32 : nullptr, log2_block,
                                 out + i * block);
     });
@@ -32,7 +32,7 @@ void transform(const Team* team, const T* x, const uint32_t* signs, int log2_len
         const int passes = (left + combined_levels - 1) / combined_levels;
         const int levels = (left + passes - 1) / passes;
         const int64_t columns = int64_t{1} << 10, pieces = stride / columns;
-        Team::run(team, (length >> levels) / columns, [&](int64_t i) {
+        Team::run(team, (length >> levels) / columns, length, [&](int64_t i) {
             const int64_t group = i / pieces, column = i % pieces * columns;
             kernels.combine(out + (group * stride << levels) + column, stride, levels, columns);
         });

@@ -39,10 +39,9 @@ class HadamardRotation {
 };
 
 // body(first, count) for parts of [0, total), in any order.
-constexpr int64_t part_length = int64_t{1} << 15;
 template <class Body>
 void for_parts(const Team* team, int64_t total, const Body& body) {
-    Team::run(team, (total + part_length - 1) / part_length, [&](int64_t part) {
+    Team::run(team, (total + part_length - 1) / part_length, total, [&](int64_t part) {
         const int64_t first = part * part_length;
         body(first, std::min(part_length, total - first));
     });

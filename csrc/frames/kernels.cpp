@@ -190,6 +190,22 @@ void logits(const T* x, const double* norms, int64_t count, double offset, doubl
     for (; i < count; ++i) out[i] = law.one(x, i);
 }
 
+template <class T>
+bool all_finite(const T* x, int64_t count) {
+    // x * 0 is zero, but NaN for NaN and infinity, and so is then every sum with it.
+    Vector<T> sums[4] = {};
+    int64_t i = 0;
+    for (; i + 4 * lanes_of<T> <= count; i += 4 * lanes_of<T>)
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; ++v) sums[v] += load_vector(x + i + v * lanes_of<T>) * T{0};
+    T lanes[lanes_of<T>];
+    store_vector(lanes, sums[0] + sums[1] + sums[2] + sums[3]);
+    T sum = 0;
+    for (const T lane : lanes) sum += lane;
+    for (; i < count; ++i) sum += x[i] * T{0};
+    return sum == T{0};
+}
+
 // Rounding to T keeps the order of binary64 numbers, so that only the largest need be rounded; and
 // without norms the law keeps the order of the products.
 template <class T>
@@ -314,8 +330,8 @@ void multiply(double* x, double factor, int64_t count) {
 
 template <class T>
 constexpr FrameKernelsOf<T> kernels_of() {
-    return {transform_block<T>, combine<T>, scale<T>,   sum<T>,
-            centre<T>,          logits<T>,  largest<T>, at_least<T>};
+    return {transform_block<T>, combine<T>,    scale<T>,   sum<T>,     centre<T>,
+            logits<T>,          all_finite<T>, largest<T>, at_least<T>};
 }
 
 }  // namespace

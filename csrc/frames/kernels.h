@@ -33,8 +33,10 @@ struct FrameKernelsOf {
     void (*logits)(const T* x, const double* norms, int64_t count, double offset, double factor,
                    T* out);
 
-    // The largest of these logits, count >= 1, and the positions of those that are at least
-    // `threshold`, ascending: returns how many.
+    bool (*all_finite)(const T* x, int64_t count);
+
+    // The largest of these logits, count >= 1, of finite x (a NaN would hide what comes after it),
+    // and the positions of those that are at least `threshold`, ascending: returns how many.
     T (*largest)(const T* x, const double* norms, int64_t count, double offset, double factor);
     int64_t (*at_least)(const T* x, const double* norms, int64_t count, double offset,
                         double factor, T threshold, int32_t* positions);

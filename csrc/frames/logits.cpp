@@ -99,17 +99,21 @@ struct Logits {
         TopRows& best = found[0];
         for (size_t part = 1; part < found.size(); ++part) best.add_all(found[part]);
         if (has_last) best.add(static_cast<double>(last), count);
-        for (const Candidate& c : best.sorted()) {
-            *classes++ = c.row;
-            *values++ = static_cast<T>(c.projection);
+        const Selection sorted = best.sorted();
+        for (size_t k = 0; k < static_cast<size_t>(num_top); ++k) {
+            const bool any = k < sorted.size();  // NaN is passed over
+            classes[k] = any ? sorted[k].row : -1;
+            values[k] = any ? static_cast<T>(sorted[k].projection) : static_cast<T>(NAN);
         }
     }
 
-    void best(const Team* team, int64_t num_top, int64_t* classes, T* values) const {
+    // False where one of the best is out of the range of T.
+    bool best(const Team* team, int64_t num_top, int64_t* classes, T* values) const {
         if (num_top == 1)
             largest(team, classes, values);
         else
             top(team, num_top, classes, values);
+        return std::isfinite(values[0]) && std::isfinite(values[num_top - 1]);
     }
 };
 
@@ -174,7 +178,8 @@ void top_logits(const Frame& frame, const T* x, int64_t count, int64_t top, int 
                 Watch* watch, int64_t* classes, T* values) {
     for_logits(frame, x, count, num_threads, watch,
                [&](int64_t i, const Logits<T>& logits, const Team* team) {
-                   logits.best(team, top, classes + i * top, values + i * top);
+                   if (!logits.best(team, top, classes + i * top, values + i * top))
+                       throw Overflow{i};
                });
 }
 
@@ -186,7 +191,9 @@ void top_scores(const T* scores, const int64_t* labels, int64_t count, int64_t c
         const Logits<T> logits{kernels, nullptr, scores + i * columns, columns, 0.0, 1.0,
                                false,   T{0}};
         int64_t* found = classes + i * top;
-        logits.best(team, top, found, values + i * top);
+        if (!kernels.all_finite(logits.products, columns) ||
+            !logits.best(team, top, found, values + i * top))
+            throw Overflow{i};
         if (labels)
             for (int64_t k = 0; k < top; ++k) found[k] = labels[i * columns + found[k]];
     });

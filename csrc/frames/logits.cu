@@ -3,17 +3,18 @@
 #include <cmath>
 
 #include "frames/device.h"
-#include "frames/device_launch.h"
+#include "runtime/cuda_launch.h"
+#include "runtime/launch_shape.h"
 
 namespace infall {
 namespace device {
 namespace {
 
-constexpr int sums_per_block = threads / frame_sum_lanes;
+constexpr int sums_per_block = block_threads / frame_sum_lanes;
 
 // partial (count, blocks): sums of frame_sum_block elements of norms x, a thread for each lane.
 template <class T>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(block_threads)
     sum_kernel(const T* x, int64_t stride, int64_t length, const double* norms, int64_t count,
                double* partial) {
     __shared__ double lanes[sums_per_block][frame_sum_lanes];
@@ -43,7 +44,7 @@ __global__ void __launch_bounds__(threads)
     }
 }
 
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(block_threads)
     total_kernel(const double* partial, int64_t blocks, int64_t count, double* totals) {
     const int64_t step = int64_t{gridDim.x} * blockDim.x;
     for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) {
@@ -83,7 +84,7 @@ struct ScoresOf {
 };
 
 template <class T>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(block_threads)
     logits_kernel(Frame frame, CentringLaw law, const T* products, const double* totals,
                   int64_t count, T* out) {
     const int64_t step = int64_t{gridDim.x} * blockDim.x, columns = frame.num_classes;
@@ -97,7 +98,7 @@ __global__ void __launch_bounds__(threads)
 
 // out (count, dim) = factor (norms y - offset), zeros past the coordinates.
 template <class T>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(block_threads)
     centre_kernel(Frame frame, CentringLaw law, const T* y, const double* totals, double factor,
                   int64_t count, T* out) {
     const int64_t step = int64_t{gridDim.x} * blockDim.x, coordinates = frame.coordinates();
@@ -124,14 +125,14 @@ __global__ void __launch_bounds__(threads)
 template <class T, class Scores>
 __device__ void find_best(const Scores& scores, int64_t columns, const int64_t* labels, int64_t top,
                           int64_t* classes, T* values) {
-    __shared__ T best_value[threads];
-    __shared__ int64_t best_position[threads];
+    __shared__ T best_value[block_threads];
+    __shared__ int64_t best_position[block_threads];
     T after_value = 0;
     int64_t after = -1;
     for (int64_t k = 0; k < top; ++k) {
         T value = 0;
         int64_t position = -1;
-        for (int64_t c = threadIdx.x; c < columns; c += threads) {
+        for (int64_t c = threadIdx.x; c < columns; c += block_threads) {
             const T score = scores(c);
             const bool left = k == 0 || score < after_value || (score == after_value && c > after);
             if (left && score == score && (position < 0 || score > value)) {
@@ -141,7 +142,7 @@ __device__ void find_best(const Scores& scores, int64_t columns, const int64_t* 
         }
         best_value[threadIdx.x] = value;
         best_position[threadIdx.x] = position;
-        for (int half = threads / 2; half > 0; half /= 2) {
+        for (int half = block_threads / 2; half > 0; half /= 2) {
             __syncthreads();
             const int mine = static_cast<int>(threadIdx.x), other = mine + half;
             if (mine < half && best_position[other] >= 0 &&
@@ -166,7 +167,7 @@ __device__ void find_best(const Scores& scores, int64_t columns, const int64_t* 
 }
 
 template <class T>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(block_threads)
     top_logits_kernel(Frame frame, CentringLaw law, const T* products, const double* totals,
                       int64_t count, int64_t top, int64_t* classes, T* values) {
     for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {
@@ -176,7 +177,7 @@ __global__ void __launch_bounds__(threads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(block_threads)
     top_scores_kernel(const T* scores, const int64_t* labels, int64_t count, int64_t columns,
                       int64_t top, int64_t* classes, T* values) {
     for (int64_t i = blockIdx.x; i < count; i += gridDim.x)
@@ -211,9 +212,9 @@ struct Workspace {
     void sum(const T* x, int64_t stride, const Frame& frame, const double* norms, int64_t count,
              Stream stream) const {
         launch("sums", sum_kernel<T>,
-               grid_for_blocks((count * blocks + sums_per_block - 1) / sums_per_block),
-               dim3(threads), stream, x, stride, frame.coordinates(), norms, count, partial);
-        launch("totals", total_kernel, grid_for(count), dim3(threads), stream,
+               grid_for(blocks_of(count * blocks, sums_per_block), many_blocks), block_threads,
+               stream, x, stride, frame.coordinates(), norms, count, partial);
+        launch("totals", total_kernel, grid_for_elements(count), block_threads, stream,
                static_cast<const double*>(partial), blocks, count, totals);
     }
 
@@ -239,9 +240,9 @@ void project(const Frame& frame, const T* x, int64_t count, T* out, void* worksp
              Stream stream) {
     const Workspace<T> space(frame, count, workspace);
     const T* products = space.products(frame, x, count, stream);
-    launch("logits", logits_kernel<T>, grid_for(count * frame.num_classes), dim3(threads), stream,
-           frame, CentringLaw(frame), products, static_cast<const double*>(space.totals), count,
-           out);
+    launch("logits", logits_kernel<T>, grid_for_elements(count * frame.num_classes), block_threads,
+           stream, frame, CentringLaw(frame), products, static_cast<const double*>(space.totals),
+           count, out);
 }
 
 template <class T>
@@ -251,9 +252,9 @@ void synthesise(const Frame& frame, const T* x, int64_t count, T* out, void* wor
     const CentringLaw law(frame);
     space.sum(x, frame.num_classes, frame, frame.norms, count, stream);
     T* centred = frame.hadamard ? space.rotated : out;
-    launch("centring", centre_kernel<T>, grid_for(count * frame.dim), dim3(threads), stream, frame,
-           law, x, static_cast<const double*>(space.totals), frame.hadamard ? 1.0 : law.factor,
-           count, centred);
+    launch("centring", centre_kernel<T>, grid_for_elements(count * frame.dim), block_threads,
+           stream, frame, law, x, static_cast<const double*>(space.totals),
+           frame.hadamard ? 1.0 : law.factor, count, centred);
     if (frame.hadamard) rotate_back(frame, centred, count, law.factor, out, stream);
 }
 
@@ -262,16 +263,16 @@ void top_logits(const Frame& frame, const T* x, int64_t count, int64_t top, int6
                 T* values, void* workspace, Stream stream) {
     const Workspace<T> space(frame, count, workspace);
     const T* products = space.products(frame, x, count, stream);
-    launch("largest logits", top_logits_kernel<T>, grid_for_blocks(count), dim3(threads), stream,
-           frame, CentringLaw(frame), products, static_cast<const double*>(space.totals), count,
-           top, classes, values);
+    launch("largest logits", top_logits_kernel<T>, grid_for(count, many_blocks), block_threads,
+           stream, frame, CentringLaw(frame), products, static_cast<const double*>(space.totals),
+           count, top, classes, values);
 }
 
 template <class T>
 void top_scores(const T* scores, const int64_t* labels, int64_t count, int64_t columns, int64_t top,
                 int64_t* classes, T* values, Stream stream) {
-    launch("largest scores", top_scores_kernel<T>, grid_for_blocks(count), dim3(threads), stream,
-           scores, labels, count, columns, top, classes, values);
+    launch("largest scores", top_scores_kernel<T>, grid_for(count, many_blocks), block_threads,
+           stream, scores, labels, count, columns, top, classes, values);
 }
 
 #define INFALL_FRAME_TYPE(T)                                                                    \

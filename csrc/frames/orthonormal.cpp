@@ -15,9 +15,9 @@ namespace {
 
 constexpr int64_t leaf_rows = 8;
 constexpr int64_t depth_tile = 256;
-// Multiplications below which waking a thread costs more than it brings, and those of a block,
+// Multiplications that cost what an operation on a number in memory does, and those of a block,
 // between which Ctrl-C is answered.
-constexpr int64_t shared_work = int64_t{1} << 19;
+constexpr int64_t products_per_operation = 8;
 constexpr int64_t block_work = int64_t{1} << 28;
 
 class GramSchmidt {
@@ -42,10 +42,11 @@ class GramSchmidt {
         const int64_t count = before_end - before, rows = end - first;
         if (count == 0 || rows == 0) return;
         double* products = products_.of_length(rows * count);
-        const bool shared = count * rows * dim_ > shared_work;
+        const int threads =
+            threads_for(count * rows * dim_ / products_per_operation, team_.num_threads);
         const double* basis = row(before);
         // products (rows, count) = -x basis^T
-        for_panels(count, rows, dim_, shared,
+        for_panels(count, rows, dim_, threads,
                    [&](int64_t at, int64_t here, int64_t from, int64_t to, double* packed) {
                        for (int64_t i = from; i < to; ++i)
                            std::fill_n(products + i * count + at, here, 0.0);
@@ -61,7 +62,7 @@ class GramSchmidt {
                        }
                    });
         // x += products basis
-        for_panels(dim_, rows, count, shared,
+        for_panels(dim_, rows, count, threads,
                    [&](int64_t at, int64_t here, int64_t from, int64_t to, double* packed) {
                        const int width = kernels_.panel_width;
                        for (int64_t depth = 0; depth < count; depth += depth_tile) {
@@ -123,9 +124,8 @@ class GramSchmidt {
     // body(at, here, from, to, packed): columns at ... at + here of a product and rows from ... to,
     // with room for as many panels of depth_tile rows.
     template <class Body>
-    void for_panels(int64_t columns, int64_t rows, int64_t depth, bool shared, const Body& body) {
+    void for_panels(int64_t columns, int64_t rows, int64_t depth, int threads, const Body& body) {
         const int64_t width = kernels_.panel_width;
-        const int threads = shared ? team_.num_threads : 1;
         // Wide enough to use each packed panel often, narrow enough that all threads have some.
         int64_t panels = 8, row_step = rows;
         while (panels > 1 && columns < 3 * threads * panels * width) panels /= 2;

@@ -18,14 +18,15 @@ struct Team {
     int num_threads;
     Watch* watch;
 
+    // body(block) for the blocks that `elements` elements are cut into.
     template <class Body>
-    static void run(const Team* team, int64_t blocks, const Body& body) {
+    static void run(const Team* team, int64_t blocks, int64_t elements, const Body& body) {
         if (!team) {
             for (int64_t block = 0; block < blocks; ++block) body(block);
             return;
         }
         run_blocks(
-            blocks, team->num_threads,
+            blocks, threads_for(elements, team->num_threads),
             [&](int64_t block, int) {
                 body(block);
                 return int64_t{0};
@@ -49,11 +50,20 @@ class VectorWatch final : public Watch {
 
 // Longer vectors are shared by the threads, however many there are: one would keep Ctrl-C waiting.
 constexpr int64_t longest_alone = int64_t{1} << 22;
+// What a thread takes at a time.
+constexpr int64_t part_length = int64_t{1} << 15;
+
+// Threads that share a vector wait for each other after each of its passes: vectors go first, as
+// long as they give work to half as many threads as their parts would.
+inline bool is_shared(int64_t count, int64_t length, int num_threads) {
+    return length > longest_alone ||
+           2 * count < std::min<int64_t>(num_threads, length / part_length);
+}
 
 // body(vector, thread, team) for each of `count` vectors of `length` elements.
 template <class Body>
 void for_vectors(int64_t count, int64_t length, int num_threads, Watch* watch, const Body& body) {
-    if (count < num_threads || length > longest_alone) {
+    if (is_shared(count, length, num_threads)) {
         VectorWatch vectors(watch);
         const Team team{num_threads, &vectors};
         for (int64_t i = 0; i < count; ++i) {
@@ -63,8 +73,8 @@ void for_vectors(int64_t count, int64_t length, int num_threads, Watch* watch, c
         }
         return;
     }
-    const int64_t step = std::max<int64_t>(1, (int64_t{1} << 15) / length);
-    run_blocks((count + step - 1) / step, num_threads,
+    const int64_t step = std::max<int64_t>(1, part_length / length);
+    run_blocks((count + step - 1) / step, threads_for(count * length, num_threads),
                [&](int64_t block, int thread) {
                    const int64_t first = block * step, end = std::min(count, first + step);
                    for (int64_t i = first; i < end; ++i)
@@ -84,6 +94,7 @@ class Scratch {
             const size_t bytes = static_cast<size_t>(length) * sizeof(T);
             const bool large = bytes >= page;
             const size_t alignment = large ? page : 64;
+            length_ = 0;
             memory_.reset(static_cast<T*>(
                 std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment)));
             if (!memory_) throw std::bad_alloc();

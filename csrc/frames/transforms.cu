@@ -3,8 +3,9 @@
 #include <algorithm>
 
 #include "frames/device.h"
-#include "frames/device_launch.h"
 #include "frames/signs.h"
+#include "runtime/cuda_launch.h"
+#include "runtime/launch_shape.h"
 
 namespace infall {
 namespace device {
@@ -57,7 +58,7 @@ __device__ void some_butterflies(int levels, T* a, int64_t stride) {
 // All levels inside chunks of `length` <= chunk elements. Vectors start x_stride and out_stride
 // apart and are `chunks` chunks long; a block takes one chunk at a time.
 template <class T>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(block_threads)
     chunk_kernel(const T* x, int64_t x_stride, Signs signs, int64_t count, int64_t chunks,
                  int length, T* out, int64_t out_stride) {
     __shared__ T values[chunk];
@@ -68,33 +69,33 @@ __global__ void __launch_bounds__(threads)
         T* to = out + vector * out_stride + first;
         if (signs.any) {
             const int blocks = (length + 127) / 128;
-            for (int i = threadIdx.x; i < blocks; i += threads) {
+            for (int i = threadIdx.x; i < blocks; i += block_threads) {
                 const PhiloxBlock b =
                     frame_signs(static_cast<uint64_t>(first / 128 + i), signs.round, signs.seed);
                 for (int k = 0; k < 4; ++k) words[4 * i + k] = b.w[k];
             }
             __syncthreads();
         }
-        for (int i = threadIdx.x; i < length; i += threads)
+        for (int i = threadIdx.x; i < length; i += block_threads)
             values[i] = signs.any && (words[i / 32] >> (i % 32) & 1u) ? -from[i] : from[i];
         for (int stride = 1; stride < length;) {
             int levels = 3;
             while (stride << levels > length) --levels;
             __syncthreads();
-            for (int i = threadIdx.x; i < length >> levels; i += threads)
+            for (int i = threadIdx.x; i < length >> levels; i += block_threads)
                 some_butterflies(levels, values + (i / stride * stride << levels) + i % stride,
                                  stride);
             stride <<= levels;
         }
         __syncthreads();
-        for (int i = threadIdx.x; i < length; i += threads) to[i] = values[i];
+        for (int i = threadIdx.x; i < length; i += block_threads) to[i] = values[i];
         __syncthreads();
     }
 }
 
 // `levels` more levels, the first at `stride`, of vectors out_stride apart: a thread is a column.
 template <class T>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(block_threads)
     column_kernel(T* out, int64_t out_stride, int64_t count, int64_t length, int64_t stride,
                   int levels) {
     const int64_t columns = length >> levels, step = int64_t{gridDim.x} * blockDim.x;
@@ -110,7 +111,7 @@ __global__ void __launch_bounds__(threads)
 
 // out[i] = factor x[i], with signs, for first <= i < end of vectors x_stride and out_stride apart.
 template <class T>
-__global__ void __launch_bounds__(threads)
+__global__ void __launch_bounds__(block_threads)
     scale_kernel(const T* x, int64_t x_stride, Signs signs, int64_t count, int64_t first,
                  int64_t end, double factor, T* out, int64_t out_stride) {
     const int64_t length = end - first, step = int64_t{gridDim.x} * blockDim.x;
@@ -127,14 +128,15 @@ void transform(const T* x, int64_t x_stride, const Signs& signs, int64_t count, 
                T* out, int64_t out_stride, Stream stream) {
     const int64_t length = int64_t{1} << log2_length, inside = std::min<int64_t>(length, chunk);
     const int64_t chunks = length / inside;
-    launch("transform of chunks", chunk_kernel<T>, grid_for_blocks(count * chunks), dim3(threads),
-           stream, x, x_stride, signs, count, chunks, static_cast<int>(inside), out, out_stride);
+    launch("transform of chunks", chunk_kernel<T>, grid_for(count * chunks, many_blocks),
+           block_threads, stream, x, x_stride, signs, count, chunks, static_cast<int>(inside), out,
+           out_stride);
     int left = log2_length - std::min(log2_length, chunk_log2);
     for (int64_t stride = inside; left > 0;) {
         const int levels = std::min(left, column_levels);
         const int64_t units = count * (length >> levels);
-        launch("transform of columns", column_kernel<T>, grid_for(units), dim3(threads), stream,
-               out, out_stride, count, length, stride, levels);
+        launch("transform of columns", column_kernel<T>, grid_for_elements(units), block_threads,
+               stream, out, out_stride, count, length, stride, levels);
         stride <<= levels;
         left -= levels;
     }
@@ -145,8 +147,8 @@ void scale(const T* x, const Signs& signs, int64_t count, int64_t stride, int64_
            int64_t end, double factor, T* out, Stream stream) {
     if (end == first) return;
     const int64_t units = count * (end - first);
-    launch("scaling", scale_kernel<T>, grid_for(units), dim3(threads), stream, x, stride, signs,
-           count, first, end, factor, out, stride);
+    launch("scaling", scale_kernel<T>, grid_for_elements(units), block_threads, stream, x, stride,
+           signs, count, first, end, factor, out, stride);
 }
 
 const Signs no_signs{false, 0, 0};

@@ -5,11 +5,16 @@
 #include <cstdint>
 #include <stdexcept>
 
+#include "rows/kernels.h"
+#include "runtime/parallel.h"
+
 namespace infall {
 
 constexpr int64_t max_batch = 256;  // directions that share one pass over the layer
 constexpr int64_t block_work = int64_t{1}
                                << 20;  // multiply-adds of a block, about half a millisecond
+// Those of a part of a block, for rows so long that a few of them are too many for a block.
+constexpr int64_t part_work = int64_t{1} << 22;
 constexpr int64_t min_block_rows = 16, max_block_rows = 4096;
 
 // Blocks of [first, end) that start at multiples of `rows`, a power of two: none crosses a multiple
@@ -40,6 +45,19 @@ inline int64_t block_rows_for(int64_t work_per_row) {
     int64_t rows = max_block_rows;
     while (rows > min_block_rows && rows * work_per_row > block_work) rows /= 2;
     return rows;
+}
+
+// Projections of `rows` rows of a layer, a whole number of groups: see RowKernels::project_layer.
+inline void project_block(const RowKernels& kernels, const GaussianLayer& layer, int64_t first_row,
+                          int64_t rows, const float* w, int64_t batch, float* scores,
+                          Pulse& pulse) {
+    const int64_t blocks = padded_dim(layer.dim) / 4;
+    const int64_t step = std::max<int64_t>(1, part_work / 4 / (rows * (1 + batch / 8)));
+    for (int64_t first = 0; first < blocks; first += step) {
+        if (first > 0) pulse();
+        kernels.project_layer(layer, first_row, rows / kernels.lanes, first,
+                              std::min(blocks, first + step), w, batch, scores);
+    }
 }
 
 }  // namespace infall

@@ -18,13 +18,13 @@ void hyperplane_codes(const GaussianLayer& planes, const float* x, int64_t num_i
     std::vector<std::vector<float>> scores(static_cast<size_t>(std::max(num_threads, 1)));
     run_blocks(
         total_blocks(blocks.count(), passes), num_threads,
-        [&](int64_t number, int thread) {
+        [&](int64_t number, int thread, Pulse& pulse) {
             const int64_t block = number / passes, first = number % passes * max_batch;
             const int64_t inputs = std::min(max_batch, num_inputs - first);
             std::vector<float>& projections = scores[static_cast<size_t>(thread)];
             projections.resize(static_cast<size_t>(inputs * blocks.rows));
-            kernels.project_layer(planes, blocks.start(block), blocks.rows / kernels.lanes,
-                                  x + first * width, inputs, projections.data());
+            project_block(kernels, planes, blocks.start(block), blocks.rows, x + first * width,
+                          inputs, projections.data(), pulse);
             const int64_t start = blocks.start(block), end = blocks.valid_to(block);
             for (int64_t i = 0; i < inputs; ++i) {
                 const float* row = projections.data() + i * blocks.rows;

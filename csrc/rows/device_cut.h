@@ -9,9 +9,9 @@
 
 #include "rows/candidate.h"
 #include "rows/device.h"
-#include "rows/device_grid.h"
 #include "rows/device_sort.h"
 #include "runtime/cuda_launch.h"
+#include "runtime/launch_shape.h"
 
 namespace infall {
 namespace device {

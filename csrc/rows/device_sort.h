@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "rows/candidate.h"
-#include "rows/device_grid.h"
 #include "runtime/cuda_launch.h"
+#include "runtime/launch_shape.h"
 
 namespace infall {
 namespace device {

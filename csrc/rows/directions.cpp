@@ -5,12 +5,17 @@
 #include <vector>
 
 #include "rows/selection.h"
+#include "runtime/isa.h"
 
 namespace infall {
+namespace {
+
+constexpr int64_t polled_every = 1 << 20;  // entries; a multiple of norm_lanes
+
+}  // namespace
 
 void unit_vectors(const double* w, int64_t batch, int64_t dim, double* directions, double* norms,
                   int64_t* exponents, Watch* watch) {
-    constexpr int64_t polled_every = 1 << 20;  // entries; a multiple of norm_lanes
     const auto in_parts = [&](auto&& body) {
         for (int64_t first = 0; first < dim; first += polled_every) {
             body(first, std::min(first + polled_every, dim));
@@ -51,22 +56,27 @@ void unit_vectors(const double* w, int64_t batch, int64_t dim, double* direction
 
 void householder(const double* w, int64_t batch, int64_t dim, double* v, double* scale,
                  double* factors, Watch* watch) {
+    const RowKernels& kernels = *current_isa().rows;
     const int64_t span = std::min(batch, dim);
     std::vector<double> work(w, w + batch * dim);  // (batch, dim): columns of w^T
     std::fill(v, v + span * dim, 0.0);
     for (int64_t h = 0; h < span; ++h) {
         double* x = work.data() + h * dim;
         double tail = 0.0;
-        for (int64_t j = h + 1; j < dim; ++j) tail = fused(x[j], x[j], tail);
+        for (int64_t j = h + 1; j < dim; ++j) {
+            tail = fused(x[j], x[j], tail);
+            if (watch && j % polled_every == 0) watch->poll(0);
+        }
         const Reflection reflection = reflection_of(x[h], tail);
         double* direction = v + h * dim;
         direction[h] = reflection.first;
         if (reflection.has_rest) std::copy(x + h + 1, x + dim, direction + h + 1);
         scale[h] = reflection.scale;
-        for (int64_t b = h + 1; b < batch; ++b)
-            reflect(work.data() + b * dim, 1, direction, scale[h], h, dim);
+        for (int64_t b = h + 1; b < batch; ++b) {
+            kernels.reflect(work.data() + b * dim, dim, v, scale, h, h + 1);
+            if (watch) watch->poll(0);
+        }
         x[h] = reflection.norm;  // H x, known exactly
-        if (watch) watch->poll(0);
     }
     for (int64_t b = 0; b < batch; ++b)
         for (int64_t h = 0; h < span; ++h)

@@ -5,8 +5,8 @@
 #include <cmath>
 
 #include "rows/device.h"
-#include "rows/device_grid.h"
 #include "runtime/cuda_launch.h"
+#include "runtime/launch_shape.h"
 
 namespace infall {
 namespace device {

@@ -4,12 +4,10 @@
 
 #include "random/normal.h"
 #include "random/philox.h"
-#include "rows/reflect.h"
+#include "rows/directions.h"
 
 #define INFALL_LAMBDA_INLINE __attribute__((always_inline))
 #define INFALL_UNROLL _Pragma("GCC unroll 16")
-#define INFALL_STRINGIFY_(x) #x
-#define INFALL_STRINGIFY(x) INFALL_STRINGIFY_(x)
 
 #if defined(__AVX512F__)
 #include "runtime/simd_avx512.h"
@@ -285,16 +283,17 @@ void accumulate_tile(const float* tile, int64_t valid, int64_t columns, const fl
                             score_stride, continues);
 }
 
-void project_layer(const GaussianLayer& layer, int64_t first_row, int64_t groups, const float* w,
-                   int64_t batch, float* scores) {
+void project_layer(const GaussianLayer& layer, int64_t first_row, int64_t groups,
+                   int64_t first_block, int64_t end_block, const float* w, int64_t batch,
+                   float* scores) {
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     const Broadcast broadcast(key);
     const Broadcast* b = opaque(broadcast);
-    const int64_t width = padded_dim(layer.dim), blocks = width / 4, rows = groups * lanes;
+    const int64_t width = padded_dim(layer.dim), rows = groups * lanes;
     PhiloxColumn columns[block_tile];
     alignas(64) float tile[column_tile * group_tile * lanes];
-    for (int64_t first = 0; first < blocks; first += block_tile) {
-        const int64_t here = blocks - first < block_tile ? blocks - first : block_tile;
+    for (int64_t first = first_block; first < end_block; first += block_tile) {
+        const int64_t here = end_block - first < block_tile ? end_block - first : block_tile;
         column_constants(layer.matrix, first_row, first, here, key, columns);
         if (batch == 1) {
             ProjectOne sink(w + 4 * first, scores, rows, first > 0);
@@ -494,7 +493,7 @@ void estimate_deciding(const GaussianLayer& layer, int64_t first_pair, int64_t g
     PhiloxColumn columns[column_tile];
     alignas(64) float even_tile[column_tile * group_tile * lanes];
     alignas(64) float odd_tile[column_tile * group_tile * lanes];
-    alignas(64) float radii[group_tile * lanes];
+    alignas(64) float radii[group_tile * lanes] = {};  // a short last tile leaves some out
     for (int64_t first = 0; first < span; first += column_tile) {
         const int64_t some = span - first < column_tile ? span - first : column_tile;
         column_constants({0, deciding_columns}, first_pair, first, some, key, columns);
@@ -513,11 +512,9 @@ void estimate_deciding(const GaussianLayer& layer, int64_t first_pair, int64_t g
     }
 }
 
-void reflect_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,
-                  const double* scale, int64_t reflections, double* scratch) {
-    for (int64_t i = 0; i < count; ++i)
-        reflect_row(z + i * dim, dim, deciding + i * reflections, v, scale, reflections, scratch,
-                    1);
+void reflect(double* x, int64_t dim, const double* v, const double* scale, int64_t first,
+             int64_t end) {
+    for (int64_t h = end - 1; h >= first; --h) infall::reflect(x, 1, v + h * dim, scale[h], h, dim);
 }
 
 void largest_folded_normals(LargestFoldedNormals& largest, double* exponentials, int64_t count) {
@@ -550,18 +547,10 @@ void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int6
 
 }  // namespace
 
-extern const RowKernels row_kernels{INFALL_STRINGIFY(INFALL_ISA),
-                                    lanes,
-                                    gaussian_rows,
-                                    project_layer,
-                                    project_float32,
-                                    project_float64,
-                                    scores_at_least,
-                                    deciding_candidates,
-                                    estimate_deciding,
-                                    reflect_rows,
-                                    largest_folded_normals,
-                                    hamming_distances};
+extern const RowKernels row_kernels{
+    lanes,           gaussian_rows,          project_layer,       project_float32,
+    project_float64, scores_at_least,        deciding_candidates, estimate_deciding,
+    reflect,         largest_folded_normals, hamming_distances};
 
 }  // namespace INFALL_ISA
 }  // namespace infall

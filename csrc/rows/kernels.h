@@ -29,15 +29,20 @@ struct MatrixRows {
 };
 
 // What the binary32 estimates of the deciding columns are sieved by: how far an estimate of a
-// projection on a vector of unit length may be off, and the squared radius of a pair of rows from
-// which on it says nothing, for 32 bits no longer tell the radius.
+// projection on a vector f of unit length may be off, and the squared radius of a pair of rows from
+// which on it says nothing, for 32 bits no longer tell the radius. Entries D up to that radius are
+// right to 3.5e-4, so that their errors add up to 3.5e-4 sqrt(span); rounding adds at most
+// span 2^-24 |D| |f|, and |D| <= sqrt(22 span).
 constexpr float far_square_radius = 22.0f;
+INFALL_HD double estimate_error(int64_t span) {
+    const double columns = static_cast<double>(span);
+    return (5e-4 + 3e-7 * columns) * sqrt(columns);
+}
 INFALL_HD float estimate_threshold(double threshold, int64_t span) {
-    return static_cast<float>(threshold - 1e-3 * sqrt(static_cast<double>(span)));
+    return static_cast<float>(threshold - estimate_error(span));
 }
 
 struct RowKernels {
-    const char* isa;
     // Row ranges start at a multiple of `lanes` and are `groups * lanes` long.
     int lanes;
 
@@ -48,9 +53,12 @@ struct RowKernels {
 
     // scores is (batch, groups * lanes): the projections of the rows first_row, ... on each of the
     // directions w, (batch, padded_dim) with zeros behind dim; every sum runs over the columns in
-    // order, one fused multiply-add each.
+    // order, one fused multiply-add each. A call takes the columns of the Philox blocks
+    // first_block ... end_block, and goes on from what the call for those before has left in
+    // scores.
     void (*project_layer)(const GaussianLayer& layer, int64_t first_row, int64_t groups,
-                          const float* w, int64_t batch, float* scores);
+                          int64_t first_block, int64_t end_block, const float* w, int64_t batch,
+                          float* scores);
 
     // The same for `count` rows of a matrix in memory. scores is (batch, score_stride).
     void (*project_float32)(const MatrixRows& rows, int64_t count, const float* w, int64_t batch,
@@ -70,18 +78,15 @@ struct RowKernels {
 
     // Binary32 estimates of sum_c D[row, c] factors[b, c], D the deciding columns c < span, for
     // the even and the odd rows of row pairs: even, odd (batch, groups * lanes), factors
-    // (batch, span). Right to 1e-3 |factors[b]| sqrt(span), but for pairs whose largest squared
-    // radius, in square_radii (groups * lanes,), reaches far_square_radius.
+    // (batch, span). Right to estimate_error(span) |factors[b]|, but for pairs whose largest
+    // squared radius, in square_radii (groups * lanes,), reaches far_square_radius.
     void (*estimate_deciding)(const GaussianLayer& layer, int64_t first_pair, int64_t groups,
                               int64_t span, const float* factors, int64_t batch, float* even,
                               float* odd, float* square_radii);
 
-    // Rows z of the reflected layer: z (count, dim) float32 in place, its first `reflections`
-    // columns taken from deciding (count, reflections); z <- H_0 H_1 ... z with
-    // H_i = I - scale_i v_i v_i^T, v (reflections, dim). scratch has dim elements.
-    void (*reflect_rows)(float* z, int64_t count, int64_t dim, const double* deciding,
-                         const double* v, const double* scale, int64_t reflections,
-                         double* scratch);
+    // x (dim,) <- H_first ... H_{end-1} x with H_h = I - scale_h v_h v_h^T; v is (.., dim).
+    void (*reflect)(double* x, int64_t dim, const double* v, const double* scale, int64_t first,
+                    int64_t end);
 
     // exponentials (count,) become the next `count` of the largest, descending.
     void (*largest_folded_normals)(LargestFoldedNormals& largest, double* exponentials,

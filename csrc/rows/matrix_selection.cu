@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(block_threads)
     const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, direction = blockIdx.y;
     const bool inside = i < space.samples;
     // Spread over the whole matrix: its rows may be sorted.
-    const int64_t row = inside ? i * (matrix.rows / space.samples) : matrix.rows;
+    const int64_t row = inside ? i * matrix.rows / space.samples : matrix.rows;
     double projection;
     project_row<T, 1>(matrix, row, w, direction, task.batch, &projection);
     if (!inside) return;

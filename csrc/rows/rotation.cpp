@@ -9,6 +9,7 @@
 #include "random/philox.h"
 #include "random/streams.h"
 #include "rows/blocks.h"
+#include "rows/reflect.h"
 #include "rows/top_rows.h"
 #include "runtime/isa.h"
 
@@ -159,13 +160,21 @@ void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, c
                  const double* scale, int64_t span, int num_threads, Watch* watch) {
     const RowKernels& kernels = *current_isa().rows;
     const int64_t rows = std::max<int64_t>(1, block_work / 4 / (dim * span));
+    const int64_t reflections = std::max<int64_t>(1, part_work / dim);  // between two pulses
     run_blocks((count + rows - 1) / rows, num_threads,
-               [&](int64_t block, int) {
-                   const int64_t first = block * rows, here = std::min(rows, count - first);
-                   std::vector<double> scratch(static_cast<size_t>(dim));
-                   kernels.reflect_rows(z + first * dim, here, dim, deciding + first * span, v,
-                                        scale, span, scratch.data());
-                   return here;
+               [&](int64_t block, int, Pulse& pulse) {
+                   const int64_t first = block * rows, end = std::min(first + rows, count);
+                   std::vector<double> x(static_cast<size_t>(dim));
+                   for (int64_t i = first; i < end; ++i) {
+                       load_row(z + i * dim, dim, deciding + i * span, span, x.data(), 1);
+                       for (int64_t h = span; h > 0; h -= reflections) {
+                           if (h < span) pulse();
+                           kernels.reflect(x.data(), dim, v, scale,
+                                           std::max<int64_t>(h - reflections, 0), h);
+                       }
+                       store_row(x.data(), 1, dim, z + i * dim);
+                   }
+                   return end - first;
                },
                watch);
 }

@@ -24,14 +24,14 @@ std::vector<Selection> select_stream(const GaussianLayer& layer, const Selection
 
     run_blocks(
         total_blocks(blocks.count(), passes), task.num_threads,
-        [&](int64_t number, int thread) {
+        [&](int64_t number, int thread, Pulse& pulse) {
             const int64_t block = number / passes, first_direction = number % passes * max_batch;
             const int64_t directions = std::min(max_batch, batch - first_direction);
             std::vector<float>& projections = scores[static_cast<size_t>(thread)];
             int32_t* found = positions[static_cast<size_t>(thread)].data();
             projections.resize(static_cast<size_t>(directions * blocks.rows));
-            kernels.project_layer(layer, blocks.start(block), blocks.rows / kernels.lanes,
-                                  w + first_direction * width, directions, projections.data());
+            project_block(kernels, layer, blocks.start(block), blocks.rows,
+                          w + first_direction * width, directions, projections.data(), pulse);
             const int64_t from = blocks.valid_from(block), to = blocks.valid_to(block);
             for (int64_t d = 0; d < directions; ++d) {
                 TopRows& top = collectors.at(thread, first_direction + d);
@@ -62,7 +62,7 @@ std::vector<Selection> select_matrix(const MatrixRows& rows, bool is_float64,
 
     run_blocks(
         total_blocks(blocks.count(), passes), task.num_threads,
-        [&](int64_t number, int thread) {
+        [&](int64_t number, int thread, Pulse& pulse) {
             const int64_t block = number / passes, first_direction = number % passes * max_batch;
             const int64_t last_direction = std::min(first_direction + max_batch, batch);
             const int64_t from = blocks.valid_from(block), count = blocks.valid_to(block) - from;
@@ -72,6 +72,7 @@ std::vector<Selection> select_matrix(const MatrixRows& rows, bool is_float64,
             double* projections = scores64[static_cast<size_t>(thread)].data();
             float* single = scores32[static_cast<size_t>(thread)].data();
             for (int64_t d = first_direction; d < last_direction; ++d) {
+                if (d > first_direction) pulse();
                 if (is_float64) {
                     kernels.project_float64(here, count,
                                             static_cast<const double*>(w) + d * rows.dim, 1, count,

@@ -67,7 +67,7 @@ void hyperplane_codes(const GaussianLayer& planes, const float* x, int64_t num_i
 void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count,
                    int num_threads, Watch* watch, float* out);
 
-// z (count, dim) float32: rows of the layer, rotated in place; see RowKernels::reflect_rows.
+// z (count, dim) float32: rows of the layer, rotated in place; see reflect_row.
 // deciding (count, span) are the entries of the deciding columns.
 void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,
                  const double* scale, int64_t span, int num_threads, Watch* watch);

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #if defined(__has_feature)
@@ -157,6 +158,8 @@ class Block {
 };
 
 inline void run(dim3 grid, dim3 block, const std::function<void()>& kernel) {
+    static std::mutex mutex;  // threadIdx and what is __shared__ are one for all
+    const std::lock_guard<std::mutex> lock(mutex);
     gridDim = grid;
     blockDim = block;
     for (unsigned z = 0; z < grid.z; ++z)

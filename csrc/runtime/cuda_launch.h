@@ -20,22 +20,28 @@ inline void check(cudaError_t status, const char* what) {
         throw std::runtime_error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
 }
 
-#if defined(__CUDACC__)
-template <class... Parameters, class... Arguments>
+// Deduced from the kernel alone: arguments are converted to what it takes.
+template <class T>
+struct Converted {
+    using type = T;
+};
+
+template <class... Parameters>
 void launch(const char* what, void (*kernel)(Parameters...), dim3 grid, dim3 block, void* stream,
-            Arguments... arguments) {
-    kernel<<<grid, block, 0, static_cast<cudaStream_t>(stream)>>>(arguments...);
-    check(cudaGetLastError(), what);
-}
+            typename Converted<Parameters>::type... arguments) {
+#if defined(__CUDACC__)
+    void* pointers[] = {&arguments...};
+    const cudaError_t status = cudaLaunchKernel(reinterpret_cast<const void*>(kernel), grid, block,
+                                                pointers, 0, static_cast<cudaStream_t>(stream));
+    if (status != cudaSuccess) cudaGetLastError();  // is told here, and not to others once more
+    check(status, what);
 #else
-template <class... Parameters, class... Arguments>
-void launch(const char* what, void (*kernel)(Parameters...), dim3 grid, dim3 block, void*,
-            Arguments... arguments) {
+    static_cast<void>(stream);
     if (grid.x == 0 || grid.y == 0 || grid.y > 65535 || block.x * block.y > 1024)
         throw std::runtime_error(std::string("CUDA: ") + what + ": invalid configuration argument");
     emulation::run(grid, block, [&] { kernel(arguments...); });
-}
 #endif
+}
 
 }  // namespace device
 }  // namespace infall

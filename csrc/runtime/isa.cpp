@@ -94,7 +94,8 @@ std::atomic<const Isa*>& chosen() {
 }  // namespace
 
 const std::vector<Isa>& available_isas() {
-    static const std::vector<Isa> isas = find_isas();
+    // Never destroyed: threads may still compute while the process ends.
+    static const std::vector<Isa>& isas = *new std::vector<Isa>(find_isas());
     return isas;
 }
 

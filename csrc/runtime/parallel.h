@@ -2,12 +2,16 @@
 // must not depend on it.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <functional>
+#include <type_traits>
 
 namespace infall {
 
-// What a long call answers to while it runs; called on the calling thread only.
+// What a long call answers to while it runs; called on the calling thread only. A watch has a clock
+// of its own: it may be polled after every block, and answers only now and then.
 class Watch {
   public:
     virtual ~Watch() = default;
@@ -15,10 +19,38 @@ class Watch {
     virtual void poll(int64_t done) = 0;
 };
 
-// Runs body(block, thread) for every block, thread < num_threads; body returns the units of work it
-// has done, whose sum the watch is told at least every 50 ms between blocks. The first exception of
-// a block or of the watch stops all threads and is thrown here.
-void run_blocks(int64_t blocks, int num_threads,
-                const std::function<int64_t(int64_t block, int thread)>& body, Watch* watch);
+// For blocks too long to go without an answer: called between the parts of one, it polls the watch
+// on the calling thread, and throws on every thread once the blocks have been stopped.
+class Pulse {
+  public:
+    virtual ~Pulse() = default;
+    virtual void operator()() = 0;
+};
+
+using Block = std::function<int64_t(int64_t block, int thread, Pulse& pulse)>;
+void run_pulsed_blocks(int64_t blocks, int num_threads, const Block& body, Watch* watch);
+
+// Runs body(block, thread) or body(block, thread, pulse) for every block, thread < num_threads;
+// body returns the units of work it has done, whose sum the watch is told after every block of the
+// calling thread, and in the end. An exception stops all threads and is thrown here: that of the
+// watch, else that of the lowest block that throws, whichever thread ran it.
+template <class Body>
+void run_blocks(int64_t blocks, int num_threads, const Body& body, Watch* watch) {
+    if constexpr (std::is_invocable_v<const Body&, int64_t, int, Pulse&>)
+        run_pulsed_blocks(blocks, num_threads, std::cref(body), watch);
+    else
+        run_pulsed_blocks(
+            blocks, num_threads,
+            [&](int64_t block, int thread, Pulse&) -> int64_t { return body(block, thread); },
+            watch);
+}
+
+// Threads to wake for so many operations on numbers: fewer than these, some 50 us of work, cost
+// more to hand over than they take.
+constexpr int64_t operations_worth_a_thread = int64_t{1} << 16;
+inline int threads_for(int64_t operations, int num_threads) {
+    return static_cast<int>(
+        std::clamp<int64_t>(operations / operations_worth_a_thread, 1, std::max(num_threads, 1)));
+}
 
 }  // namespace infall

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 
 # Called as progress(done, total, stage); stage says in a few words what is being done. What it
 # raises stops the call.
@@ -25,6 +29,21 @@ _BLOCK_ENTRIES = 2**20  # numbers of a block of vectors: 8 MiB as float64
 
 # DLPack device types in host memory: the CPU's, and page-locked for CUDA.
 DLPACK_HOST = (1, 3)
+
+
+def standard_floats(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """Have NumPy round to nearest and keep subnormal numbers in `function`, as the kernels do.
+
+    A caller's thread may be set otherwise: torch.set_flush_denormal and libraries that are linked
+    with -ffast-math do so.
+    """
+
+    @functools.wraps(function)
+    def standard(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        with _core.FloatEnvironment():
+            return function(*args, **kwargs)
+
+    return standard
 
 
 def to_numpy(array: Any, name: str) -> NDArray[Any]:

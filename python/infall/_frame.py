@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from infall import _frame_geometry, _gradients
-from infall._arrays import Progress, check_finite, integer, to_numpy, watch_of
+from infall._arrays import (
+    Progress,
+    check_finite,
+    integer,
+    standard_floats,
+    to_numpy,
+    watch_of,
+)
 from infall._frame_geometry import FrameFit, maximum_margin
 from infall._frames_device import place_of
 from infall._frames_host import Structure, Vectors
@@ -64,6 +71,7 @@ class Frame(abc.ABC):
         self.num_classes, self.dim = num_classes, dim
         self.class_norms = _norms(class_norms, num_classes)
 
+    @standard_floats
     def vectors(
         self, classes: ArrayLike | None = None, *, dtype: DTypeLike = "float64"
     ) -> NDArray[Any]:
@@ -111,6 +119,7 @@ class Frame(abc.ABC):
                 )
         return found
 
+    @standard_floats
     def project(
         self, H: ArrayLike, *, num_threads: int | None = None, progress: Progress | None = None
     ) -> Any:
@@ -153,6 +162,7 @@ class Frame(abc.ABC):
             return _gradients.product(H, project, partial(self.adjoint, num_threads=num_threads))
         return self._products(H, "H", False, num_threads, progress)
 
+    @standard_floats
     def adjoint(
         self, Y: ArrayLike, *, num_threads: int | None = None, progress: Progress | None = None
     ) -> Any:
@@ -219,6 +229,7 @@ class Frame(abc.ABC):
                     x.check_products(first, target, overflowed)
             return place.returned(out if x.batched else out[0])
 
+    @standard_floats
     def topk(
         self,
         H: ArrayLike,
@@ -268,8 +279,7 @@ class Frame(abc.ABC):
                     if careful:
                         x.check_products(first, target[1], overflowed)
                 else:
-                    checked = x if careful else None
-                    self._top_scores(place, block, *target, threads, watch, checked, first)
+                    self._top_scores(place, block, *target, threads, watch, x, first)
             if not x.batched:
                 classes, values = classes[0], values[0]
             return TopK(place.returned(values), place.returned(classes))
@@ -496,20 +506,20 @@ class Frame(abc.ABC):
         values: Any,
         threads: int,
         watch: Callable[[int], object] | None,
-        checked: Vectors | None,
+        vectors: Vectors,
         first: int,
     ) -> None:
         num_top, dtype = int(classes.shape[1]), values.dtype
         dtype = str(dtype).removeprefix("torch.")
         for rows, block in self._tiles(len(x)):
             width, height = block.stop - block.start, rows.stop - rows.start
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):  # refused below
                 scores = self._scores(place, x[rows], block, dtype)
-            if checked is not None:
-                checked.check_products(first + rows.start, scores)
             best = min(num_top, width)
             found = place.empty((height, best), "int64"), place.empty((height, best), dtype)
-            place.top_scores(scores, None, *found, threads)
+            overflowed = place.top_scores(scores, None, *found, threads)
+            if overflowed is not None:
+                vectors.check_products(first + rows.start, scores, overflowed)
             if block.start > 0:  # beside the best of the blocks before
                 held = min(num_top, block.start)
                 labels = place.empty((height, held + best), "int64")

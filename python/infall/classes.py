@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infall import _classes_device, _core, _saved
-from infall._arrays import MAX_ROWS, Progress, integer, to_numpy, watch_of
+from infall._arrays import MAX_ROWS, Progress, integer, standard_floats, to_numpy, watch_of
 from infall._class_labels import ClassLabels
 from infall._classes_device import DeviceMoments
 from infall._classes_host import HostMoments, HostUpdate, symmetric
@@ -160,6 +160,7 @@ class ClassMoments:
         return np.flatnonzero(self._host_counts())
 
     @property
+    @standard_floats
     def means(self) -> Any:
         """Class means mu_c, float64 (K, d); NaN for a class without samples."""
         with self._lock:
@@ -169,6 +170,7 @@ class ClassMoments:
                 return device.returned(self._state.means_and_offsets()[0])
 
     @property
+    @standard_floats
     def variances(self) -> Any:
         """Mean squared distance of its samples to a class mean, float64 (K,); NaN without samples.
 
@@ -181,6 +183,7 @@ class ClassMoments:
                 return device.returned(self._state.variances())
 
     @property
+    @standard_floats
     def within_scatter(self) -> Any:
         """Within-class covariance Sigma_W = (1/N) sum (h - mu_c)(h - mu_c)^T, float64 (d, d).
 
@@ -194,6 +197,7 @@ class ClassMoments:
         return self._computed(HostMoments.within_scatter)
 
     @property
+    @standard_floats
     def between_scatter(self) -> Any:
         """Between-class covariance (1/K) sum (mu_c - mu_G)(mu_c - mu_G)^T, float64 (d, d).
 
@@ -206,6 +210,7 @@ class ClassMoments:
         """
         return self._computed(HostMoments.between_scatter)
 
+    @standard_floats
     def global_mean(self, kind: GlobalMean = "classes") -> Any:
         """Return the mean of the class means, or of all samples, float64 (d,).
 
@@ -221,6 +226,7 @@ class ClassMoments:
         """
         return self._computed(lambda state: state.global_mean(kind))
 
+    @standard_floats
     def centred_means(self, global_mean: GlobalMean = "classes") -> Any:
         """Return mu_c - mu_G for the classes that have samples, float64 (K_observed, d).
 
@@ -239,6 +245,7 @@ class ClassMoments:
         """
         return self._computed(lambda state: state.centred_means(global_mean))
 
+    @standard_floats
     def update(
         self,
         features: ArrayLike | ExchangedArray,
@@ -292,6 +299,7 @@ class ClassMoments:
 
         self._change(add)
 
+    @standard_floats
     def merge(self, other: ClassMoments) -> None:
         """Add the samples of other moments, which stay as they are.
 
@@ -409,6 +417,7 @@ class ClassMoments:
         except ValueError as error:
             raise ValueError(f"state is damaged: {error}") from None
 
+    @standard_floats
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the moments to one .npz file, whole or not at all.
 

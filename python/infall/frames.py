@@ -26,6 +26,7 @@ from infall._arrays import (
     Progress,
     integer,
     one_of,
+    standard_floats,
     watch_of,
 )
 from infall._frame import BLOCK_ENTRIES, Frame, TopK
@@ -360,6 +361,7 @@ class Cube(Frame):
         return rows
 
 
+@standard_floats
 def walsh_hadamard(
     x: ArrayLike, *, num_threads: int | None = None, progress: Progress | None = None
 ) -> Any:

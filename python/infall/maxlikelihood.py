@@ -21,6 +21,7 @@ from infall._arrays import (
     one_of,
     row_count,
     seed_and_layer,
+    standard_floats,
     unit_vectors,
     vector_blocks,
     vectors,
@@ -158,6 +159,7 @@ class MaxLikelihood:
         )
         self._fit: Fit | QueuedFit | None = None
 
+    @standard_floats
     def fit(self, w: ArrayLike, *, progress: Progress | None = None) -> MaxLikelihood:
         """Select the layers for one vector.
 
@@ -263,6 +265,7 @@ class MaxLikelihood:
         arrays = [a for a in fit if isinstance(a, np.ndarray)] if isinstance(fit, Fit) else []
         return object.__sizeof__(self) + sum(array.nbytes for array in arrays)
 
+    @standard_floats
     def transform(self, X: ArrayLike, layer: int | None = -1) -> Any:
         """Map vectors through the fitted layers.
 
@@ -305,6 +308,7 @@ class MaxLikelihood:
             shaped = result if batched else result[..., 0, :]
             return place.returned(shaped if layer is None else shaped[0])
 
+    @standard_floats
     def angles(self, X: ArrayLike, layer: int | None = -1) -> Any:
         """Return the angles of vectors to the fitted vector, in radians.
 
@@ -333,6 +337,7 @@ class MaxLikelihood:
             angles, _ = self._angles(place, layer)
             return place.returned(angles)
 
+    @standard_floats
     def angle_scores(self, X: ArrayLike, layer: int | None = -1) -> Any:
         """Return the angle scores theta_0 of vectors: their angle to the fitted vector over pi.
 
@@ -359,6 +364,7 @@ class MaxLikelihood:
         """
         return self.pole_distances(X, layer)[0]
 
+    @standard_floats
     def pole_distances(self, X: ArrayLike, layer: int | None = -1) -> tuple[Any, Any]:
         """Return the distances of the angle scores to 0 and to 1, each without cancellation.
 
@@ -379,6 +385,7 @@ class MaxLikelihood:
             near, far = self._angles(place, layer)
             return place.returned(near / math.pi), place.returned(far / math.pi)
 
+    @standard_floats
     def loss(self, X: ArrayLike, layer: int | None = -1, *, correlated: bool = False) -> Any:
         """Return the loss 1 - theta_0 of each sample, or the correlated loss theta_0.
 
@@ -405,6 +412,7 @@ class MaxLikelihood:
             raise TypeError(f"correlated is {correlated!r}; expected True or False")
         return self.pole_distances(X, layer)[0 if correlated else 1]
 
+    @standard_floats
     def nll(self, X: ArrayLike, layer: int | None = -1) -> Any:
         """Return the negative log-likelihood H2(theta_0) of each sample, in bits.
 

@@ -41,6 +41,7 @@ from infall._arrays import (
     padded_float32,
     row_count,
     seed_and_layer,
+    standard_floats,
     to_numpy,
     unit_vectors,
     vector_blocks,
@@ -277,6 +278,7 @@ _ARRAYS = ("indices", "projections", "rows", "unit_projections")
 _SETTINGS = ("width", "seed", "layer", "sampler", "score", "order")
 
 
+@standard_floats
 def select_rows(
     w: ArrayLike,
     width: int,
@@ -406,6 +408,7 @@ def select_rows(
     )
 
 
+@standard_floats
 def select_rows_from(
     w: ArrayLike,
     weights: ArrayLike,
@@ -631,6 +634,7 @@ def gaussian_rows(
     return out if out is not None else like(target, indices)
 
 
+@standard_floats
 def hyperplane_codes(
     x: ArrayLike,
     num_bits: int,
