@@ -9,7 +9,6 @@ import os
 import secrets
 import threading
 from collections.abc import Hashable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays import one_of
+from infall._core import __version__
 from infall.collapse._inputs import float64_entries, number_between, real_vector
 from infall.collapse._layers import effective_depth
 from infall.collapse._measurement import collapse_report, geodesic_reports
@@ -347,7 +347,7 @@ class CollapseTrajectory:
         content = {
             "format": _FORMAT,
             "version": _FORMAT_VERSION,
-            "engine": version("infall"),
+            "engine": __version__,
             **self.state_dict(),
         }
         text = json.dumps(content, allow_nan=False, indent=1)
