@@ -167,8 +167,9 @@ void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t c
             PhiloxState<Wide> s;
             s.c0 = widen(Word(static_cast<uint32_t>(row)));
             s.c1 = widen(Word(static_cast<uint32_t>(row >> 32) | layer.matrix.position_bits));
-            s.c2 = widen(Word(layer.matrix.first_block + static_cast<uint32_t>(first_block + first)) +
-                         lane_numbers());
+            s.c2 =
+                widen(Word(layer.matrix.first_block + static_cast<uint32_t>(first_block + first)) +
+                      lane_numbers());
             s.c3 = widen(Word(layer.layer));
             for (int round = 0; round < philox_rounds - 1; ++round) {
                 s.multiply();

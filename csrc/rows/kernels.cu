@@ -28,9 +28,9 @@ __global__ void gaussian_rows_kernel(GaussianLayer layer, const int64_t* indices
          i += step) {
         const int64_t row = i / blocks, block = i % blocks;
         const uint64_t position_bits = uint64_t{layer.matrix.position_bits} << 32;
-        const PhiloxBlock b =
-            philox4x32_10(static_cast<uint64_t>(indices[row]) | position_bits,
-                          layer.matrix.first_block + static_cast<uint32_t>(block), layer.layer, key);
+        const PhiloxBlock b = philox4x32_10(static_cast<uint64_t>(indices[row]) | position_bits,
+                                            layer.matrix.first_block + static_cast<uint32_t>(block),
+                                            layer.layer, key);
         float z[4];
         box_muller(b.w[0], b.w[1], k, z[0], z[1]);
         box_muller(b.w[2], b.w[3], k, z[2], z[3]);
@@ -85,9 +85,9 @@ __device__ void project_rows(const GaussianLayer& layer, PhiloxKey key, int64_t 
         if (wanted < 0 || wanted != loaded) {
             __syncthreads();
             for (int i = threadIdx.x; i < here; i += blockDim.x)
-                tile.columns[i] = PhiloxColumn(
-                    row_high | layer.matrix.position_bits,
-                    layer.matrix.first_block + static_cast<uint32_t>(first + i), key);
+                tile.columns[i] =
+                    PhiloxColumn(row_high | layer.matrix.position_bits,
+                                 layer.matrix.first_block + static_cast<uint32_t>(first + i), key);
             for (int i = threadIdx.x; i < 4 * here * directions; i += blockDim.x) {
                 const int d = i / (4 * here), column = i % (4 * here);
                 tile.weights[column][d] =
