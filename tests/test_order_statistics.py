@@ -10,6 +10,7 @@ import infall
 import reference
 from infall import _core
 
+pytestmark = pytest.mark.sanitize
 ALPHA = 1e-6  # of every statistical test; seeds are fixed
 ISAS = _core.available_isas()
 

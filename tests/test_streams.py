@@ -14,6 +14,7 @@ import reference
 from infall import _core
 from reference import PURPOSES
 
+pytestmark = pytest.mark.sanitize
 ALPHA = 1e-6  # of every statistical test; seeds are fixed
 ISAS = _core.available_isas()
 PAGE = Path(__file__).parent.parent / "docs" / "random-rows.md"
