@@ -124,9 +124,7 @@ def test_functions_give_what_the_report_gives(weighting, global_mean):
             moments, classifier=classifier, **centre
         )
     assert report.nc4 == collapse.nc4(features, labels, classifier=classifier, bias=bias)
-    assert report.nc4 == collapse.nc4(
-        features, classifier=classifier, bias=bias, moments=moments
-    )
+    assert report.nc4 == collapse.nc4(features, classifier=classifier, bias=bias, moments=moments)
     assert report.pfc3 == collapse.pfc3(features, labels)
     assert report.test_ncc_error == collapse.ncc_error(others, other_labels, moments=moments)
     found = collapse.cdnv(moments)
@@ -138,9 +136,7 @@ def test_functions_give_what_the_report_gives(weighting, global_mean):
         assert report.equinorm == collapse.equinorm(moments)
         angles = collapse.equiangularity(moments)
         assert angles == (report.equiangularity_std, report.equiangularity_max)
-        on_test = collapse.collapse_on_test(
-            moments, test_features=others, test_labels=other_labels
-        )
+        on_test = collapse.collapse_on_test(moments, test_features=others, test_labels=other_labels)
         assert on_test[:2] == (report.strong_test_collapse, report.weak_test_collapse)
     assert report.classifier_equinorm == collapse.equinorm(classifier)
     assert report.classifier_equiangularity_max == collapse.equiangularity(classifier).max
@@ -302,9 +298,7 @@ def test_strong_collapse_has_no_residuals():
             bias=np.full(num_classes, 1.0 / num_classes),
         )
         assert max(residuals) < 1e-14
-        moved = collapse.strong_residuals(
-            moments_of(features + 1.0, labels), classifier=classifier
-        )
+        moved = collapse.strong_residuals(moments_of(features + 1.0, labels), classifier=classifier)
         close(moved.delta2, math.sqrt(features.size), 1e-12)
         assert moved.delta3 is None
 

@@ -117,6 +117,4 @@ def test_what_is_not_finite_is_refused_by_name(library, value):
         with pytest.raises(ValueError, match=f"^features {text}"):
             metric(library.put(broken), LABELS, moments=moments)
     with pytest.raises(ValueError, match=f"^test_features {text}"):
-        collapse.collapse_on_test(
-            moments, test_features=library.put(broken), test_labels=LABELS
-        )
+        collapse.collapse_on_test(moments, test_features=library.put(broken), test_labels=LABELS)

@@ -166,9 +166,9 @@ def test_rows_of_a_classifier_name_the_classes():
     assert collapse.nc3(
         FEATURES, NAMES[LABELS], classifier=CLASSIFIER, classes=NAMES
     ) == collapse.nc3(FEATURES, LABELS, classifier=CLASSIFIER)
-    with pytest.raises(TypeError, match="labels has dtype <U3; expected integers .*classes="):
+    with pytest.raises(TypeError, match=r"labels has dtype <U3; expected integers .*classes="):
         collapse_report(FEATURES, NAMES[LABELS], classifier=CLASSIFIER)
-    with pytest.raises(ValueError, match="labels is 4 at position .*; expected 0 <= label < 4"):
+    with pytest.raises(ValueError, match=r"labels is 4 at position .*; expected 0 <= label < 4"):
         collapse_report(FEATURES, LABELS + 1, classifier=CLASSIFIER)
 
 
@@ -353,7 +353,9 @@ def test_every_metric_takes_any_layout(dtype, monkeypatch):
 
 @pytest.mark.parametrize("dtype", ["int8", "uint16", "int64", "bool", "longdouble"])
 def test_integers_and_wide_floats(dtype):
-    features = (FEATURES > 3).astype(dtype) if dtype == "bool" else (FEATURES * 4 + 40).astype(dtype)
+    features = (
+        (FEATURES > 3).astype(dtype) if dtype == "bool" else (FEATURES * 4 + 40).astype(dtype)
+    )
     expected = collapse_report(features.astype(np.float64), LABELS)
     found = collapse_report(features, LABELS)
     assert found.dtype == ("float128" if dtype == "longdouble" else dtype)

@@ -281,7 +281,12 @@ FEATURES, LABELS, CLASSIFIER, BIAS = sample(4, 6)
         ((FEATURES[0], LABELS), {}, ValueError, r"features has shape \(6,\); expected \(N, d\)"),
         ((FEATURES[:0], LABELS[:0]), {}, UndefinedMetric, "features has no samples"),
         ((FEATURES, LABELS[1:]), {}, ValueError, "labels has shape"),
-        ((FEATURES, LABELS - 1), {"classifier": CLASSIFIER}, ValueError, "labels is -1 at position"),
+        (
+            (FEATURES, LABELS - 1),
+            {"classifier": CLASSIFIER},
+            ValueError,
+            "labels is -1 at position",
+        ),
         ((FEATURES, LABELS + 0.5), {}, ValueError, r"labels is \d.5 at position 0; expected whole"),
         ((FEATURES.astype(complex), LABELS), {}, TypeError, "features has dtype complex128"),
         ((FEATURES + np.nan, LABELS), {}, ValueError, "features is not finite"),

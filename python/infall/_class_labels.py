@@ -180,7 +180,9 @@ def _array_of(labels: Any, name: str) -> NDArray[Any]:
     except ValueError as error:
         raise TypeError(f"{name} is not an array: {error}") from None
     kinds = {type(label) for label in labels} if isinstance(labels, (list, tuple)) else set()
-    if (len(kinds) > 1 and found.dtype.kind in "US") or (kinds == {int} and found.dtype.kind == "f"):
+    if (len(kinds) > 1 and found.dtype.kind in "US") or (
+        kinds == {int} and found.dtype.kind == "f"
+    ):
         return np.array(labels, dtype=object)  # NumPy would turn 1 into "1", and round past 2**63
     return found
 
@@ -200,7 +202,7 @@ def _whole_numbers(labels: NDArray[Any], name: str) -> _Int64:
 def _refuse_missing(entries: list[Any], name: str) -> None:
     for i, entry in enumerate(entries):
         try:
-            missing = entry is None or bool(entry != entry)  # noqa: PLR0124
+            missing = entry is None or bool(entry != entry)
         except TypeError:
             missing = True  # pandas.NA
         if missing:
@@ -208,7 +210,7 @@ def _refuse_missing(entries: list[Any], name: str) -> None:
 
 
 def _class_names(classes: Sequence[Hashable], num_classes: int | None) -> list[Hashable]:
-    if isinstance(classes, np.ma.MaskedArray) or isinstance(classes, (str, bytes)):
+    if isinstance(classes, (np.ma.MaskedArray, str, bytes)):
         raise TypeError(f"classes is {classes!r}; expected a sequence of names")
     if hasattr(classes, "tolist"):
         names = classes.tolist()

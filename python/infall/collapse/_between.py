@@ -33,6 +33,7 @@ from infall.collapse._inputs import UndefinedMetric
 
 _Float = NDArray[np.float64]
 
+
 class Equiangularity(NamedTuple):
     """How far the angles between K vectors are from those of a simplex ETF."""
 
@@ -114,7 +115,7 @@ class Between:
 
     @property
     def trace(self) -> float:
-        """tr Sigma_B, infinite where float64 ends."""
+        """Tr Sigma_B, infinite where float64 ends."""
         trace = float(self.square_lengths.sum()) / self.num_classes
         return trace / self.scale / self.scale
 

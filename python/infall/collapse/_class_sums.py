@@ -55,9 +55,7 @@ def mean_square_distance(
     moments: ClassMoments, samples: Samples, numbers: NDArray[np.int64]
 ) -> float:
     """Return the mean of ||h - mu_c||^2 for the means of other samples, c = numbers (N,)."""
-    found = ClassMoments(
-        moments.num_classes, moments.num_features, num_threads=moments.num_threads
-    )
+    found = ClassMoments(moments.num_classes, moments.num_features, num_threads=moments.num_threads)
     for _ in samples.each(lambda block, rows, _: found.update(block, numbers[rows]), None):
         pass
     found = found.to_host()

@@ -153,7 +153,7 @@ class Measurement:
             numbers = self.labels.numbers(test_labels, samples.shape[0], "test_labels")
             self.test = samples, numbers
 
-    # What is given ---------------------------------------------------------------------------------
+    # What is given --------------------------------------------------------------------------------
 
     def _take_samples(
         self,
@@ -225,9 +225,7 @@ class Measurement:
             ("bias", self.bias, shape[:1], "(num_classes,)"),
         ):
             if entries is not None and entries.shape != expected:
-                raise ValueError(
-                    f"{name} has shape {entries.shape}; expected {text} = {expected}"
-                )
+                raise ValueError(f"{name} has shape {entries.shape}; expected {text} = {expected}")
 
     def require_same_samples(self) -> None:
         """Raise ValueError for moments that were not made of the samples beside them."""
@@ -249,12 +247,12 @@ class Measurement:
         progress = self._progress
         return None if progress is None else lambda done, total, _: progress(done, total, name)
 
-    # What several metrics share --------------------------------------------------------------------
+    # What several metrics share -------------------------------------------------------------------
 
     @cached_property
     def between(self) -> Between:
         """The centred class means."""
-        state = self._placed_moments._state  # noqa: SLF001
+        state = self._placed_moments._state
         return Between(
             self.moments,
             self.global_mean,
@@ -284,9 +282,7 @@ class Measurement:
 
         def work(block: Any, _: slice, within: Progress | None) -> tuple[_Int64, _Int64 | None]:
             watch = within and (lambda done: within(done, 0, ""))
-            found = decisions(
-                block, means, *outputs, num_threads=self._num_threads, progress=watch
-            )
+            found = decisions(block, means, *outputs, num_threads=self._num_threads, progress=watch)
             nearest, predicted = (_downloaded(positions) for positions in found)
             assert nearest is not None
             if (nearest < 0).any():
@@ -310,7 +306,7 @@ class Measurement:
                 other += int(np.count_nonzero(nearest != predicted))
         return wrong, other
 
-    # Metrics ---------------------------------------------------------------------------------------
+    # Metrics --------------------------------------------------------------------------------------
 
     def nc1(self) -> float:
         """tr(Sigma_W Sigma_B^+) / K."""
@@ -319,7 +315,7 @@ class Measurement:
             return within_trace_along(self.moments, directions, self.weighting)
         assert self.numbers is not None
         numbers, samples = self.numbers, self.samples
-        state = self._placed_moments._state  # noqa: SLF001
+        state = self._placed_moments._state
         on_host = not isinstance(state, DeviceMoments) or samples.device is None
         moments = self.moments if on_host else self._placed_moments
 
@@ -340,7 +336,7 @@ class Measurement:
         return class_average(self.moments, sums, self.weighting)
 
     def nc2(self) -> float:
-        """Unit class means to a simplex ETF."""
+        """Distance of the unit class means from a simplex ETF."""
         return self.between.nc2()
 
     def nc3(self) -> float:
@@ -377,7 +373,7 @@ class Measurement:
         return found._replace(pair=self.labels.names_of(found.pair))
 
     def pfc1(self) -> float:
-        """tr Sigma_W / tr Sigma_B."""
+        """Tr Sigma_W / tr Sigma_B."""
         self.between.require_distinct()
         return self.between.per_trace(within_trace(self.moments, self.weighting))
 
@@ -432,9 +428,7 @@ class Measurement:
         if self.bias is not None:
             offsets = of_observed(moments, self.bias)
             third = float(np.linalg.norm(offsets - 1.0 / num_classes))
-        return StrongResiduals(
-            math.sqrt(max(first, 0.0)), math.sqrt(float(counts @ second)), third
-        )
+        return StrongResiduals(math.sqrt(max(first, 0.0)), math.sqrt(float(counts @ second)), third)
 
     def collapse_on_test(self) -> CollapseOnTest:
         """Collapse of test samples to the class means."""
@@ -459,7 +453,7 @@ class Measurement:
             float(np.count_nonzero(nearest != numbers)) / len(numbers),
         )
 
-    # The report ------------------------------------------------------------------------------------
+    # The report -----------------------------------------------------------------------------------
 
     def report(self, metrics: frozenset[str] | None) -> CollapseReport:
         """Take the metrics that are wanted; None stands for all that can be had."""

@@ -190,7 +190,7 @@ class LineSamples(Samples):
         self.shape = first.shape
         self._first, self._last, self._time = first, last, time
 
-    def pieces(self, *, on_host: bool = False) -> Iterator[tuple[slice, Any]]:  # noqa: ARG002
+    def pieces(self, *, on_host: bool = False) -> Iterator[tuple[slice, Any]]:
         for rows in self._cut(self.shape[1] * 8):
             block = self._first.float64_rows(rows) * (1.0 - self._time)
             block += self._last.float64_rows(rows) * self._time
@@ -199,7 +199,7 @@ class LineSamples(Samples):
 
 def _can_be_cut(features: Any) -> bool:
     """Whether features are an array that need not be made one, whole, before it is cut."""
-    if isinstance(features, np.ma.MaskedArray) or isinstance(features, np.generic):
+    if isinstance(features, (np.ma.MaskedArray, np.generic)):
         return False
     if "bfloat16" in str(getattr(features, "dtype", "")) or isinstance(features, np.ndarray):
         return True

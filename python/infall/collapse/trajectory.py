@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays import one_of
-from infall.collapse._layers import effective_depth
 from infall.collapse._inputs import float64_entries, number_between, real_vector
+from infall.collapse._layers import effective_depth
 from infall.collapse._measurement import collapse_report, geodesic_reports
 from infall.collapse._report import NUMBERS, CollapseReport
 
