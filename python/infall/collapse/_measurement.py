@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infall._arrays import Progress, one_of, thread_count
+from infall._arrays import Progress, one_of, thread_count, watch_of
 from infall._class_labels import ClassLabels
 from infall._classes_device import DeviceMoments
 from infall._decisions import decisions
@@ -281,7 +281,7 @@ class Measurement:
         outputs = (self.classifier, self.bias) if classifier else (None, None)
 
         def work(block: Any, _: slice, within: Progress | None) -> tuple[_Int64, _Int64 | None]:
-            watch = within and (lambda done: within(done, 0, ""))
+            watch = watch_of(within, block.shape[0], "samples")
             found = decisions(block, means, *outputs, num_threads=self._num_threads, progress=watch)
             nearest, predicted = (_downloaded(positions) for positions in found)
             assert nearest is not None
