@@ -54,8 +54,9 @@ struct MomentKernels {
     // Directions (dim, count), row-major, as project_samples wants them: packed_size elements.
     int64_t (*packed_size)(int64_t dim, int64_t count);
     void (*pack_directions)(const double* directions, int64_t dim, int64_t count, double* packed);
-    // square_norms[i] = |directions^T ((h - shift) - offset)|^2, shift and offset (num_classes, dim)
-    // of its class, for at most projected_rows samples; scratch has project_scratch(count) elements.
+    // square_norms[i] = |directions^T ((h - shift) - offset)|^2, shift and offset (num_classes,
+    // dim) of its class, for at most projected_rows samples; scratch has project_scratch(count)
+    // elements.
     int64_t (*project_scratch)(int64_t count);
     void (*project_samples)(const FeatureRows& features, int64_t first, int64_t samples,
                             const int64_t* labels, const void* shifts, bool shifts_are_float64,

@@ -472,10 +472,10 @@ class CollapseTrajectory:
 def _checked_name(name: Any, others: Sequence[str | int]) -> str | int:
     if isinstance(name, (bool, np.bool_)) or not isinstance(name, (str, int, np.integer)):
         raise TypeError(f"name is {name!r}; expected a str or an int")
-    name = name if isinstance(name, str) else int(name)
-    if name in others:
-        raise ValueError(f"name is {name!r}, which is there already")
-    return name
+    checked = name if isinstance(name, str) else int(name)
+    if checked in others:
+        raise ValueError(f"name is {checked!r}, which is there already")
+    return checked
 
 
 def _checked_times(times: ArrayLike, name: str) -> NDArray[np.float64]:
