@@ -434,7 +434,7 @@ class Frame:
             found = place.empty((height, best), "int64"), place.empty((height, best), dtype)
             overflowed = place.top_scores(scores, None, *found, threads)
             if overflowed is not None:
-                return rows.start + int(overflowed)
+                return int(rows.start + overflowed)
             if block.start > 0:  # beside the best of the blocks before
                 held = min(num_top, block.start)
                 labels = place.empty((height, held + best), "int64")
