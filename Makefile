@@ -92,12 +92,44 @@ timing: .venv/test  ## Hold Ctrl-C and import to their limits of time, on a mach
 # An abort makes pytest say in which test it happened; its capture must leave the report alone.
 .PHONY: sanitize
 sanitize: export CXX := $(CXX)
-sanitize: .venv-sanitize/test  ## Run the tests of the compiled part under AddressSanitizer and UBSan
+sanitize: .venv-sanitize/test  ## Run the tests of compiled code under AddressSanitizer and UBSan
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
 	UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1 \
 	PYTHONMALLOC=malloc \
 	.venv-sanitize/bin/python -m pytest --capture=sys -m 'sanitize and not slow' $(ARGS)
+
+# Only calls from several threads are of interest; the interpreter and NumPy are not instrumented,
+# so that nothing they do is reported. A report ends the process at its exit with status 66.
+.PHONY: tsan
+tsan: export CXX := $(CXX)
+tsan: .venv-tsan/test  ## Run the tests of concurrent calls under ThreadSanitizer
+	LD_PRELOAD="$$($(CXX) -print-file-name=libtsan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	TSAN_OPTIONS=halt_on_error=1:ignore_noninstrumented_modules=1 \
+	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 \
+	.venv-tsan/bin/python -m pytest --capture=sys tests/test_concurrency.py $(ARGS)
+
+# Another compiler gives the same bits: those of the reference, and of kernels beside their twins.
+CLANG ?= $(firstword $(shell command -v clang++ clang++-19 clang++-14 2>/dev/null) clang++)
+.PHONY: clang
+clang: export CXX := $(CLANG)
+clang: .venv-clang/test  ## Build with Clang and run the tests of compiled code
+	.venv-clang/bin/python -m pytest -m 'sanitize and not slow' $(ARGS)
+
+# The engine without Python, built for this machine and for another one that qemu emulates.
+DIGESTS := -DINFALL_PYTHON=OFF -DINFALL_CUDA=OFF -DINFALL_DIGESTS=ON \
+    -DINFALL_WERROR=$(INFALL_WERROR) -DCMAKE_EXE_LINKER_FLAGS=-static
+ARM64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+    -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
+.PHONY: arm64
+arm64: .venv/build-requirements  ## Compare the kernels' bits with those of arm64 (cross compiler, qemu-user)
+	export PATH="$$PWD/.venv/bin:$$PATH"; \
+	cmake -S . -B build/digests -G Ninja $(DIGESTS); \
+	cmake -S . -B build/digests-arm64 -G Ninja $(DIGESTS) $(ARM64); \
+	cmake --build build/digests --target infall_digests; \
+	cmake --build build/digests-arm64 --target infall_digests
+	.venv/bin/python tests/compare_digests.py 'build/digests/infall_digests' \
+	    'qemu-aarch64 build/digests-arm64/infall_digests'
 
 .PHONY: lint lint-python lint-types lint-csrc
 lint: lint-python lint-types lint-csrc  ## Check style, types, the stub of the compiled part and formatting

@@ -1,7 +1,7 @@
 """Train a network on handwritten digits under a classifier that is fixed: a simplex ETF.
 
 Only the features are learnt. The logits are `frame.project`, the gradient goes back through
-`frame.adjoint`, and test digits are classified by `frame.logits`, which makes no array of logits.
+`frame.adjoint`, and test digits are classified by `frame.topk`, which makes no array of logits.
 """
 
 import numpy as np
@@ -49,7 +49,7 @@ for _ in range(EPOCHS):
             weights[layer] += velocities[layer]
 
 _, h, _ = features(images[is_test])
-found = frame.logits(h, 3)
+found = frame.topk(h, 3)
 accuracy = np.mean(found.classes[:, 0] == labels[is_test])
 print(f"test accuracy: {accuracy:.3f}")
 print("a digit:", labels[is_test][0], "its three largest logits:", np.round(found.values[0], 2))

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import chance
+
 BENCH = Path(__file__).parent.parent / "bench"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "firefox")
 GPU_REQUIRED = os.environ.get("INFALL_REQUIRE_GPU") == "1"
@@ -67,6 +69,16 @@ def pytest_terminal_summary(terminalreporter):
     if _left_out:
         counts = ", ".join(f"{count} for want of {what}" for what, count in _left_out.items())
         terminalreporter.write_line(f"left out: {counts}")
+    if chance.spent:
+        spent, budget = sum(chance.spent), chance.BUDGET
+        terminalreporter.write_line(
+            f"chance of a false alarm: at most {spent:.1e}; allowed are {budget:.0e}"
+        )
+
+
+def pytest_sessionfinish(session):
+    if sum(chance.spent) > chance.BUDGET and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.hookimpl(wrapper=True)

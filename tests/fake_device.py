@@ -274,6 +274,8 @@ def make_torch():
     torch = types.ModuleType("torch")
     torch.__dict__.update(_functions(Tensor))
     torch.Tensor = Tensor
+    no_tangent = types.SimpleNamespace(unpack_dual=lambda _: types.SimpleNamespace(tangent=None))
+    torch.autograd = types.SimpleNamespace(forward_ad=no_tangent)
     torch.from_numpy = HostTensor
     torch.is_grad_enabled = lambda: True
     torch.get_float32_matmul_precision = lambda: "highest"

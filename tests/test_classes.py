@@ -226,8 +226,12 @@ def test_bfloat16_bits(keep_isa):
     for isa in ISAS:
         _core.set_isa(isa)
         counts, shifts, sums, squares = np.zeros(3, np.int64), *np.empty((2, 3, 21)), np.zeros(3)
-        assert _core.accumulate_moments(words, labels, counts, shifts, sums, squares, 1, None) == -1
-        means, _ = _core.class_means(counts, shifts, sums, squares, np.zeros(21), True, False, 1)
+        update = _core.MomentsUpdate(counts, shifts, sums, squares)
+        update.add(words, labels, 1, None)
+        assert update.first_nonfinite_class() == -1
+        assert not counts.any()
+        update.publish(1)
+        means, _ = _core.class_means(counts, shifts, sums, np.zeros(21), True, False, 1)
         np.testing.assert_allclose(
             means, reference.class_moments(widened, labels, 3)[1], rtol=1e-13
         )
@@ -293,14 +297,16 @@ LABELS = [0, 1, 1, 0, 1]
         ),
         (np.ones((5, 4)), LABELS, ValueError, "features has 4 columns; expected 3"),
         (np.ones(3), LABELS, ValueError, "features has 1 axes; expected shape (N, d)"),
-        (np.ones((5, 3), dtype=int), LABELS, TypeError, "features has dtype int64"),
-        (np.ones((5, 3), dtype=">f4"), LABELS, TypeError, "features has dtype >f4"),
-        (np.ones((3, 5)).T, LABELS, ValueError, "rows are not in one piece"),
+        (np.asfortranarray(NAN_ROW), LABELS, ValueError, "features is not finite: nan at position"),
+        (np.full((5, 3), 10.0, np.longdouble) ** 400, LABELS, ValueError, "features is not finite"),
+        (np.ones((5, 3), dtype=complex), LABELS, TypeError, "features has dtype complex128"),
+        (np.ones((5, 3), dtype=object), LABELS, TypeError, "features has dtype object"),
+        (np.ma.ones((3, 5)).T, LABELS, TypeError, "features is a masked array"),
         (np.ones((5, 3)), [0, 1, 2, 0, 7], ValueError, "labels is 2 at position 2; expected 0 <="),
         (np.ones((5, 3)), [0, 1, -1, 0, 1], ValueError, "labels is -1 at position 2"),
         (np.ones((5, 3)), [0, 1], ValueError, "labels has shape (2,); expected (5,), one per"),
         (np.ones((5, 3)), np.zeros((5, 1), int), ValueError, "labels has shape (5, 1)"),
-        (np.ones((5, 3)), [0.0, 1.0, 1.0, 0.0, 1.0], TypeError, "labels has dtype float64"),
+        (np.ones((5, 3)), [0.0, 1.5, 1.0, 0.0, 1.0], ValueError, "labels is 1.5 at position 1"),
         (np.ones((5, 3)), list("aabba"), TypeError, "labels has dtype <U1"),
     ],
 )
@@ -407,7 +413,7 @@ def test_damaged_files(tmp_path):
         ClassMoments.load(path)
     for name, value, text in (
         ("format", np.array("other"), "is not a saved infall.ClassMoments"),
-        ("version", np.array(99), "has format version 99; this infall reads version 1"),
+        ("version", np.array(99), "has format version 99, written by infall"),
         ("counts", np.array([1, 0]), "counts has a class without samples"),
         ("sums", np.full((2, 3), np.nan), "sums is not finite"),
         ("sums", np.zeros((2, 2)), "sums is float64 of shape (2, 2)"),

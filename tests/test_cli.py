@@ -4,6 +4,8 @@ import errno
 import gzip
 import json
 import math
+import os
+import stat
 import struct
 import subprocess
 import sys
@@ -15,9 +17,10 @@ from matplotlib.patches import StepPatch
 from typer.testing import CliRunner
 
 import infall
-from infall import MaxLikelihood, cli, laws
+from infall import MaxLikelihood, _terminal, cli, laws
 from infall.datasets import load_digits
 from infall.experiments import run
+from terminals import WIDTHS, printed_at, whole
 
 runner = CliRunner()
 WIDTH, DEPTH = 4096, 3
@@ -268,7 +271,7 @@ def test_blank_and_missing_images_are_refused():
         (("--seed", "1.5"), "--seed"),
         (("--threads", "0"), "--threads"),
         (("--digit", "10"), "--digit: no images with label 10 in digits"),
-        (("--index", "178"), "--index: 178, but there are 178 images with label 0"),
+        (("--index", "178"), "--index: 178, but digits has 178 images with label 0"),
         (("--index", "-1"), "--index"),
         (("--out", "figure.doc"), "--out: figure.doc"),
         (("--out", "nowhere/figure.png"), "--out: nowhere/figure.png cannot be written"),
@@ -320,7 +323,209 @@ def test_full_disk(monkeypatch):
 
     monkeypatch.setattr(MaxLikelihood, "save", full)
     result = invoke("run", "--width", 64, "--save", "full.npz", exit_code=1)
-    assert result.stderr == "error: [Errno 28] No space left on device: 'full.npz'\n"
+    assert result.stderr == "error: full.npz could not be written: No space left on device\n"
+    assert "8 layers of 64 rows" in result.stdout
+    assert "network: " not in result.stdout
+    assert written() == ["infall-run.png"]
+
+
+# ---------------------------------------------------------------- terminals and encodings
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_number_is_cut_at_any_width(width, fitted, monkeypatch):
+    model, test_images, _ = fitted
+    measurement = run.measure_collapse(model, test_images)
+    shown = printed_at(width, monkeypatch, lambda out: cli._print_layers(out, measurement))
+    if width is not None:
+        assert max(len(line) for line in shown.splitlines()) <= width
+    else:
+        assert shown.count("input") == 1  # one table, of one line a row
+    for layer in measurement.layers[1:]:
+        for number, form in (
+            (layer.tail_gain_measured, ".3f"),
+            (layer.tail_gain_predicted, ".3f"),
+            (layer.distance_to_0, ".2e"),
+            (layer.nll_measured, ".2e"),
+            (layer.nll_predicted, ".2e"),
+            (layer.layer_component, ".1e"),
+        ):
+            assert whole(format(number, form), shown)
+        assert whole(f"{layer.score_min:.2f}..{layer.score_max:.2f}", shown)
+        assert whole(str(layer.count_near_0), shown)
+    for word in ("layer", "|score|", "τ", "law", "θ₀", "<", "½", "mean", "≥", "1-θ₀", "NLL", "d"):
+        assert whole(word, shown), word
+
+
+def test_a_column_wider_than_the_terminal_is_not_cut(monkeypatch):
+    columns = [_terminal.Column("key", ["a"]), _terminal.Column("x", ["1" * 50])]
+    shown = printed_at(20, monkeypatch, lambda output: output.table(columns))
+    assert "1" * 50 in shown
+
+
+def test_paths_are_not_broken(monkeypatch):
+    path = "figure: " + "folder/" * 30
+    assert path in printed_at(60, monkeypatch, lambda output: output.line(path))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "header", "meaning"),
+    [
+        ("ascii", "theta_0 >= 1/2", "tau: growth of the norm, ||G w|| / sqrt k for ||w|| = 1"),
+        ("cp1252", "theta_0 >= ½", "theta_0: angle to the fitted output, divided by pi"),
+        ("utf-8", "θ₀ ≥ ½", "τ: growth of the norm, ||G w|| / √k for ||w|| = 1"),
+    ],
+)
+def test_encodings(encoding, header, meaning):
+    arguments = ["run", "--width", "64", "--depth", "1", "--no-figure"]
+    result = CliRunner(charset=encoding).invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert header in result.stdout
+    assert meaning in result.stdout
+    assert "?" not in result.stdout
+
+
+def test_every_character_of_the_results_reads_right_in_ascii():
+    """All that stand in strings of the package: none is left as an escape."""
+    characters = set()
+    for path in Path(infall.__file__).parent.rglob("*.py"):
+        characters |= {each for each in path.read_text(encoding="utf-8") if ord(each) > 127}
+    assert "θ" in characters
+    for character in characters:
+        assert "\\" not in character.encode("ascii", "infall-readable").decode()
+    assert "‖A‖² ± ½".encode("ascii", "infall-readable") == b"||A||^2 +- 1/2"
+    assert "\N{CJK UNIFIED IDEOGRAPH-4E2D}".encode("ascii", "infall-readable") == b"\\u4e2d"
+    assert "a\udcffb".encode("utf-8", "infall-readable") == b"a\xffb"  # of a file name
+
+
+def test_terminal_of_no_columns():
+    result = runner.invoke(
+        cli.app, ["run", "--width", "64", "--depth", "1", "--no-figure"], env={"COLUMNS": "0"}
+    )
+    assert "1 layer of 64 rows" in result.stdout
+    assert "--width" in runner.invoke(cli.app, ["run", "--help"], env={"COLUMNS": "0"}).stdout
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("figure",), ("collapse",), ("info",)])
+def test_help_says_nothing_of_types(command):
+    shown = invoke(*command, "--help").stdout
+    assert "<bool>" not in shown
+
+
+# ---------------------------------------------------------------- results that get through
+
+
+def process(*arguments, **options):
+    command = [sys.executable, "-m", "infall", *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_a_closed_pipe_takes_no_figure_with_it():
+    with process("run", "--width", "64", "--depth", "1", stdout=subprocess.PIPE) as running:
+        running.stdout.close()
+        assert running.stderr.read() == ""
+    assert running.returncode == 1
+    assert written() == ["infall-run.png"]
+
+
+def test_closed_output_is_said_at_once():
+    with process("run", "--width", "64", stdout=None, preexec_fn=lambda: os.close(1)) as running:
+        message = running.stderr.read()
+    assert running.returncode == 1
+    assert message == "error: standard output is closed; redirect it to /dev/null instead\n"
+    assert written() == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_full_output():
+    with (
+        Path("/dev/full").open("w") as full,
+        process("run", "--width", "64", "--depth", "1", stdout=full) as running,
+    ):
+        message = running.stderr.read()
+    assert running.returncode == 1
+    assert message == "error: standard output: No space left on device\n"
+    assert written() == ["infall-run.png"]
+
+
+def test_a_figure_that_cannot_be_written_takes_nothing_with_it(monkeypatch):
+    Path("old.png").write_bytes(b"old")
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(_terminal.os, "fsync", full)
+    result = invoke("run", "--width", 64, "--depth", 1, "--out", "old.png", exit_code=1)
+    assert "1 layer of 64 rows" in result.stdout
+    assert "figure: " not in result.stdout
+    said = result.stderr.splitlines()
+    assert said[0] == "old.png is there already and will be replaced"
+    assert said[1:] == ["error: old.png could not be written: No space left on device"]
+    assert Path("old.png").read_bytes() == b"old"
+    assert written() == ["old.png"]
+    result = invoke("run", "--width", 64, "--depth", 1, "--json", exit_code=1)
+    assert json.loads(result.stdout)["layers"]
+
+
+def test_whole_files():
+    target, link = Path("target.png"), Path("link.png")
+    target.write_bytes(b"old")
+    target.chmod(0o640)
+    link.symlink_to(target)
+    with _terminal.whole_file(link) as file:
+        file.write(b"new")
+        assert target.read_bytes() == b"old"
+    assert target.read_bytes() == b"new"
+    assert link.is_symlink()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+    def half():
+        with _terminal.whole_file(link) as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        half()
+    assert target.read_bytes() == b"new"
+    assert sorted(written()) == ["link.png", "target.png"]
+    with (
+        pytest.raises(OSError, match=r"'nowhere/a\.png'"),
+        _terminal.whole_file(Path("nowhere/a.png")),
+    ):
+        pass
+
+
+def test_paths_are_checked_without_a_trace():
+    Path("dangling.png").symlink_to("absent.png")
+    os.mkfifo("pipe.png")
+    before = sorted(written())
+    _terminal.check_writable("--out", Path("dangling.png"), (".png",))
+    assert sorted(written()) == before
+    assert Path("dangling.png").is_symlink()
+    message = refused("run", "--out", "pipe.png")
+    assert "--out: pipe.png cannot be written: it is not a regular file" in message
+    Path("dangling.png").unlink()
+    Path("dangling.png").symlink_to("nowhere/absent.png")
+    assert "--out: dangling.png cannot be written: No such" in refused(
+        "run", "--out", "dangling.png"
+    )
+
+
+def test_info_without_a_driver(monkeypatch):
+    class Kernels:
+        @staticmethod
+        def architectures():
+            return "all-major"
+
+        @staticmethod
+        def device_count():
+            raise RuntimeError("CUDA driver version is insufficient for CUDA runtime version")
+
+    monkeypatch.setitem(sys.modules, "infall._cuda", Kernels)
+    monkeypatch.setattr(cli, "_has_driver", lambda: False)
+    assert "off: no NVIDIA driver was found, and so no GPU" in invoke("info").stdout
+    monkeypatch.setattr(cli, "_has_driver", lambda: True)
+    assert "off: CUDA driver version is insufficient" in invoke("info").stdout
 
 
 def test_info(monkeypatch):
@@ -347,6 +552,51 @@ def test_python_m_infall():
         [sys.executable, "-m", "infall", "--version"], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == infall.__version__
+
+
+START = "import sys; sys.argv = ['infall', 'info']; from infall_command import main; main()"
+
+
+def test_an_engine_that_cannot_be_loaded_is_one_line():
+    result = subprocess.run(
+        [sys.executable, "-c", START],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "INFALL_ISA": "foo"},
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("error: infall cannot be imported: ")
+    assert "'foo'" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("module", ["numpy", "infall._core", "infall.cli", "typer", "rich"])
+def test_interrupt_while_modules_are_imported(module):
+    script = f"""
+import sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+{START}"""
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 130
+    assert result.stdout == ""
+    assert result.stderr == "interrupted\n"
+
+
+def test_starting_imports_nothing_that_takes_long():
+    script = "import infall.cli, sys; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+    for module in ("scipy.stats", "scipy.ndimage", "matplotlib", "sklearn", "infall.datasets"):
+        assert module not in modules
 
 
 @pytest.mark.parametrize("package", ["typer", "rich", "matplotlib", "sklearn"])

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from collapse_samples import sample
-from infall import CollapseReport, _array_files, cli, cli_collapse, collapse_report
+from infall import CollapseReport, cli, cli_collapse, collapse_report
+from infall._array_files import read_npz
 from infall.experiments.collapse import draw_report
 
 runner = CliRunner()
@@ -107,7 +108,7 @@ def test_arrays_in_archives_are_mapped():
     arrays |= {"empty": np.empty((0, 3)), "columns": np.asfortranarray(FEATURES)}
     arrays |= {"text": np.array(["x", "yz"]), "scalar": np.array(3)}
     np.savez("some.npz", **arrays)
-    found = _array_files.read_npz(Path("some.npz"))
+    found = read_npz(Path("some.npz"), arrays)
     assert set(found) == set(arrays)
     for name, array in arrays.items():
         np.testing.assert_array_equal(found[name], array)
@@ -175,8 +176,6 @@ def test_figure_of_extreme_reports(tmp_path):
 
 def test_progress_bar(monkeypatch):
     """On a terminal every stage has a bar; without one nothing is drawn."""
-    from rich.console import Console
-
     stages = []
     real = cli_collapse.collapse_report
 
@@ -191,9 +190,7 @@ def test_progress_bar(monkeypatch):
         return real(*arrays, progress=both, **options)
 
     monkeypatch.setattr(cli_collapse, "collapse_report", watched)
-    monkeypatch.setattr(
-        cli_collapse, "Console", lambda **_: Console(force_terminal=True, stderr=True)
-    )
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take the captured stderr for a terminal
     result = invoke("h.npy", "y.npy")
     assert "class means" in stages
     assert "class means" in result.stderr
@@ -206,12 +203,12 @@ def test_progress_bar(monkeypatch):
         (("absent.npy", "y.npy"), "FEATURES: absent.npy: no such file"),
         (("h.npy", "absent.npy"), "LABELS: absent.npy: no such file"),
         (("h.npy", "y.npy", "--classifier", "absent.npy"), "--classifier: absent.npy: no such"),
-        (("h.npy", "y.npy", "--bias", "b.npy"), "bias came without a classifier"),
-        (("h.npy", "y.npy", "--test-features", "h.npy"), "test_features and test_labels come"),
-        (("h.npy", "h.npy"), "labels has dtype float32"),
-        (("y.npy", "y.npy"), "features has shape"),
+        (("h.npy", "y.npy", "--bias", "b.npy"), "--bias came without a --classifier"),
+        (("h.npy", "y.npy", "--test-features", "h.npy"), "--test-features and --test-labels come"),
+        (("h.npy", "h.npy"), "LABELS has dtype float32"),
+        (("y.npy", "y.npy"), "FEATURES has shape"),
         (("h.npy", "y.npy", "--classifier", "b.npy"), "classifier has shape (5,)"),
-        (("h.npy", "y.npy", "--metrics", "nc9"), "an entry of metrics is 'nc9'"),
+        (("h.npy", "y.npy", "--metrics", "nc9"), "an entry of --metrics is 'nc9'"),
         (("h.npy", "y.npy", "--metrics", "nc1,nc3"), "nc3, which needs a classifier"),
         (("h.npy", "y.npy", "--weighting", "x"), "--weighting"),
         (("h.npy", "y.npy", "--threads", "0"), "--threads"),
@@ -219,9 +216,12 @@ def test_progress_bar(monkeypatch):
         (("h.npy", "y.npy", "--plot", "no/a.png"), "--plot: no/a.png cannot be written"),
         (("text.npy", "y.npy"), "FEATURES: text.npy: not a whole .npy file"),
         (("text.npz",), "FEATURES: text.npz: not a readable .npz file"),
-        (("objects.npz",), "FEATURES: objects.npz: not a readable .npz file: labels.npy holds"),
+        (("objects.npz",), "FEATURES: objects.npz: not a readable .npz file: labels.npy: it holds"),
         (("other.npz",), "FEATURES: other.npz holds x; expected arrays named features"),
-        (("cut.npz",), "FEATURES: cut.npz: not a readable .npz file: features.npy is truncated"),
+        (
+            ("cut.npz",),
+            "FEATURES: cut.npz: not a readable .npz file: features.npy: it is truncated",
+        ),
         (("folder.npy", "y.npy"), "FEATURES: folder.npy: not a file"),
     ],
 )

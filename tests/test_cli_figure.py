@@ -17,6 +17,7 @@ from infall.experiments import EXPERIMENTS, embedding
 from infall.experiments.convergence import convergence
 from infall.experiments.page import printed, setting_text
 from infall.experiments.result import Table
+from terminals import WIDTHS, printed_at, whole
 
 runner = CliRunner()
 SMALL = {
@@ -41,6 +42,7 @@ def small_figures(monkeypatch):
         def __init__(self, name):
             self.name = name
             self.paper, self.shows = EXPERIMENTS[name].paper, EXPERIMENTS[name].shows
+            self.seconds = EXPERIMENTS[name].seconds
 
         def load(self):
             return functools.partial(EXPERIMENTS[self.name].load(), **SMALL[self.name])
@@ -113,10 +115,31 @@ def test_table_and_summary():
     assert written() == ["figure.SVG"]
 
 
-def test_long_tables_are_cut_on_the_terminal_only(small_figures):
-    result = invoke("convergence", "--depth", 60, "--seeds", 1, "--csv", "table.csv")
-    assert "22 rows of 62 are left out; --csv writes them all" in result.stdout
+def test_long_tables_are_cut_on_the_terminal_only(small_figures, monkeypatch):
+    result = invoke("convergence", "--depth", 60, "--seeds", 1, "--csv", "table.csv", "--json")
+    report = json.loads(result.stdout)
     assert len(Path("table.csv").read_text().splitlines()) == 63
+    shown = printed_at(80, monkeypatch, lambda output: cli_figure._print(output, report))
+    assert "22 rows of 62 not shown; --csv writes them all" in shown
+    assert " ... " in shown
+    shown = printed_at(None, monkeypatch, lambda output: cli_figure._print(output, report))
+    assert "--csv" not in shown
+    rows = printed(Table(report["columns"], report["rows"]))[1]
+    assert all(whole(cell, shown) for row in rows for cell in row)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_number_is_cut_at_any_width(width, small_figures, monkeypatch):
+    """Of a table of 20 columns; lines break between words and columns only."""
+    result = invoke("convergence", "--depth", 9, "--seeds", 2, "--json")
+    report = json.loads(result.stdout)
+    columns, rows = printed(Table(report["columns"], report["rows"]))
+    shown = printed_at(width, monkeypatch, lambda output: cli_figure._print(output, report))
+    if width is not None:
+        assert max(len(line) for line in shown.splitlines()) <= width
+    for text in (*(cell for row in rows for cell in row), *"_".join(columns).split("_")):
+        assert whole(text, shown), text
+    assert report["summary"] in " ".join(shown.split())
 
 
 def test_images_of_a_file(small_figures):
@@ -159,11 +182,12 @@ def test_list_and_help():
         (("clusters", "--images", "x.npy"), "--images: clusters has none"),
         (("memorization", "--width", "2^9,2^10"), "--width: 2^9,2^10, but memorization has a"),
         (("clusters", "--width", "wide"), "--width: 'wide' is not a whole number"),
-        (("clusters", "--width", "2^6"), "clusters: widths[0] is 64; expected at least dim"),
-        (("clusters", "--depth", 0), "depth is 0"),
+        (("clusters", "--width", "2^6"), "clusters: --width is 64; expected at least --dim = 256"),
+        (("clusters", "--depth", 0), "--depth: '0', expected an integer from 1"),
         (("clusters", "--seeds", "many"), "--seeds: 'many', expected an integer"),
-        (("clusters", "--seeds", "1,1"), "seeds has 1 more than once"),
-        (("clusters", "--seeds", ","), "seeds is empty"),
+        (("clusters", "--seeds", "1,1"), "--seeds has 1 more than once"),
+        (("clusters", "--seeds", ","), "--seeds is empty"),
+        (("clusters", "--samples", 3), "clusters: --samples is 3; expected 10 <= --samples"),
         (("clusters", "--sampler", "none"), "--sampler"),
         (("clusters", "--out", "figure.gif"), "--out: figure.gif: expected the suffix .png"),
         (("clusters", "--out", "nowhere/a.png"), "--out: nowhere/a.png cannot be written"),
@@ -196,29 +220,35 @@ def test_interrupt_leaves_no_figure(monkeypatch):
 def test_bars_on_a_terminal(small_figures, monkeypatch):
     shown = []
 
-    class Bars(cli_figure._Stages):
+    class Bars(cli_figure.StageBars):
         @property
         def progress(self):
             return lambda *call: shown.append(call)
 
-    monkeypatch.setattr(cli_figure, "_Stages", Bars)
+    monkeypatch.setattr(cli_figure, "StageBars", Bars)
     invoke("convergence", "--seeds", 1)
+    assert shown[0] == (0, 2, "networks")
     assert (2, 2, "networks") in shown
+    assert (0, 2, "law") in shown
     assert (2, 2, "law") in shown
 
 
 def test_stages_take_the_place_of_the_last_figures(monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take the captured stderr for a terminal
-    with cli_figure._Stages(2) as stages:
-        assert stages.progress is not None
-        stages.start("first")
-        stages.progress(1, 2, "networks")
-        stages.progress(2, 2, "networks")
-        stages.start("second")
-        stages.progress(1, 4, "rows")
-        names = [task.description for task in stages._bars.tasks]
-        assert names == ["figures: second", "rows"]
-        assert [task.completed for task in stages._bars.tasks] == [1, 1]
+    times = [EXPERIMENTS[name].seconds for name in ("clusters", "convergence")]
+    with cli_figure._FigureBars(["clusters", "convergence"]) as bars:
+        figures, *_ = bars._bars.tasks
+        assert bars.progress is not None
+        bars.start("clusters")
+        bars.progress(1, 2, "networks")
+        assert figures.completed == times[0] / 2  # so that there is an estimate from now on
+        bars.progress(2, 2, "networks")
+        bars.start("convergence")
+        bars.progress(1, 4, "rows")
+        names = [task.description for task in bars._bars.tasks]
+        assert names == ["figures: convergence", "loading", "rows"]
+        assert figures.completed == times[0]
+        assert figures.total == sum(times)
 
 
 # ---------------------------------------------------------------- all of them
@@ -258,7 +288,7 @@ def test_all_figures_and_their_page(small_figures):
     assert [figure["name"] for figure in report["figures"]] == names
     assert report["index"] == "figures/index.html"
     files = {path.name for path in Path("figures").iterdir()}
-    expected = {f"{name}.{suffix}" for name in names for suffix in ("png", "csv")}
+    expected = {f"{name}.{suffix}" for name in names for suffix in ("png", "csv", "json")}
     assert files == expected | {"index.html"}
     for name in names:
         assert Path(f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")

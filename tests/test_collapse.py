@@ -52,7 +52,7 @@ def test_every_metric_is_its_definition(num_classes, dim, weighting, global_mean
     close(report.nc3_papyan, np.linalg.norm(scaled - units / np.sqrt(num_classes)) ** 2)
     moments = moments_of(features, labels)
     own_lengths = collapse.nc3_papyan(
-        moments, classifier, global_mean=global_mean, unit_means=False
+        moments, classifier=classifier, global_mean=global_mean, unit_means=False
     )
     close(own_lengths, np.linalg.norm(scaled - centred / np.linalg.norm(centred)) ** 2)
 
@@ -112,17 +112,21 @@ def test_functions_give_what_the_report_gives(weighting, global_mean):
     moments = moments_of(features, labels)
     both = {"weighting": weighting, "global_mean": global_mean}
     centre = {"global_mean": global_mean}
-    assert report.nc1 == collapse.nc1(moments, features, labels, **both)
+    assert report.nc1 == collapse.nc1(features, labels, moments=moments, **both)
+    assert report.nc1 == collapse.nc1(features, labels, **both)
     assert report.rank == collapse.between_rank(moments, **centre)
     assert report.pfc1 == collapse.pfc1(moments, **both)
     assert report.variance_explained == collapse.variance_explained(moments, weighting=weighting)
     for name in ("nc2", "pfc2"):
         assert getattr(report, name) == getattr(collapse, name)(moments, **centre)
     for name in ("nc3", "nc3_papyan"):
-        assert getattr(report, name) == getattr(collapse, name)(moments, classifier, **centre)
-    assert report.nc4 == collapse.nc4(moments, features, classifier, bias)
-    assert report.pfc3 == collapse.pfc3(moments, features, labels)
-    assert report.test_ncc_error == collapse.ncc_error(moments, others, other_labels)
+        assert getattr(report, name) == getattr(collapse, name)(
+            moments, classifier=classifier, **centre
+        )
+    assert report.nc4 == collapse.nc4(features, labels, classifier=classifier, bias=bias)
+    assert report.nc4 == collapse.nc4(features, classifier=classifier, bias=bias, moments=moments)
+    assert report.pfc3 == collapse.pfc3(features, labels)
+    assert report.test_ncc_error == collapse.ncc_error(others, other_labels, moments=moments)
     found = collapse.cdnv(moments)
     assert found.pair == report.cdnv_max_pair
     # Distances do not depend on the centre, but for their rounding.
@@ -132,11 +136,11 @@ def test_functions_give_what_the_report_gives(weighting, global_mean):
         assert report.equinorm == collapse.equinorm(moments)
         angles = collapse.equiangularity(moments)
         assert angles == (report.equiangularity_std, report.equiangularity_max)
-        on_test = collapse.collapse_on_test(moments, others, other_labels)
+        on_test = collapse.collapse_on_test(moments, test_features=others, test_labels=other_labels)
         assert on_test[:2] == (report.strong_test_collapse, report.weak_test_collapse)
     assert report.classifier_equinorm == collapse.equinorm(classifier)
     assert report.classifier_equiangularity_max == collapse.equiangularity(classifier).max
-    residuals = collapse.strong_residuals(moments, classifier, bias)
+    residuals = collapse.strong_residuals(moments, classifier=classifier, bias=bias)
     assert residuals == (report.delta1, report.delta2, report.delta3)
 
 
@@ -199,10 +203,10 @@ def test_a_simplex_is_at_distance_zero(num_classes, dim, offset):
     assert angles.std <= bound
     assert abs(angles.max) <= bound
     for scale in (1.0, 1e-3):
-        assert collapse.nc3(moments, scale * means) <= bound
-        assert collapse.nc3_papyan(moments, scale * means) <= bound
-    close(collapse.nc3(moments, -means), 2.0, 1e-12)
-    close(collapse.nc3_papyan(moments, -means), 4.0, 1e-12)
+        assert collapse.nc3(moments, classifier=scale * means) <= bound
+        assert collapse.nc3_papyan(moments, classifier=scale * means) <= bound
+    close(collapse.nc3(moments, classifier=-means), 2.0, 1e-12)
+    close(collapse.nc3_papyan(moments, classifier=-means), 4.0, 1e-12)
 
 
 @pytest.mark.parametrize("distance", [1e-3, 1e-6, 1e-9, 1e-11])
@@ -222,7 +226,7 @@ def test_orthogonal_frames_and_others():
     frame = np.linalg.qr(np.random.default_rng(2).standard_normal((12, 12)))[0][:6]
     moments = moments_of(3.0 * frame, np.arange(6))
     assert collapse.nc2(moments) <= 1e-12  # centred, an orthogonal frame is a simplex
-    assert collapse.nc3(moments, frame) <= 1e-12  # A is not centred, and need not be
+    assert collapse.nc3(moments, classifier=frame) <= 1e-12  # A is not centred, and need not be
     angles = collapse.equiangularity(frame)
     close(angles.max, 1.0 / 5.0)
     assert angles.std < 1e-8
@@ -289,10 +293,12 @@ def test_strong_collapse_has_no_residuals():
         labels = np.repeat(np.arange(num_classes), size)
         features = classifier[labels] / math.sqrt(size)
         residuals = collapse.strong_residuals(
-            moments_of(features, labels), classifier, np.full(num_classes, 1.0 / num_classes)
+            moments_of(features, labels),
+            classifier=classifier,
+            bias=np.full(num_classes, 1.0 / num_classes),
         )
         assert max(residuals) < 1e-14
-        moved = collapse.strong_residuals(moments_of(features + 1.0, labels), classifier)
+        moved = collapse.strong_residuals(moments_of(features + 1.0, labels), classifier=classifier)
         close(moved.delta2, math.sqrt(features.size), 1e-12)
         assert moved.delta3 is None
 
@@ -350,7 +356,7 @@ def test_one_class_has_no_geometry():
     report = collapse_report(features, [2] * 5, classifier=np.ones((3, 3)))
     assert report.empty_classes == (0, 1)
     assert (report.num_classes, report.num_observed) == (3, 1)
-    assert report.missing["nc2"] == "there are 1 class with samples; expected at least 2"
+    assert report.missing["nc2"] == "there is 1 class with samples; expected at least 2"
     assert {*METRICS} - {*report.missing} == {
         "pfc3",
         "nc4",
@@ -396,7 +402,8 @@ def test_classes_without_samples_are_left_out():
     for field in (f for f in ALL_FIELDS if getattr(narrow, f) is not None):
         assert getattr(report, field) == getattr(narrow, field), field
     # The classifier may choose a class that has no samples; no class mean agrees with it.
-    assert collapse.nc4(moments_of(features, spread[labels], 10), features, wide, -wide_bias) == 1.0
+    moments = moments_of(features, spread[labels], 10)
+    assert collapse.nc4(features, classifier=wide, bias=-wide_bias, moments=moments) == 1.0
 
 
 # Invariances --------------------------------------------------------------------------------------

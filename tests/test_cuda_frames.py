@@ -12,6 +12,7 @@ from infall import Cube, Orthoplex, SimplexETF, _core, frames
 cuda = pytest.importorskip(
     "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
 )
+pytestmark = pytest.mark.sanitize
 few = settings(max_examples=12, deadline=None, derandomize=True)
 
 
@@ -77,7 +78,7 @@ def test_products_and_the_largest(dtype, basis, dim, data):
     values = np.full((count, top), np.nan, dtype)
     results = (pointer(classes), pointer(values), pointer(workspace), 0, 0)
     cuda.frame_top_logits(*settings_, pointer(h), count, top, *results)
-    expected = frame.logits(h, top)
+    expected = frame.topk(h, top)
     assert_array_equal(classes, expected.classes)
     assert_array_equal(values, expected.values)
     assert (workspace[num_bytes:] == 255).all()
@@ -150,9 +151,9 @@ def test_frames_on_a_device_are_those_of_the_host(library, frame, fake_cuda, mon
         y = np.round(normals(7, frame.num_classes) * 4).astype(dtype)
         for index in (slice(None), slice(None, None, 2), 3):
             given_h, given_y = library(h[index], 1), library(y[index], 1)
-            found = [frame.project(given_h), frame.adjoint(given_y), *frame.logits(given_h, 3)]
+            found = [frame.project(given_h), frame.adjoint(given_y), *frame.topk(given_h, 3)]
             expected = [frame.project(h[index]), frame.adjoint(y[index])]
-            expected += frame.logits(h[index], 3)
+            expected += frame.topk(h[index], 3)
             for a, b in zip(found, expected, strict=True):
                 values = held(a, library)
                 assert values.dtype == b.dtype
@@ -193,5 +194,5 @@ def test_bad_input_on_a_device(library, fake_cuda):
 def test_progress_on_a_device_ends_with_all(library, fake_cuda):
     seen = []
     for frame in (SimplexETF(5, 8, basis="hadamard"), SimplexETF(5, 8)):
-        frame.logits(library(np.ones((6, 8)), 1), progress=lambda *done: seen.append(done))
+        frame.topk(library(np.ones((6, 8)), 1), progress=lambda *done: seen.append(done))
     assert seen == [(6, 6, "vectors")] * 2

@@ -11,6 +11,7 @@ from infall import _core
 cuda = pytest.importorskip(
     "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
 )
+pytestmark = pytest.mark.sanitize
 few = settings(max_examples=20, deadline=None, derandomize=True)
 
 

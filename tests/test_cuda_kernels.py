@@ -18,6 +18,7 @@ from infall._arrays import padded_float32, unit_vectors
 cuda = pytest.importorskip(
     "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
 )
+pytestmark = pytest.mark.sanitize
 few = settings(max_examples=20, deadline=None, derandomize=True)
 
 
@@ -278,13 +279,13 @@ def test_rotation(span, dim):
 
 
 @few
-@given(st.integers(1, 20), st.integers(1, 600), st.integers(1, 30))
-def test_codes(num_inputs, num_bits, dim):
+@given(st.integers(1, 20), st.integers(1, 600), st.integers(1, 30), st.sampled_from([None, 6]))
+def test_codes(num_inputs, num_bits, dim, layer):
     x = padded_float32(vectors(dim, num_inputs))
     num_bytes = -(-num_bits // 8)
     out = np.full((num_inputs * num_bytes + 64), 7, dtype=np.uint8)
-    cuda.hyperplane_codes(pointer(x), dim, num_inputs, num_bits, 5, 6, pointer(out), 0, 0)
-    expected = _core.hyperplane_codes(x, dim, num_bits, 5, 6, 1, None)
+    cuda.hyperplane_codes(pointer(x), dim, num_inputs, num_bits, 5, layer, pointer(out), 0, 0)
+    expected = _core.hyperplane_codes(x, dim, num_bits, 5, layer, 1, None)
     assert_array_equal(out[:-64].reshape(num_inputs, num_bytes), expected)
     assert (out[-64:] == 7).all()
 

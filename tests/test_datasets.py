@@ -1,12 +1,19 @@
 """Image files: what is read, and that every kind of damage is refused by name."""
 
 import gzip
+import io
 import struct
+import tempfile
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from infall._array_files import read_npy, read_npz
 from infall.datasets import load_digits, load_images
 
 IDX_CODES = {">u1": 0x08, ">i1": 0x09, ">i2": 0x0B, ">i4": 0x0C, ">f4": 0x0D, ">f8": 0x0E}
@@ -213,7 +220,7 @@ def test_npz_damage(tmp_path: Path) -> None:
     refused(path, r"\.npz file")
     with path.open("wb") as handle:
         np.save(handle, IMAGES)
-    refused(path, "single array")
+    refused(path, "not a zip file")
 
 
 @pytest.mark.parametrize(
@@ -248,3 +255,174 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"absent\.npy: no such file"):
         load_images(tmp_path / "absent.npy")
     refused(tmp_path, "not a file")
+
+
+# ---------------------------------------------------------------- damage of any kind
+
+
+def npy_bytes(header: str, content: bytes = b"") -> bytes:
+    text = header.encode() + b" " * (-(len(header) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy_bytes("{'descr': (), 'fortran_order': False, 'shape': (2, 3)}", bytes(48)),
+        npy_bytes("{'descr': ('<f8',), 'fortran_order': False, 'shape': (2, 3)}", bytes(48)),
+        npy_bytes(f"{{'descr': '<f8', 'fortran_order': False, 'shape': ({'-' * 3000}1,)}}"),
+        npy_bytes("{'descr': '<f8', 'fortran_order': False, 'shape': " + "(" * 3000),
+        npy_bytes("{'descr': '<f8', 'fortran_order': False, 'shape': (-2, -3)}", bytes(48)),
+        npy_bytes("{'descr': '|V8', 'fortran_order': False, 'shape': (2, 3)}", bytes(48)),
+        npy_bytes("{'descr': '|O', 'fortran_order': False, 'shape': (2, 3)}", bytes(48)),
+        npy_bytes("{'descr': '<f8', 'fortran_order': False, 'shape': (2, 3)}", bytes(49)),
+        b"junk" * 50,
+        b"",
+    ],
+    ids=[
+        "dtype ()",
+        "dtype tuple",
+        "minus",
+        "nested",
+        "negative",
+        "void",
+        "object",
+        "more",
+        "junk",
+        "",
+    ],
+)
+def test_damaged_headers(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "images.npy"
+    path.write_bytes(content)
+    refused(path, r"not a whole \.npy file")
+    for kind in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        path = tmp_path / "images.npz"
+        with zipfile.ZipFile(path, "w", kind) as archive:
+            archive.writestr("images.npy", content)
+        refused(path, r"not a readable \.npz file: images\.npy")
+
+
+def test_one_flipped_bit_in_a_stored_member(tmp_path: Path) -> None:
+    """Where the array is mapped, too: of more than one chunk, anywhere in it."""
+    path = tmp_path / "images.npz"
+    np.savez(path, images=np.ones((300, 1000)))
+    content = bytearray(path.read_bytes())
+    for position in (300, len(content) // 2, len(content) - 300):
+        damaged = content.copy()
+        damaged[position] ^= 1
+        path.write_bytes(damaged)
+        refused(path, "CRC")
+        with pytest.raises(ValueError, match="CRC"):
+            read_npz(path, ["images"])
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_other_arrays_are_not_read(tmp_path: Path, write) -> None:
+    path = tmp_path / "images.npz"
+    write(path, images=IMAGES, foreign=np.zeros(2**22))
+    tracemalloc.start()
+    try:
+        load_images(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**22
+
+
+def test_compressed_bombs_are_not_unpacked(tmp_path: Path) -> None:
+    """64 MiB of zeros: behind a wrong magic number, or in the place of a few bytes."""
+    zeros = np.zeros((2**13, 2**13), dtype=np.uint8)
+    (tmp_path / "a.gz").write_bytes(gzip.compress(b"zero" + zeros.tobytes()))
+    (tmp_path / "b.gz").write_bytes(gzip.compress(idx_bytes(IMAGES) + zeros.tobytes()))
+    content = idx_bytes(IMAGES)[:4] + struct.pack(">3I", 2**31, 2**10, 2**10)
+    (tmp_path / "c.gz").write_bytes(gzip.compress(content))
+    tracemalloc.start()
+    try:
+        refused(tmp_path / "a.gz", "not an IDX file")
+        refused(tmp_path / "b.gz", "left over")
+        refused(tmp_path / "c.gz", "truncated")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**22
+
+
+def test_too_many_dimensions(tmp_path: Path) -> None:
+    path = tmp_path / "images"
+    path.write_bytes(bytes([0, 0, 0x08, 255]) + struct.pack(">255I", *[1] * 255) + b"\1")
+    refused(path, "255 dimensions, expected 64 at most")
+
+
+def test_labels_beyond_int64(tmp_path: Path) -> None:
+    path = tmp_path / "images.npz"
+    labels = np.array([1, 2, 3, 2**63], dtype=np.uint64)
+    np.savez(path, images=IMAGES, labels=labels)
+    refused(path, "a label is 9223372036854775808")
+
+
+def packed(write, **arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    write(stream, **arrays)
+    return stream.getvalue()
+
+
+FRACTIONS = np.random.default_rng(0).standard_normal((5, 7))
+SMALL_FILES = {
+    "plain.npy": packed(np.save, arr=FRACTIONS),
+    "stored.npz": packed(np.savez, images=FRACTIONS, labels=np.arange(5)),
+    "compressed.npz": packed(np.savez_compressed, images=FRACTIONS, labels=np.arange(5)),
+    "images.gz": gzip.compress(idx_bytes(FRACTIONS, ">f8")),
+    "images": idx_bytes(FRACTIONS, ">f8"),
+}
+WITH_CHECKSUM = ("stored.npz", "compressed.npz", "images.gz")
+
+
+@pytest.mark.parametrize("name", SMALL_FILES)
+def test_any_damage_is_refused_by_name_or_without_effect(name: str) -> None:
+    """Bits flipped, bytes overwritten, cut off, put in: the right array, or an error with the path.
+
+    Files without a checksum may give other numbers; those with one never do.
+    """
+    whole = SMALL_FILES[name]
+
+    @settings(max_examples=400, deadline=None, derandomize=True)
+    @given(data=st.data())
+    def holds(data) -> None:
+        content = bytearray(whole)
+        for _ in range(data.draw(st.integers(1, 3))):
+            at = data.draw(st.integers(0, max(0, len(content) - 1)))
+            kind = data.draw(st.sampled_from(["flip", "byte", "cut", "insert", "drop"]))
+            if kind == "flip" and content:
+                content[at] ^= 1 << data.draw(st.integers(0, 7))
+            elif kind == "byte" and content:
+                content[at] = data.draw(st.sampled_from([0, 1, 40, 45, 127, 255]))
+            elif kind == "cut":
+                del content[at:]
+            elif kind == "insert":
+                content[at:at] = data.draw(st.binary(max_size=9))
+            else:
+                del content[at : at + data.draw(st.integers(1, 9))]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, name)
+            path.write_bytes(content)
+            try:
+                images, labels = load_images(path)
+            except (ValueError, OSError) as error:
+                assert str(path) in str(error)  # noqa: PT017
+                return
+        if name in WITH_CHECKSUM:
+            np.testing.assert_array_equal(images, FRACTIONS)
+            assert labels is None or labels.tolist() == list(range(5))
+
+    holds()
+
+
+def test_reading_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.array(["x", "yz"]))
+    assert read_npy(path).tolist() == ["x", "yz"]
+    np.save(path, np.array(3))
+    assert read_npy(path).shape == ()
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_npz(tmp_path / "b.npz", ["x"])

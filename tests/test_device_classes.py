@@ -48,7 +48,8 @@ def test_moments_are_those_of_the_host(library, number, dtype, host_labels):
         reported = []
         rows = library.put(features[batch], number)
         found.update(rows, some, progress=lambda *p, reported=reported: reported.append(p))
-        assert reported == [(*(batch.stop - batch.start,) * 2, "samples")]
+        count = batch.stop - batch.start
+        assert reported == ([(count, count, "samples")] if count else [])
     assert fake_device.synchronisations == []
     assert_array_equal(library.values(found.counts, number), expected.counts)
     assert_array_equal(library.values(found.means, number), expected.means)
@@ -111,14 +112,12 @@ def test_places_are_merged_and_saved(library, tmp_path):
 def test_what_does_not_belong_is_refused(library):
     features, labels = samples()
     moments = ClassMoments(6, 9)
-    with raises(TypeError, "features has dtype int64; expected one of float16, bfloat16"):
-        moments.update(library.put(np.ones((3, 9), dtype=np.int64)), [0, 1, 2])
+    with raises(TypeError, "features has dtype complex128; expected real numbers"):
+        moments.update(library.put(np.ones((3, 9), dtype=complex)), [0, 1, 2])
     with raises(ValueError, "features has 4 columns; expected 9"):
         moments.update(library.put(features[:, :4]), labels)
     with raises(ValueError, "features has 1 axes; expected shape (N, d)"):
         moments.update(library.put(features[0]), labels)
-    with raises(ValueError, "features has rows that are not in one piece"):
-        moments.update(library.put(np.asfortranarray(features)), labels)
     with raises(ValueError, "labels is 6 at position 1; expected 0 <= label < 6"):
         moments.update(library.put(features[:2]), [0, 6])
     with raises(ValueError, "labels has shape (3,); expected (120,), one per sample"):

@@ -1,4 +1,9 @@
-"""Experiments on random vectors at small sizes: against the angle chain and exact identities."""
+"""Experiments on random vectors at small sizes: against the angle chain and exact identities.
+
+Bounds without a p-value hold for any seeds: how many standard errors of the fixture's mean they
+are away is said beside them, as measured over 384 (convergence), 144 (clusters) and 48
+(memorization) other seeds.
+"""
 
 import csv
 import inspect
@@ -9,6 +14,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from chance import allow, mean_pvalue, plausible
 from infall import MaxLikelihood, laws
 from infall.experiments import EXPERIMENTS, embedding
 from infall.experiments.clusters import clusters
@@ -28,17 +34,17 @@ def _short_embeddings():
 
 @pytest.fixture(scope="module")
 def converged():
-    return convergence(widths=(32, 1024, 2**14), depth=10, dim=32, num_test=400, seeds=8)
+    return convergence(widths=(32, 1024, 2**14), depth=10, dim=32, num_test=400, seeds=40)
 
 
 @pytest.fixture(scope="module")
 def clustered():
-    return clusters(widths=(256, 2**16), depth=5, dim=16, num_test=300, seeds=2, tsne_samples=40)
+    return clusters(widths=(256, 2**16), depth=5, dim=16, num_test=300, seeds=6, tsne_samples=40)
 
 
 @pytest.fixture(scope="module")
 def memorized():
-    return memorization(width=2**20, depth=4, dim=15, num_test=60, seeds=2)
+    return memorization(width=2**20, depth=4, dim=15, num_test=60, seeds=8)
 
 
 def rows_of(result):
@@ -99,14 +105,27 @@ def _log(number):
 
 
 def test_convergence_agrees_with_the_angle_chain(converged):
-    """Fixed seeds; from n = 2^10 on within 3 standard errors.
-
-    With 8 seeds one cell of 12 is beyond by chance in 24 of 100 runs; these seeds have none.
-    """
-    nll, distance = converged.scores_of_agreement()
+    """From n = 2^10 on. The cells share a rate that leaves the test its power."""
     assert converged.depths == (1, 3, 5, 7, 9, 10)
-    assert np.abs(nll[1:]).max() <= 3.0
-    assert np.abs(distance[1:]).max() <= 3.0
+    pairs = (
+        (converged.nll, converged.law_nll),
+        (converged.log10_distance, converged.law_log10_distance),
+    )
+    pvalues = [
+        stats.ttest_ind(measured[:, 1:], law[:, 1:], equal_var=False).pvalue
+        for measured, law in pairs
+    ]
+    assert plausible(*pvalues, alpha=2e-5)
+
+
+def test_scores_of_agreement_are_in_standard_errors(converged):
+    nll, distance = converged.scores_of_agreement()
+    for scores, measured, law in (
+        (nll, converged.nll, converged.law_nll),
+        (distance, converged.log10_distance, converged.law_log10_distance),
+    ):
+        expected = stats.ttest_ind(measured, law, equal_var=False).statistic
+        np.testing.assert_allclose(scores, expected, rtol=1e-9)
 
 
 def test_convergence_measures_what_the_network_gives():
@@ -125,7 +144,11 @@ def test_convergence_measures_what_the_network_gives():
 
 
 def test_nothing_converges_without_selection(converged):
-    """With n = k the norm is chi and no side gains: T and chi have the same law but for one."""
+    """With n = k the norm is chi and no side gains: T and chi have the same law but for one.
+
+    Bounds are 6 standard errors away and more.
+    """
+    allow()
     assert converged.nll.mean(axis=0)[0].min() > 0.8
     assert converged.nll.mean(axis=0)[-1, -1] < 1e-3
     assert np.all(np.diff(np.log(converged.nll.mean(axis=0)[1:]), axis=1) < 0.0)  # over depth
@@ -133,12 +156,16 @@ def test_nothing_converges_without_selection(converged):
 
 
 def test_either_side_takes_half(converged):
-    shares = converged.share_below[:, -1, -1] * 400
-    assert stats.chisquare(np.stack([shares, 400 - shares]).sum(axis=1)).pvalue > 1e-4
+    below = (converged.share_below[:, -1, -1] * 400).round().astype(int)
+    assert plausible(stats.binomtest(int(below.sum()), 400 * len(below)).pvalue)
 
 
 def test_one_layer_divides_the_tangent_by_tau(converged):
-    """The typical distance falls by ln tau a layer, once small: two layers apart, 10 %."""
+    """The typical distance falls by ln tau a layer, once small: two layers apart, 10 %.
+
+    Its mean is 2.5 % off, a standard error 0.6 %.
+    """
+    allow()
     decades = converged.log10_distance.mean(axis=0)[-1]  # depths 1, 3, 5, 7, 9, 10
     gain = math.log10(laws.tail_gain(32 / 2**14))
     assert math.isclose(decades[-3] - decades[-2], 2.0 * gain, rel_tol=0.1)
@@ -178,12 +205,16 @@ def test_cluster_identities(clustered):
 
 
 def test_clusters_follow_the_law_of_the_two_sides(clustered):
-    final = rows_of(clustered)[-1]
-    assert math.isclose(final["inter_distance"], final["inter_distance_law"], rel_tol=0.02)
-    assert math.isclose(final["intra_distance"], final["intra_distance_law"], rel_tol=0.25)
+    """The law leaves out a term of order 1 / sqrt(k) = 1/4."""
+    inter, intra = clustered.law_inter_distance[-1, -1], clustered.law_intra_distance[-1, -1]
+    assert plausible(mean_pvalue(clustered.inter_distance[:, -1, -1], inter, tolerance=0.02))
+    logs = np.log(clustered.intra_distance[:, -1, -1])
+    assert plausible(mean_pvalue(logs, math.log(intra), tolerance=math.log(1.25)))
 
 
 def test_all_metrics_improve(clustered):
+    """The least step is 7 standard errors above 0; of 144 networks none goes back anywhere."""
+    allow()
     for name, sign in (
         ("silhouette", 1),
         ("davies_bouldin", -1),
@@ -217,6 +248,11 @@ def test_clusters_plot(clustered):
 
 
 def test_there_are_two_clusters_for_each_layer(memorized):
+    """One vector in 200 of the later layers goes astray, and the least rise is 6 standard errors.
+
+    The bounds allow for a fourth of the vectors, in any cluster of one network.
+    """
+    allow()
     assert len(np.unique(memorized.labels)) == 8
     truth = list(zip(memorized.layers.tolist(), memorized.near_one.tolist(), strict=True))
     assert len(set(truth)) == 8
@@ -225,7 +261,7 @@ def test_there_are_two_clusters_for_each_layer(memorized):
     # Each of the clusters of the later layers is one of those k-means has found.
     for which in {one for one, chosen in zip(truth, later, strict=True) if chosen}:
         labels = [label for label, one in zip(memorized.labels, truth, strict=True) if one == which]
-        assert np.bincount(labels).max() > 0.9 * len(labels)
+        assert np.bincount(labels).max() > 0.75 * len(labels)
     assert np.all(np.diff(memorized.silhouette.mean(axis=0)) > 0.0)
     rows = rows_of(memorized)
     assert [row["layer"] for row in rows] == [1, 2, 3, 4]
@@ -233,7 +269,8 @@ def test_there_are_two_clusters_for_each_layer(memorized):
 
 
 def test_memorization_follows_the_angle_chain(memorized):
-    """Two networks of k = 15 with 60 vectors each: within 0.3 decades of the law."""
+    """Eight networks of k = 15 with 60 vectors each: within 0.3 decades, 8 standard errors."""
+    allow()
     difference = memorized.log10_distance.mean(axis=0) - memorized.law_log10_distance.mean(axis=0)
     assert np.abs(difference).max() < 0.3
 
@@ -258,8 +295,8 @@ def test_result(name, request, tmp_path):
     assert isinstance(result, Result)
     assert result.settings["sampler"] == "order_statistics"
     assert "stream" in result.comparison.sentence()
-    assert result.comparison.pvalue > 1e-3
-    assert result.comparison.log_norm_pvalue > 1e-3
+    assert plausible(result.comparison.pvalue)
+    assert plausible(result.comparison.log_norm_pvalue)
     assert result.comparison.sentence() in result.summary()
     result.write_csv(tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="") as file:

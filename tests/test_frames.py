@@ -1,10 +1,13 @@
 """Frames and the Walsh-Hadamard transform against the NumPy reference."""
 
+import copy
 import math
 import pickle
 import re
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -273,13 +276,13 @@ def test_top_logits_are_the_largest_projections(frame, count, data):
     h = data.draw(st.sampled_from([normals(count, frame.dim), np.zeros((count, frame.dim))]))
     h = h.astype(data.draw(st.sampled_from([np.float32, np.float64])))
     projections = frame.project(h)
-    found = frame.logits(h, num_top)
+    found = frame.topk(h, num_top)
     assert found.values.dtype == h.dtype
     assert_array_equal(found.classes, ranked(projections, num_top))
     assert_array_equal(found.values, np.take_along_axis(projections, found.classes, axis=1))
     assert_array_equal(frame.classify(h), found.classes[:, 0])
     assert frame.classify(h[0]) == found.classes[0, 0]
-    assert_array_equal(frame.logits(h[0], num_top).classes, found.classes[0])
+    assert_array_equal(frame.topk(h[0], num_top).classes, found.classes[0])
 
 
 @pytest.mark.parametrize("weights", [False, True])
@@ -298,7 +301,7 @@ def test_long_vectors_with_many_ties(basis, tight, weights):
     projections = frame.project(h)
     for num_top in (1, 2, 5000):
         for threads in (1, 2, 5):
-            found = frame.logits(h, num_top, num_threads=threads)
+            found = frame.topk(h, num_top, num_threads=threads)
             assert_array_equal(found.classes, ranked(projections, num_top))
             assert_array_equal(found.values, np.take_along_axis(projections, found.classes, axis=1))
 
@@ -313,7 +316,7 @@ def test_large_frames_without_structure_go_by_blocks(monkeypatch):
         assert_close(projections, h @ vectors.T, atol=1e-13)
         assert_close(frame.adjoint(y), y @ vectors, atol=1e-13)
         for num_top in (1, 3, 17, frame.num_classes):
-            found = frame.logits(h, num_top)
+            found = frame.topk(h, num_top)
             assert_array_equal(found.classes, ranked(projections, num_top))
             assert_array_equal(found.values, np.take_along_axis(projections, found.classes, axis=1))
 
@@ -324,11 +327,11 @@ def test_a_million_classes_in_memory_of_the_order_of_a_sample():
     program = """
 import resource, sys, numpy as np, infall
 basis, num_top = sys.argv[1], int(sys.argv[2])
-infall.SimplexETF(10, 20, basis=basis).logits(np.ones((4, 20), np.float32), num_top)
+infall.SimplexETF(10, 20, basis=basis).topk(np.ones((4, 20), np.float32), num_top)
 h = np.random.default_rng(0).normal(size=(8, 2**20)).astype(np.float32)
 frame = infall.SimplexETF(10**6, 2**20, basis=basis)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-found = frame.logits(h, num_top, num_threads=2)
+found = frame.topk(h, num_top, num_threads=2)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 assert found.classes.shape == (8, num_top)
 print((after - before) * 1024)
@@ -365,14 +368,14 @@ def test_threads_and_instruction_sets_do_not_change_a_bit(isa, dtype, dim, resto
         expected = (
             frame.project(h, num_threads=1),
             frame.adjoint(y, num_threads=1),
-            *frame.logits(h, 11 if dim > 20 else 2, num_threads=1),
+            *frame.topk(h, 11 if dim > 20 else 2, num_threads=1),
         )
         _core.set_isa(isa)
         for threads in (1, 2, 3, 7):
             found = (
                 frame.project(h, num_threads=threads),
                 frame.adjoint(y, num_threads=threads),
-                *frame.logits(h, 11 if dim > 20 else 2, num_threads=threads),
+                *frame.topk(h, 11 if dim > 20 else 2, num_threads=threads),
             )
             for a, b in zip(found, expected, strict=True):
                 assert_array_equal(a, b)
@@ -547,9 +550,117 @@ def test_margin_of_vectors_in_the_plane():
 def test_lengths_by_class_counts_are_those_of_the_reference(counts):
     assert_close(frames.seli_norms(counts), reference.seli_norms(counts), rtol=1e-7)
     assert_close(
-        frames.seli_norms(np.array(counts) / sum(counts)), frames.seli_norms(counts), rtol=1e-7
+        frames.seli_norms(np.array(counts) / sum(counts)), frames.seli_norms(counts), rtol=1e-14
     )
     assert_close(frames.seli_norms([counts[0]] * 5), 1.0, rtol=1e-13)
+
+
+def root_of_counts(counts):
+    """Lengths by a matrix square root in long double, by Newton-Schulz iteration."""
+    counts = np.asarray(counts, np.longdouble)
+    counts = counts / counts.max()
+    num_classes = len(counts)
+    centring = np.eye(num_classes, dtype=np.longdouble) - np.longdouble(1) / num_classes
+    # The mean direction gets an eigenvalue of its own, of which nothing is left in the end.
+    mean = np.full((num_classes, num_classes), np.longdouble(1) / num_classes)
+    y, z = (centring * counts) @ centring + mean, np.eye(num_classes, dtype=np.longdouble)
+    for _ in range(60):
+        step = (3 * np.eye(num_classes) - z @ y) / 2
+        y, z = y @ step, step @ z
+    squares = np.diag(y - mean)
+    return np.sqrt(squares / squares.mean())
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [[1, 2], [3, 3, 1], [1, 1e4], [5, 5, 5, 1, 1e3, 77], [1, 1, 1, 1, 1e5], [1e5, 1e5, 1e5, 1],
+     range(1, 41), np.geomspace(1, 1e5, 17), [1e-300, 1e-299, 3e-300], [1e300, 1e301, 4e300]],
+    ids=str,
+)  # fmt: skip
+def test_lengths_by_class_counts_to_rounding(counts):
+    if np.finfo(np.longdouble).eps > 1e-18:
+        pytest.skip("long double has no more digits than double here")
+    found = frames.seli_norms(counts)
+    assert_close(found, root_of_counts(counts).astype(np.float64), rtol=4e-15)
+    assert_close(np.mean(found**2), 1.0, rtol=1e-15)
+
+
+def test_lengths_by_class_counts_of_any_ratio():
+    # Two classes always share one length: the root of a matrix of rank one.
+    for ratio in (1e-200, 1e-20, 1e20, 1e300):
+        assert_close(frames.seli_norms([1.0, ratio]), 1.0, rtol=2e-15)
+    extremes = frames.seli_norms([1e-308, 1e308, 1e308])
+    # n = (0, 1, 1): the root of centring diag(n) centring has the diagonal (2/3, 1/6 + 1/2 sqrt 3).
+    values, vectors = np.linalg.eigh(_centred_diagonal([0.0, 1.0, 1.0]))
+    squares = (vectors * vectors) @ np.sqrt(np.maximum(values, 0.0))
+    assert_close(extremes, np.sqrt(squares / squares.mean()), rtol=1e-7)
+
+
+def _centred_diagonal(counts):
+    centring = np.eye(len(counts)) - 1.0 / len(counts)
+    return (centring * counts) @ centring
+
+
+POWERS = (-1000, -700, -300, 0, 300, 700, 1000)
+
+
+@pytest.mark.parametrize("power", POWERS)
+@pytest.mark.parametrize("kind", range(5))
+def test_measures_do_not_depend_on_the_magnitude(kind, power):
+    frame = every_kind()[kind]
+    vectors, means = frame.vectors(), normals(frame.num_classes, frame.dim)
+    far, far_means = np.ldexp(vectors, power), np.ldexp(means, power)
+    assert frames.coherence(far) == frames.coherence(vectors)
+    assert frames.etf_distance(far_means) == frames.etf_distance(means)
+    fit, expected = frame.nearest(far_means), frame.nearest(means)
+    assert fit.scale == math.ldexp(expected.scale, power)
+    assert fit.residual == math.ldexp(expected.residual, power)
+    assert fit.relative_residual == expected.relative_residual
+    for name in ("vectors", "angles", "rotation"):
+        assert_array_equal(getattr(fit, name), getattr(expected, name))
+    assert_array_equal(fit.centre, np.ldexp(expected.centre, power))
+    moved = frame.project_means(far_means, 0.25)
+    assert_array_equal(moved, np.ldexp(frame.project_means(means, 0.25), power))
+
+
+@pytest.mark.parametrize("power", POWERS)
+def test_margins_scale_with_the_weights(power):
+    for frame in (SimplexETF(5, 6), Orthoplex(5), Cube(6)):
+        margin = frames.maximum_margin(np.ldexp(frame.vectors(), power))
+        assert margin == math.ldexp(frames.maximum_margin(frame.vectors()), power)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-200, 1e200, 1e300])
+@pytest.mark.parametrize("kind", range(5))
+@pytest.mark.filterwarnings("error")
+def test_lengths_of_any_size(kind, size):
+    sizes = size * np.linspace(1.0, 2.0, 6)
+    plain, frame = every_kind(sizes / size)[kind], every_kind(sizes)[kind]
+    assert 0.0 < frame.gram_error() < 1e-14 or isinstance(frame, (Orthoplex, Cube))
+    assert frame.gram_error() < 1e-14
+    assert_close(frame.maximum_margin, size * plain.maximum_margin, rtol=1e-10)
+    assert_close(frame.vectors(), size * plain.vectors(), rtol=1e-13, atol=1e-15 * size)
+    means = normals(6, frame.dim)
+    assert_close(frame.nearest(means).residual, plain.nearest(means).residual, rtol=1e-13)
+
+
+def test_a_gram_error_is_seen():
+    frame = SimplexETF(6, 8)
+    frame._haar()[3] *= 1.0 + 1e-9
+    assert_close(frame.gram_error(), 2e-9, rtol=1e-6)
+    frame = SimplexETF(1100, 1101, class_norms=np.linspace(1, 2, 1100))
+    frame._haar()[1099, 7] += 1e-9
+    assert 1e-11 < frame.gram_error() < 1e-9
+    seen = []
+    assert frame.gram_error([5, 1099], progress=lambda *args: seen.append(args)) > 1e-12
+    assert seen == [(2, 2, "classes")]
+
+
+def test_means_too_long():
+    means = 1.7e308 * np.sign(normals(40, 60))
+    with raises(ValueError, "means are too long: their distance to a frame overflows"):
+        SimplexETF(40, 60).nearest(means)
+    assert 0.0 < frames.etf_distance(means) < 2.0
 
 
 def test_simplex_encoded_labels_are_the_least_classifier():
@@ -629,6 +740,154 @@ def test_results_are_of_the_library_of_the_argument(basis):
     assert isinstance(fit.vectors, torch.Tensor)
 
 
+@pytest.mark.parametrize("library", ["numpy", "torch"])
+@pytest.mark.parametrize("kind", range(5))
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int8", "bool"])
+def test_a_batch_of_none(library, kind, dtype):
+    namespace = pytest.importorskip(library)
+    frame = every_kind()[kind]
+    h, y = (namespace.empty((0, n), dtype=getattr(namespace, dtype)) for n in (frame.dim, 6))
+    result = "float32" if dtype in ("float32", "float16") else "float64"
+    seen = []
+    for found, shape, kind_of_number in (
+        (frame.project(h, progress=lambda *args: seen.append(args)), (0, 6), result),
+        (frame.adjoint(y), (0, frame.dim), result),
+        (frame.topk(h, 2).values, (0, 2), result),
+        (frame.topk(h, 2).classes, (0, 2), "int64"),
+        (frame.classify(h), (0,), "int64"),
+        (frames.walsh_hadamard(h[:, :2]), (0, 2), result),
+    ):
+        assert type(found) is type(h)
+        assert tuple(found.shape) == shape
+        assert found.dtype == getattr(namespace, kind_of_number)
+
+
+def test_the_class_of_one_feature_is_a_scalar():
+    torch = pytest.importorskip("torch")
+    frame = SimplexETF(5, 6)
+    found = frame.classify(frame.vectors([3])[0])
+    assert isinstance(found, np.int64)
+    assert found == 3
+    found = frame.classify(torch.from_numpy(frame.vectors([3])[0]))
+    assert found.shape == ()
+    assert found.dtype == torch.int64
+    top = frame.topk(torch.from_numpy(normals(6)), 2)
+    values, classes = torch.topk(torch.from_numpy(frame.project(normals(6))), 2)
+    assert torch.equal(top.classes, classes)
+    assert torch.equal(top.values, values)
+
+
+def test_vectors_by_dtype_objects():
+    frame = SimplexETF(5, 6)
+    for dtype in (np.float32, "float32", np.dtype("f4"), np.dtype(">f4")):
+        found = frame.vectors(dtype=dtype)
+        assert found.dtype == np.float32
+        assert found.dtype.isnative
+    assert frame.vectors(dtype=float).dtype == np.float64
+    for dtype in (np.int64, np.float16, complex, np.longdouble):
+        with raises(ValueError, "expected float32 or float64"):
+            frame.vectors(dtype=dtype)
+    for dtype in ("single precision", 3.5, np.ones(2)):
+        with raises(TypeError, "expected float32 or float64 of NumPy"):
+            frame.gram_error(dtype=dtype)
+
+
+# Frames as objects --------------------------------------------------------------------------------
+
+
+@few
+@given(any_frame())
+def test_copies_of_frames_and_fits(frame):
+    frame = weighted(frame)
+    means = normals(frame.num_classes, frame.dim)
+    fit = frame.nearest(means)
+    for copied in (
+        lambda a: pickle.loads(pickle.dumps(a)),
+        copy.copy,
+        copy.deepcopy,
+    ):
+        other = copied(frame)
+        assert other == frame
+        assert hash(other) == hash(frame)
+        assert repr(other) == repr(frame)
+        assert_array_equal(other.vectors(), frame.vectors())
+        assert_array_equal(other.project(means), frame.project(means))
+        assert not other.class_norms.flags.writeable
+        again = copied(fit)
+        assert repr(again) == repr(fit)
+        assert_array_equal(again.rotation, fit.rotation)
+        assert_array_equal(again.vectors, fit.vectors)
+
+
+def test_a_pickle_holds_the_basis_once_it_is_made():
+    frame = SimplexETF(40, 50)
+    assert len(pickle.dumps(frame)) < 1000
+    vectors = frame.vectors()
+    assert 0 < len(pickle.dumps(frame)) - vectors.nbytes < 1000
+    other = pickle.loads(pickle.dumps(frame))
+    other.seed = other.__dict__.pop("seed") + 1  # the basis is not made again
+    assert_array_equal(other.vectors(), vectors)
+
+
+def test_equality_is_that_of_the_settings():
+    different = [
+        SimplexETF(4, 6), SimplexETF(4, 6, seed=1), SimplexETF(4, 6, basis="hadamard"),
+        SimplexETF(4, 7), SimplexETF(3, 6), Orthoplex(4, 6), Cube(4, 6),
+        SimplexETF(4, 6, class_norms=[1, 1, 1, 1]), SimplexETF(4, 6, class_norms=[1, 1, 1, 2]),
+    ]  # fmt: skip
+    assert len(set(different)) == len(different)
+    assert SimplexETF(4, 6) == SimplexETF(4, 6)
+    assert SimplexETF(4, 6) != "SimplexETF(4, 6)"
+    frame = SimplexETF(4, 6, class_norms=[1, 2, 3, 4])
+    for name in ("num_classes", "dim", "basis", "seed", "class_norms"):
+        with pytest.raises(AttributeError, match=f"{name} of a frame cannot be changed"):
+            setattr(frame, name, 5)
+    with pytest.raises(ValueError, match="read-only"):
+        frame.class_norms[0] = 3.0
+    with pytest.raises(TypeError, match="abstract"):
+        frames.Frame(4, 6, None)
+
+
+def test_fits_are_shown_in_a_line():
+    fit = SimplexETF(40, 50).nearest(normals(40, 50))
+    assert re.fullmatch(r"FrameFit\(scale=\S+, residual=\S+, relative_residual=\S+\)", repr(fit))
+
+
+def test_a_basis_is_made_once_by_threads(monkeypatch):
+    made = []
+    orthonormalise = _core.orthonormalise_rows
+
+    def counted(*arguments):
+        made.append(1)
+        orthonormalise(*arguments)
+
+    monkeypatch.setattr(_core, "orthonormalise_rows", counted)
+    frame, barrier = SimplexETF(300, 300, seed=4), threading.Barrier(8)
+    h = normals(5, 300).astype(np.float32)
+
+    def use(number):
+        barrier.wait()
+        return frame.vectors([7]), frame.project(h), frame.topk(h, 3).classes
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(use, range(8)))
+    assert len(made) == 1
+    for result in results:
+        for a, b in zip(result, results[0], strict=True):
+            assert_array_equal(a, b)
+
+
+def test_sizes_of_frames():
+    frame = SimplexETF(100, 200)
+    assert sys.getsizeof(frame) < 1000
+    vectors = frame.vectors()
+    assert 0 <= sys.getsizeof(frame) - vectors.nbytes < 1000
+    frame.project(np.ones(200, np.float32))
+    frame.project(np.ones(200))
+    assert 0 <= sys.getsizeof(frame) - 1.5 * vectors.nbytes < 1000
+    assert sys.getsizeof(Cube(100, class_norms=np.ones(100))) > 800
+
+
 # Long calls ---------------------------------------------------------------------------------------
 
 
@@ -637,13 +896,19 @@ def test_results_are_of_the_library_of_the_argument(basis):
     [
         lambda: SimplexETF(6000, 6000).vectors([0]),
         lambda: frames.walsh_hadamard(np.zeros((256, 2**20), np.float32), num_threads=1),
-        lambda: SimplexETF(2**22, 2**22 + 1, basis="hadamard").logits(
+        lambda: SimplexETF(2**22, 2**22 + 1, basis="hadamard").topk(
             np.zeros((200, 2**22 + 1), np.float32), 3
         ),
         lambda: SimplexETF(10**6, 10**6, basis="identity").vectors(np.arange(120)),
+        lambda: Cube(10**5).gram_error(),
+        lambda: frames.coherence(normals(40000, 20)),
+        lambda: frames.etf_distance(normals(12000, 500)),
+        lambda: frames.seli_norms(np.arange(1, 10**6)),
+        lambda: frames.maximum_margin(normals(300, 40)),
     ],
-    ids=["haar", "transform", "logits", "vectors"],
-)
+    ids=["haar", "transform", "topk", "vectors", "gram", "coherence", "distance", "lengths",
+         "margin"],
+)  # fmt: skip
 def test_interrupt_returns_quickly(call):
     assert seconds_after_interrupt(call) < LIMIT
 
@@ -663,7 +928,7 @@ def test_progress_counts_vectors_and_may_stop_the_call(basis):
     def stop(done, total, _):
         raise StopError
 
-    for call in (frame.project, frame.logits, frame.classify):
+    for call in (frame.project, frame.topk, frame.classify):
         with pytest.raises(StopError):
             call(normals(64, 400), progress=stop)
     with pytest.raises(StopError):
@@ -708,7 +973,11 @@ def raises(kind, text):
         (lambda: frames.welch_bound(1, 2), ValueError, "num_vectors is 1"),
         (lambda: frames.coherence([[0.0, 0.0], [1.0, 0.0]]), ValueError, "vectors[0] is zero"),
         (lambda: frames.coherence([1.0, 2.0]), ValueError, "vectors has shape (2,)"),
-        (lambda: frames.maximum_margin([[1.0, np.inf]]), ValueError, "vectors is not finite: inf"),
+        (
+            lambda: frames.maximum_margin([[1.0, np.inf], [0.0, 1.0]]),
+            ValueError,
+            "vectors is not finite: inf",
+        ),
         (lambda: frames.seli_norms([3, 0]), ValueError, "class_counts is 0.0 at position 1"),
         (lambda: frames.seli_norms([3]), ValueError, "class_counts has shape (1,)"),
         (lambda: frames.etf_distance(np.ones((3, 2))), ValueError, "means[0] is the mean of all"),
@@ -744,30 +1013,95 @@ def test_bad_frames(make, kind, text):
 )
 def test_bad_features(basis, h, kind, text):
     frame = SimplexETF(3, 4, basis=basis)
-    for call in (frame.project, frame.logits, frame.classify):
+    for call in (frame.project, frame.topk, frame.classify):
         with raises(kind, text):
             call(h)
 
 
-@pytest.mark.parametrize("basis", ["identity", "hadamard"])
-def test_features_too_long_for_their_dtype(basis):
-    frame = SimplexETF(3, 4, basis=basis)
-    with raises(ValueError, "H is too long: its products with the frame overflow; scale it down"):
-        frame.project(np.full(4, 1.7e308))
-    with raises(ValueError, "Y is too long"):
-        frame.adjoint(np.full(3, 1.7e308))
+def every_kind(norms=None):
+    """Make a frame of six classes of each kind."""
+    frames_of_six = [SimplexETF(6, 8, basis=basis, class_norms=norms) for basis in BASES]
+    return [*frames_of_six, Orthoplex(6, class_norms=norms), Cube(6, class_norms=norms)]
 
 
-@pytest.mark.parametrize("num_top", [1, 2, 3])
-def test_logits_of_a_stored_frame_that_overflow(num_top):
+@pytest.mark.parametrize("kind", range(5))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.filterwarnings("error")
+def test_products_too_long_for_their_dtype(kind, dtype):
+    plain, long = every_kind()[kind], every_kind([1, 1, 1, 1, 1, 1e300])[kind]
+    vectors, largest = plain.vectors(), 0.99 * np.finfo(dtype).max
+    column = np.abs(vectors).sum(axis=0).argmax()
+    h, y = np.ones((4, plain.dim), dtype), np.ones((4, 6), dtype)
+    h[2:], y[2:] = largest * np.sign(vectors[5]), largest * np.sign(vectors[:, column])
+    message = f"is too long: its products overflow {np.dtype(dtype)}; scale it down"
+    if not isinstance(plain, Orthoplex):  # whose logits are single entries of h
+        for call in (plain.project, plain.topk, plain.classify):
+            with raises(ValueError, "H[2] " + message):
+                call(h)
+            with raises(ValueError, "H " + message):
+                call(h[2])
+    with raises(ValueError, "Y[2] " + message):
+        plain.adjoint(y)
+    assert np.isfinite(plain.project(h / 64)).all()
+    assert np.isfinite(plain.adjoint(y / 64)).all()
+    h[2:], y[2:] = 1e30 * np.sign(vectors[5]), 1e30
+    for call in (long.project, long.topk, long.classify):
+        if dtype == np.float32:
+            with raises(ValueError, "is too long: its products overflow float32"):
+                call(h)
+        else:
+            with raises(ValueError, "H[2] " + message):
+                call(h)
+    with raises(ValueError, message):
+        long.adjoint(y)
+
+
+@pytest.mark.filterwarnings("error")
+def test_transforms_too_long_for_their_dtype():
+    x = np.ones((3, 4))
+    x[1:] = 1.7e308
+    message = "is too long: its products overflow float64; scale it down"
+    with raises(ValueError, "x[1] " + message):
+        frames.walsh_hadamard(x)
+    with raises(ValueError, "x " + message):
+        frames.walsh_hadamard(x[1])
+    assert_array_equal(frames.walsh_hadamard(1e30 * x[0].astype(np.float32))[1:], 0.0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_float64_does_not_hold():
+    h = np.ones((2, 8), np.longdouble)
+    h[1, 3] = np.longdouble(10) ** 4000
+    for frame in every_kind():
+        with raises(ValueError, "H is not finite: inf at position (1, 1)"):
+            frame.project(np.roll(h, -2, axis=1)[:, : frame.dim])
+    with raises(ValueError, "x is not finite: inf at position (1, 3)"):
+        frames.walsh_hadamard(h)
+    with raises(ValueError, "class_norms is 1e+300 at position 5: the vector overflows float32"):
+        SimplexETF(6, 8, class_norms=[1, 1, 1, 1, 1, 1e300]).vectors(dtype="float32")
+
+
+def test_the_first_position_in_vectors_longer_than_a_block():
+    x = np.zeros((2, 2**21), np.float16)
+    x[1, [2**20 + 5, 2**21 - 1]] = np.nan, np.inf
+    with raises(ValueError, "x is not finite: nan at position (1, 1048581)"):
+        frames.walsh_hadamard(x)
+    with raises(ValueError, "x is not finite: nan at position 1048581"):
+        frames.walsh_hadamard(x[1])
+    x[:] = np.random.default_rng(0).integers(-3, 4, x.shape)
+    assert_array_equal(frames.walsh_hadamard(x), frames.walsh_hadamard(x.astype(np.float32)))
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_topk_of_a_stored_frame_that_overflow(k):
     frame = SimplexETF(3, 4096)
     h = np.ones((4, 4096), np.float32)
     h[2] = 3e38 * np.sign(frame.vectors([1])[0])
-    assert np.isfinite(frame.logits(h[:2], num_top).values).all()
+    assert np.isfinite(frame.topk(h[:2], k).values).all()
     with raises(ValueError, "H[2] is too long: its products with the frame overflow"):
-        frame.logits(h, num_top)
+        frame.topk(h, k)
     with raises(ValueError, "H is too long: its products with the frame overflow"):
-        frame.logits(h[2], num_top)
+        frame.topk(h[2], k)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -785,17 +1119,17 @@ def test_a_score_that_is_not_finite_stops_the_search(bad, num_top, dtype):
 
 def test_bad_arguments_of_methods():
     frame = SimplexETF(3, 4)
-    with raises(ValueError, "num_top is 4; expected 1 <= num_top < 4"):
-        frame.logits(np.ones(4), 4)
-    with raises(TypeError, "num_top is 1.5"):
-        frame.logits(np.ones(4), 1.5)
+    with raises(ValueError, "k is 4; expected 1 <= k < 4"):
+        frame.topk(np.ones(4), 4)
+    with raises(TypeError, "k is 1.5"):
+        frame.topk(np.ones(4), 1.5)
     with raises(ValueError, "classes is 3 at position 1; expected 0 <= class < 3"):
         frame.vectors([0, 3])
     with raises(ValueError, "classes is -1 at position 0"):
         frame.vectors(np.array([-1]))
     with raises(TypeError, "classes has dtype float64; expected integers"):
         frame.vectors([0.5])
-    with raises(ValueError, "dtype is 'float16'; expected one of float32, float64"):
+    with raises(ValueError, "dtype is float16; expected float32 or float64"):
         frame.vectors(dtype="float16")
     with raises(ValueError, "means has 2 rows; expected 3, one to a class"):
         frame.nearest(np.ones((2, 4)))
@@ -805,8 +1139,14 @@ def test_bad_arguments_of_methods():
         frame.nearest(np.full((3, 4), 0.1))
     with raises(ValueError, "t is 1.5; expected 0 <= t <= 1"):
         frame.project_means(np.eye(3, 4), 1.5)
-    with raises(TypeError, "t is '1'; expected a number"):
+    with raises(TypeError, "t is '1'; expected a real number"):
         frame.project_means(np.eye(3, 4), "1")
+    with raises(TypeError, "t is 1j; expected a real number"):
+        frame.project_means(np.eye(3, 4), 1j)
+    with raises(TypeError, "expected a real number"):
+        frame.project_means(np.eye(3, 4), np.complex128(0.5))
+    with raises(ValueError, "t is nan; expected 0 <= t <= 1"):
+        frame.project_means(np.eye(3, 4), np.float32("nan"))
     with raises(TypeError, "progress is 3; expected a callable"):
         frame.project(np.ones(4), progress=3)
     with raises(ValueError, "num_threads is 0"):

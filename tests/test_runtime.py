@@ -81,7 +81,7 @@ def frame_results(basis):
     frame = SimplexETF(5, 9, basis=basis, class_norms=[1, 2, 3, 4, 5], seed=3)
     results = [frame.vectors()]
     if basis != "haar":  # products of stored vectors are NumPy's
-        results += [frame.project(H), frame.adjoint(TINY_Y), *frame.logits(TINY_H, 2)]
+        results += [frame.project(H), frame.adjoint(TINY_Y), *frame.topk(TINY_H, 2)]
     return results
 
 

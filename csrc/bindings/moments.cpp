@@ -3,6 +3,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <utility>
 #include <vector>
 
 #include "bindings/checks.h"
@@ -21,32 +22,56 @@ ClassShifts shifts_of(py::array& shifts) {
     return {shifts.mutable_data(), shifts.dtype().itemsize() == sizeof(double)};
 }
 
-ClassState state_of(Array<int64_t>& counts, py::array& shifts, Array<double>& sums,
-                    Array<double>& squares) {
-    return {counts.size(), counts.mutable_data(), shifts_of(shifts), sums.mutable_data(),
-            squares.mutable_data()};
+// For kernels that only read: state that is mapped from a file, or shared, is read-only.
+ClassShifts read_only(const py::array& shifts) {
+    return {const_cast<void*>(shifts.data()), shifts.dtype().itemsize() == sizeof(double)};
 }
+
+// An update and the arrays that it writes to.
+class ArraysUpdate {
+  public:
+    ArraysUpdate(Array<int64_t> counts, py::array shifts, Array<double> sums, Array<double> squares)
+        : counts_(std::move(counts)),
+          shifts_(std::move(shifts)),
+          sums_(std::move(sums)),
+          squares_(std::move(squares)),
+          update_({counts_.size(), counts_.mutable_data(), shifts_of(shifts_), sums_.mutable_data(),
+                   squares_.mutable_data()},
+                  sums_.shape(1)) {}
+
+    void add(const py::array& features, const Array<int64_t>& labels, int num_threads,
+             const py::object& progress) {
+        const FeatureRows rows = rows_of(features);
+        compute(progress, [&](Watch* watch) {
+            update_.add(rows, labels.size(), labels.data(), num_threads, watch);
+        });
+    }
+
+    int64_t first_nonfinite_class() const { return update_.first_nonfinite_class(); }
+
+    // Under the GIL: a process that is forked by another thread sees the old state or the new.
+    void publish(int num_threads) { update_.publish(num_threads); }
+    void withdraw(int num_threads) { update_.withdraw(num_threads); }
+
+  private:
+    Array<int64_t> counts_;
+    py::array shifts_;
+    Array<double> sums_, squares_;
+    MomentsUpdate update_;
+};
 
 }  // namespace
 
 void bind_moments(py::module_& module) {
-    module.def(
-        "accumulate_moments",
-        [](const py::array& features, const Array<int64_t>& labels, Array<int64_t>& counts,
-           py::array& shifts, Array<double>& sums, Array<double>& squares, int num_threads,
-           const py::object& progress) {
-            const FeatureRows rows = rows_of(features);
-            const ClassState state = state_of(counts, shifts, sums, squares);
-            int64_t overflowed;
-            compute(progress, [&](Watch* watch) {
-                overflowed = accumulate_moments(rows, labels.size(), labels.data(), state,
-                                                num_threads, watch);
-            });
-            return overflowed;
-        },
-        py::arg("features").noconvert(), py::arg("labels").noconvert(),
-        py::arg("counts").noconvert(), py::arg("shifts").noconvert(), py::arg("sums").noconvert(),
-        py::arg("squares").noconvert(), py::arg("num_threads"), py::arg("progress"));
+    py::class_<ArraysUpdate>(module, "MomentsUpdate")
+        .def(py::init<Array<int64_t>, py::array, Array<double>, Array<double>>(),
+             py::arg("counts").noconvert(), py::arg("shifts").noconvert(),
+             py::arg("sums").noconvert(), py::arg("squares").noconvert())
+        .def("add", &ArraysUpdate::add, py::arg("features").noconvert(),
+             py::arg("labels").noconvert(), py::arg("num_threads"), py::arg("progress"))
+        .def("first_nonfinite_class", &ArraysUpdate::first_nonfinite_class)
+        .def("publish", &ArraysUpdate::publish, py::arg("num_threads"))
+        .def("withdraw", &ArraysUpdate::withdraw, py::arg("num_threads"));
 
     module.def(
         "first_nonfinite",
@@ -63,25 +88,12 @@ void bind_moments(py::module_& module) {
         py::arg("features").noconvert(), py::arg("num_threads"));
 
     module.def(
-        "start_classes",
-        [](const py::array& features, const Array<int64_t>& labels, Array<int64_t>& counts,
-           py::array& shifts, Array<double>& sums, Array<double>& squares) {
-            const FeatureRows rows = rows_of(features);
-            const ClassState state = state_of(counts, shifts, sums, squares);
-            compute(py::none(),
-                    [&](Watch*) { start_classes(rows, labels.size(), labels.data(), state); });
-        },
-        py::arg("features").noconvert(), py::arg("labels").noconvert(),
-        py::arg("counts").noconvert(), py::arg("shifts").noconvert(), py::arg("sums").noconvert(),
-        py::arg("squares").noconvert());
-
-    module.def(
         "deviations",
-        [](const py::array& features, const Array<int64_t>& labels, py::array& shifts,
+        [](const py::array& features, const Array<int64_t>& labels, const py::array& shifts,
            Array<double>& out, int num_threads) {
             require_entries(features.shape(1), "features");
             const FeatureRows rows = rows_of(features);
-            const ClassShifts origin = shifts_of(shifts);
+            const ClassShifts origin = read_only(shifts);
             double* target = out.mutable_data();
             compute(py::none(), [&](Watch* watch) {
                 deviations(rows, labels.size(), labels.data(), origin, num_threads, watch, target);
@@ -102,29 +114,32 @@ void bind_moments(py::module_& module) {
 
     module.def(
         "projected_square_norms",
-        [](const py::array& features, const Array<int64_t>& labels, const Array<double>& means,
-           const Array<double>& directions, int num_threads, const py::object& progress) {
+        [](const py::array& features, const Array<int64_t>& labels, py::array& shifts,
+           const Array<double>& offsets, const Array<double>& directions, int num_threads,
+           const py::object& progress) {
             const FeatureRows rows = rows_of(features);
+            const ClassShifts origins = shifts_of(shifts);
             Array<double> out(labels.size());
             double* square_norms = out.mutable_data();
             compute(progress, [&](Watch* watch) {
-                projected_square_norms(rows, labels.size(), labels.data(), means.data(),
+                projected_square_norms(rows, labels.size(), labels.data(), origins, offsets.data(),
                                        directions.data(), directions.shape(1), num_threads, watch,
                                        square_norms);
             });
             return out;
         },
         py::arg("features").noconvert(), py::arg("labels").noconvert(),
-        py::arg("means").noconvert(), py::arg("directions").noconvert(), py::arg("num_threads"),
-        py::arg("progress"));
+        py::arg("shifts").noconvert(), py::arg("offsets").noconvert(),
+        py::arg("directions").noconvert(), py::arg("num_threads"), py::arg("progress"));
 
     // (means or None, square_offsets or None)
     module.def(
         "class_means",
-        [](Array<int64_t>& counts, py::array& shifts, Array<double>& sums, Array<double>& squares,
+        [](const Array<int64_t>& counts, const py::array& shifts, const Array<double>& sums,
            const Array<double>& centre, bool with_means, bool with_offsets, int num_threads) {
             require_entries(centre.size(), "centre");
-            const ClassState state = state_of(counts, shifts, sums, squares);
+            const ClassState state{counts.size(), const_cast<int64_t*>(counts.data()),
+                                   read_only(shifts), const_cast<double*>(sums.data()), nullptr};
             const py::ssize_t classes = counts.size(), dim = centre.size();
             py::object means = py::none(), offsets = py::none();
             double *means_data = nullptr, *offsets_data = nullptr;
@@ -145,8 +160,8 @@ void bind_moments(py::module_& module) {
             return py::make_tuple(means, offsets);
         },
         py::arg("counts").noconvert(), py::arg("shifts").noconvert(), py::arg("sums").noconvert(),
-        py::arg("squares").noconvert(), py::arg("centre").noconvert(), py::arg("with_means"),
-        py::arg("with_offsets"), py::arg("num_threads"));
+        py::arg("centre").noconvert(), py::arg("with_means"), py::arg("with_offsets"),
+        py::arg("num_threads"));
 }
 
 }  // namespace infall

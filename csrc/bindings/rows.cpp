@@ -142,10 +142,8 @@ void bind_rows(py::module_& module) {
             double* row = exponentials.mutable_data();
             const int64_t samples = exponentials.shape(0), count = exponentials.shape(1);
             compute(py::none(), [&](Watch* watch) {
-                for (int64_t i = 0; i < samples; ++i, row += count) {
-                    current_isa().rows->largest_folded_normals(row, count, width);
-                    watch->poll(0);
-                }
+                for (int64_t i = 0; i < samples; ++i, row += count)
+                    largest_folded_normals(row, count, width, watch);
             });
         },
         py::arg("exponentials").noconvert(), py::arg("width"));

@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "runtime/half.h"
@@ -163,41 +164,63 @@ const void* shift_of(const ClassShifts& shifts, int64_t label, int64_t dim) {
 
 }  // namespace
 
-int64_t accumulate_moments(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
-                           const ClassState& state, int num_threads, Watch* watch) {
-    const MomentKernels& kernels = *current_isa().moments;
-    const int64_t dim = features.dim, groups = (dim + square_columns - 1) / square_columns;
-    const ClassOrder order = order_by_class(labels, num_samples, state.num_classes);
-    const std::vector<Run>& runs = order.runs;
-
-    // The sums of a class that has samples are added to in a copy; those of a class that has none
-    // have no meaning until it is counted, and are made in place.
-    std::vector<int64_t> copies(runs.size(), -1);
+// Returns where in touched_ the labels are, which ascend.
+std::vector<size_t> MomentsUpdate::touch(const std::vector<int64_t>& labels) {
+    std::vector<size_t> places;
+    std::vector<Touched> merged;
+    places.reserve(labels.size());
+    merged.reserve(touched_.size() + labels.size());
+    auto known = touched_.begin();
     int64_t num_copies = 0;
-    for (size_t r = 0; r < runs.size(); ++r)
-        if (state.counts[runs[r].label] > 0) copies[r] = num_copies++;
-    std::vector<double> copied(static_cast<size_t>(num_copies * dim));
+    for (int64_t label : labels) {
+        while (known != touched_.end() && known->label < label) merged.push_back(*known++);
+        places.push_back(merged.size());
+        if (known != touched_.end() && known->label == label) {
+            merged.push_back(*known++);
+            continue;
+        }
+        const int64_t count = state_.counts[label];
+        num_copies += count > 0;
+        merged.push_back({label, count, count > 0 ? state_.squares[label] : 0.0,
+                          count > 0 ? nullptr : state_.sums + label * dim_, false});
+    }
+    merged.insert(merged.end(), known, touched_.end());
+    copies_.emplace_back(new double[static_cast<size_t>(num_copies * dim_)]);
+    double* copy = copies_.back().get();
+    for (Touched& touched : merged)
+        if (!touched.sums) {
+            touched.sums = copy;
+            copy += dim_;
+        }
+    touched_ = std::move(merged);
+    return places;
+}
+
+void MomentsUpdate::add(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
+                        int num_threads, Watch* watch) {
+    const MomentKernels& kernels = *current_isa().moments;
+    const int64_t dim = dim_, groups = (dim + square_columns - 1) / square_columns;
+    const ClassOrder order = order_by_class(labels, num_samples, state_.num_classes);
+    const std::vector<Run>& runs = order.runs;
+    std::vector<int64_t> run_labels;
+    for (const Run& run : runs) run_labels.push_back(run.label);
+    const std::vector<size_t> places = touch(run_labels);
     std::vector<double> squares(runs.size() * static_cast<size_t>(groups));
-    const auto sums_of = [&](int64_t r) {
-        const int64_t copy = copies[static_cast<size_t>(r)];
-        if (copy >= 0) return copied.data() + copy * dim;
-        return state.sums + runs[static_cast<size_t>(r)].label * dim;
-    };
 
     int64_t longest = 0, added = 0;
     for (const Run& run : runs) longest = std::max(longest, run.last - run.first);
     for (int64_t start = 0; start < longest; start += max_samples) {
         const std::vector<Run> part = part_of(runs, start);
         const std::vector<Task> tasks = share_out(part, dim, num_threads);
-        const auto add = [&](int64_t r, int64_t column, int64_t columns) {
+        const auto add_run = [&](int64_t r, int64_t column, int64_t columns) {
             const Run& run = part[static_cast<size_t>(r)];
             const int64_t* samples = order.samples.data() + run.first;
-            double* sums = sums_of(r);
-            if (start == 0)
-                begin_sums(features, samples[0], state, run.label, column, columns, sums);
+            const Touched& touched = touched_[places[static_cast<size_t>(r)]];
+            if (start == 0 && !touched.begun)
+                begin_sums(features, samples[0], state_, run.label, column, columns, touched.sums);
             kernels.add_samples(features, samples, run.last - run.first, column, columns,
-                                shift_of(state.shifts, run.label, dim), state.shifts.is_float64,
-                                sums, squares.data() + r * groups + column / square_columns);
+                                shift_of(state_.shifts, run.label, dim), state_.shifts.is_float64,
+                                touched.sums, squares.data() + r * groups + column / square_columns);
             return column == 0 ? run.last - run.first : 0;
         };
         OffsetWatch offset(watch, added);
@@ -208,30 +231,54 @@ int64_t accumulate_moments(const FeatureRows& features, int64_t num_samples, con
                 int64_t done = 0;
                 for (int64_t r = task.first_run; r < task.last_run; ++r)
                     if (part[static_cast<size_t>(r)].first < part[static_cast<size_t>(r)].last)
-                        done += add(r, task.first_column, task.columns);
+                        done += add_run(r, task.first_column, task.columns);
                 return done;
             },
             &offset);
         for (const Run& run : part) added += run.last - run.first;
     }
 
-    std::vector<double> totals(runs.size());
     for (size_t r = 0; r < runs.size(); ++r) {
-        double total = state.counts[runs[r].label] > 0 ? state.squares[runs[r].label] : 0.0;
+        Touched& touched = touched_[places[r]];
+        touched.begun = true;
+        touched.count += runs[r].last - runs[r].first;
         for (int64_t g = 0; g < groups; ++g)
-            total += squares[r * static_cast<size_t>(groups) + static_cast<size_t>(g)];
-        if (!std::isfinite(total)) return runs[r].label;
-        totals[r] = total;
+            touched.squares += squares[r * static_cast<size_t>(groups) + static_cast<size_t>(g)];
     }
-    for (size_t r = 0; r < runs.size(); ++r) {
-        const Run& run = runs[r];
-        if (copies[r] >= 0)
-            std::memcpy(state.sums + run.label * dim, sums_of(static_cast<int64_t>(r)),
-                        static_cast<size_t>(dim) * sizeof(double));
-        state.squares[run.label] = totals[r];
-        state.counts[run.label] += run.last - run.first;
-    }
+}
+
+int64_t MomentsUpdate::first_nonfinite_class() const {
+    for (const Touched& touched : touched_)
+        if (!std::isfinite(touched.squares)) return touched.label;
     return -1;
+}
+
+void MomentsUpdate::publish(int num_threads) {
+    if (!published_) exchange(num_threads);
+    published_ = true;
+}
+
+void MomentsUpdate::withdraw(int num_threads) {
+    if (published_) exchange(num_threads);
+    published_ = false;
+}
+
+void MomentsUpdate::exchange(int num_threads) {
+    const auto num_touched = static_cast<int64_t>(touched_.size());
+    const int64_t step = std::max<int64_t>(1, task_entries / dim_);
+    run_blocks((num_touched + step - 1) / step, num_threads,
+               [&](int64_t block, int) {
+                   const int64_t first = block * step, last = std::min(first + step, num_touched);
+                   for (int64_t t = first; t < last; ++t) {
+                       Touched& touched = touched_[static_cast<size_t>(t)];
+                       double* sums = state_.sums + touched.label * dim_;
+                       if (sums != touched.sums) std::swap_ranges(sums, sums + dim_, touched.sums);
+                       std::swap(state_.counts[touched.label], touched.count);
+                       std::swap(state_.squares[touched.label], touched.squares);
+                   }
+                   return last - first;
+               },
+               nullptr);
 }
 
 int64_t first_nonfinite(const FeatureRows& features, int64_t num_samples, int num_threads,
@@ -246,7 +293,9 @@ int64_t first_nonfinite(const FeatureRows& features, int64_t num_samples, int nu
             const int64_t first = block * rows, last = std::min(first + rows, num_samples);
             if (!kernels.all_finite(features, first, last)) {
                 int64_t sample = first;
-                while (kernels.all_finite(features, sample, sample + 1)) ++sample;
+                // The last, if another thread has changed the features since.
+                while (sample + 1 < last && kernels.all_finite(features, sample, sample + 1))
+                    ++sample;
                 found[static_cast<size_t>(block)] = sample;
             }
             return last - first;
@@ -255,15 +304,6 @@ int64_t first_nonfinite(const FeatureRows& features, int64_t num_samples, int nu
     for (int64_t sample : found)
         if (sample >= 0) return sample;
     return -1;
-}
-
-void start_classes(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
-                   const ClassState& state) {
-    const ClassOrder order = order_by_class(labels, num_samples, state.num_classes);
-    for (const Run& run : order.runs)
-        if (state.counts[run.label] == 0)
-            start_class(features, order.samples[static_cast<size_t>(run.first)], state.shifts,
-                        run.label, 0, features.dim);
 }
 
 void deviations(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
@@ -302,8 +342,9 @@ void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_thr
 }
 
 void projected_square_norms(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
-                            const double* means, const double* directions, int64_t count,
-                            int num_threads, Watch* watch, double* square_norms) {
+                            const ClassShifts& shifts, const double* offsets,
+                            const double* directions, int64_t count, int num_threads, Watch* watch,
+                            double* square_norms) {
     const MomentKernels& kernels = *current_isa().moments;
     std::vector<double> packed(static_cast<size_t>(kernels.packed_size(features.dim, count)));
     kernels.pack_directions(directions, features.dim, count, packed.data());
@@ -314,8 +355,9 @@ void projected_square_norms(const FeatureRows& features, int64_t num_samples, co
                    own.resize(static_cast<size_t>(kernels.project_scratch(count)));
                    const int64_t first = block * projected_rows;
                    const int64_t samples = std::min(projected_rows, num_samples - first);
-                   kernels.project_samples(features, first, samples, labels, means, packed.data(),
-                                           count, own.data(), square_norms + first);
+                   kernels.project_samples(features, first, samples, labels, shifts.data,
+                                           shifts.is_float64, offsets, packed.data(), count,
+                                           own.data(), square_norms + first);
                    return samples;
                },
                watch);

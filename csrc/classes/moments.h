@@ -6,6 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <vector>
 
 #include "classes/features.h"
 #include "runtime/parallel.h"
@@ -52,12 +54,13 @@ struct MomentKernels {
     // Directions (dim, count), row-major, as project_samples wants them: packed_size elements.
     int64_t (*packed_size)(int64_t dim, int64_t count);
     void (*pack_directions)(const double* directions, int64_t dim, int64_t count, double* packed);
-    // square_norms[i] = |directions^T (h - base of its class)|^2 for at most projected_rows
-    // samples; scratch has project_scratch(count) elements.
+    // square_norms[i] = |directions^T ((h - shift) - offset)|^2, shift and offset (num_classes, dim)
+    // of its class, for at most projected_rows samples; scratch has project_scratch(count) elements.
     int64_t (*project_scratch)(int64_t count);
     void (*project_samples)(const FeatureRows& features, int64_t first, int64_t samples,
-                            const int64_t* labels, const double* base, const double* packed,
-                            int64_t count, double* scratch, double* square_norms);
+                            const int64_t* labels, const void* shifts, bool shifts_are_float64,
+                            const double* offsets, const double* packed, int64_t count,
+                            double* scratch, double* square_norms);
 };
 
 // clang-format off
@@ -76,19 +79,47 @@ struct ClassState {
     double *sums, *squares;
 };
 
-// Adds samples whose labels (num_samples,) are in range; the state stays as it was if the watch
-// throws, or if an entry or a sum is not finite: the result is then the class it belongs to,
-// otherwise -1.
-int64_t accumulate_moments(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
-                           const ClassState& state, int num_threads, Watch* watch);
+// Samples that are about to be added to a state. Its counts, sums and squares stay as they are until
+// `publish` exchanges them for the new ones, and come back with `withdraw`. Only what has no meaning
+// yet is written before: the shifts and sums of classes without samples.
+class MomentsUpdate {
+  public:
+    MomentsUpdate(const ClassState& state, int64_t dim) : state_(state), dim_(dim) {}
+
+    // Samples whose labels (num_samples,) are in range. After an exception, which is that of the
+    // watch or a lack of memory, the update is of no more use.
+    void add(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
+             int num_threads, Watch* watch);
+
+    // The first class with an entry or a sum that is not finite; -1 if there is none.
+    int64_t first_nonfinite_class() const;
+
+    // All classes or, after an exception, none. Again has no effect.
+    void publish(int num_threads);
+    void withdraw(int num_threads);
+
+  private:
+    // What the state will hold and, after `publish`, what it held.
+    struct Touched {
+        int64_t label, count;
+        double squares;
+        double* sums;  // of a class without samples, those in the state
+        bool begun;
+    };
+
+    std::vector<size_t> touch(const std::vector<int64_t>& labels);
+    void exchange(int num_threads);
+
+    ClassState state_;
+    int64_t dim_;
+    bool published_ = false;
+    std::vector<Touched> touched_;  // by label
+    std::vector<std::unique_ptr<double[]>> copies_;
+};
 
 // The first sample with an entry that is not finite; -1 if there is none.
 int64_t first_nonfinite(const FeatureRows& features, int64_t num_samples, int num_threads,
                         Watch* watch);
-
-// Makes the first sample of each class that has none its shift.
-void start_classes(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
-                   const ClassState& state);
 
 // out (num_samples, dim) = h - shift of its class.
 void deviations(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
@@ -98,11 +129,13 @@ void deviations(const FeatureRows& features, int64_t num_samples, const int64_t*
 void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_threads, Watch* watch,
                         double* scatter);
 
-// square_norms (num_samples,) = |directions^T (h - mean of its class)|^2; means (num_classes, dim),
-// directions (dim, count).
+// square_norms (num_samples,) = |directions^T (h - mean of its class)|^2; directions (dim, count),
+// offsets (num_classes, dim) the means less the shifts: of samples close together, h less the shift
+// is exact, and the mean would be rounded at the offset that they share.
 void projected_square_norms(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
-                            const double* means, const double* directions, int64_t count,
-                            int num_threads, Watch* watch, double* square_norms);
+                            const ClassShifts& shifts, const double* offsets,
+                            const double* directions, int64_t count, int num_threads, Watch* watch,
+                            double* square_norms);
 
 // means (num_classes, dim) = shift - centre + sums / counts, the difference first, centre (dim,);
 // square_offsets (num_classes,) = |sums / counts|^2. NaN for a class without samples. Either may be

@@ -277,9 +277,22 @@ INFALL_HD void project_single(const double* tile, const double* direction, int64
     }
 }
 
+// tile (count, depth) -= depth columns of the offset of each row's class, offsets (num_classes, dim).
+INFALL_HD void subtract_offsets(const int64_t* labels, int64_t count, const double* offsets,
+                                int64_t dim, int64_t depth, double* tile) {
+    for (int64_t i = 0; i < count; ++i, tile += depth) {
+        const double* offset = offsets + labels[i] * dim;
+        int64_t j = 0;
+        for (; j + double_lanes <= depth; j += double_lanes)
+            store_doubles(tile + j, load_doubles(tile + j) - load_doubles(offset + j));
+        for (; j < depth; ++j) tile[j] -= offset[j];
+    }
+}
+
 void project_samples(const FeatureRows& features, int64_t first, int64_t samples,
-                     const int64_t* labels, const double* base, const double* packed, int64_t count,
-                     double* scratch, double* square_norms) {
+                     const int64_t* labels, const void* shifts, bool shifts_are_float64,
+                     const double* offsets, const double* packed, int64_t count, double* scratch,
+                     double* square_norms) {
     const DirectionLayout layout(count);
     const int64_t padded = layout.padded, dim = features.dim;
     double* tile = scratch;                                // (projected_rows, depth)
@@ -288,7 +301,8 @@ void project_samples(const FeatureRows& features, int64_t first, int64_t samples
     for (int64_t i = 0; i < project_scratch(count); ++i) scratch[i] = 0.0;
     for (int64_t column = 0; column < dim; column += depth_tile) {
         const int64_t depth = dim - column < depth_tile ? dim - column : depth_tile;
-        subtract(features, first, samples, column, depth, labels, base, true, tile);
+        subtract(features, first, samples, column, depth, labels, shifts, shifts_are_float64, tile);
+        subtract_offsets(labels + first, samples, offsets + column, dim, depth, tile);
         for (int64_t k = 0; k < padded; k += panel_width) {
             const int64_t width = layout.width_of_panel(k);
             const double* panel = packed + k * dim + column * width;

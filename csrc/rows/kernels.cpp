@@ -2,7 +2,6 @@
 // built for a newer processor could be linked for everyone.
 #include "rows/kernels.h"
 
-#include "random/folded_normal.h"
 #include "random/normal.h"
 #include "random/philox.h"
 #include "rows/directions.h"
@@ -518,8 +517,7 @@ void reflect(double* x, int64_t dim, const double* v, const double* scale, int64
     for (int64_t h = end - 1; h >= first; --h) infall::reflect(x, 1, v + h * dim, scale[h], h, dim);
 }
 
-void largest_folded_normals(double* exponentials, int64_t count, double width) {
-    LargestFoldedNormals largest(width);
+void largest_folded_normals(LargestFoldedNormals& largest, double* exponentials, int64_t count) {
     for (int64_t j = 0; j < count; ++j) exponentials[j] = largest.next(exponentials[j]);
 }
 

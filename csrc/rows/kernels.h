@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "random/folded_normal.h"
 #include "random/streams.h"
 #include "runtime/host_device.h"
 
@@ -87,8 +88,9 @@ struct RowKernels {
     void (*reflect)(double* x, int64_t dim, const double* v, const double* scale, int64_t first,
                     int64_t end);
 
-    // exponentials (count,) become the `count` largest of `width` iid |N(0, 1)|, descending.
-    void (*largest_folded_normals)(double* exponentials, int64_t count, double width);
+    // exponentials (count,) become the next `count` of the largest, descending.
+    void (*largest_folded_normals)(LargestFoldedNormals& largest, double* exponentials,
+                                   int64_t count);
 
     // out (a_count, b_count): differing bits of the codes a (a_count, bytes), b (b_count, bytes).
     void (*hamming_distances)(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,

@@ -14,6 +14,11 @@
 #include "runtime/isa.h"
 
 namespace infall {
+namespace {
+
+constexpr int64_t polled_every = 1 << 16;  // draws
+
+}  // namespace
 
 std::vector<Selection> select_rotated(const GaussianLayer& layer, const SelectionTask& task,
                                       const double* factors, int64_t span, int64_t batch,
@@ -109,7 +114,6 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
 
 void draw_order_statistics(const GaussianLayer& layer, int64_t width, int64_t num_rows,
                            int64_t* rows, double* projections, Watch* watch) {
-    constexpr int64_t polled_every = 1 << 16;
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     // Uniform rows without replacement: repeats are drawn again.
     std::unordered_set<uint64_t> seen;
@@ -134,13 +138,22 @@ void draw_order_statistics(const GaussianLayer& layer, int64_t width, int64_t nu
         projections[j] = exponential64((static_cast<uint64_t>(b.w[0]) << 32) | b.w[1]);
         if (watch && j % polled_every == 0) watch->poll(0);
     }
-    current_isa().rows->largest_folded_normals(projections, num_rows, static_cast<double>(width));
+    largest_folded_normals(projections, num_rows, static_cast<double>(width), watch);
     // Ties go to the lower row.
     for (int64_t j = 1; j < num_rows; ++j)
         for (int64_t i = j; i > 0 && !(projections[i] < projections[i - 1]); --i)
             if (rows[i] < rows[i - 1]) std::swap(rows[i], rows[i - 1]);
     for (int64_t j = 0; j < num_rows; ++j)
         if (negative[static_cast<size_t>(j)]) projections[j] = -projections[j];
+}
+
+void largest_folded_normals(double* exponentials, int64_t count, double width, Watch* watch) {
+    LargestFoldedNormals largest(width);
+    for (int64_t first = 0; first < count; first += polled_every) {
+        const int64_t last = std::min(first + polled_every, count);
+        current_isa().rows->largest_folded_normals(largest, exponentials + first, last - first);
+        if (watch) watch->poll(0);
+    }
 }
 
 void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,

@@ -45,6 +45,9 @@ std::vector<Selection> select_matrix(const MatrixRows& rows, bool is_float64,
 void draw_order_statistics(const GaussianLayer& layer, int64_t width, int64_t num_rows,
                            int64_t* rows, double* projections, Watch* watch);
 
+// exponentials (count,) become the `count` largest of `width` iid |N(0, 1)|, descending.
+void largest_folded_normals(double* exponentials, int64_t count, double width, Watch* watch);
+
 // Directions (batch, dim) of w (batch, dim), and |w| = norms 2^exponents, the exponent that of the
 // largest magnitude. For a vector that is zero or not finite norm and direction are NaN.
 void unit_vectors(const double* w, int64_t batch, int64_t dim, double* directions, double* norms,

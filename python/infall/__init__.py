@@ -9,8 +9,7 @@ from infall import collapse, frames, laws
 from infall._core import __version__
 from infall._threads import num_threads
 from infall.classes import ClassMoments
-from infall.collapse import CollapseReport, collapse_report
-from infall.collapse.trajectory import CollapseTrajectory
+from infall.collapse import CollapseReport, CollapseTrajectory, collapse_report
 from infall.frames import Cube, Orthoplex, SimplexETF
 from infall.maxlikelihood import MaxLikelihood
 from infall.rows import (

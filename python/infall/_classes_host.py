@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
-from infall._arrays import one_of
-from infall._features import refuse_nonfinite
+from infall._arrays import MAX_ROWS, Progress, one_of, watch_of
+from infall._features import FeatureBlocks, refuse_nonfinite
 from infall._threads import thread_count
 
 _Float = NDArray[np.float64]
@@ -18,10 +18,26 @@ _Float = NDArray[np.float64]
 _GLOBAL_MEANS = ("classes", "samples")
 _HELD_SAMPLES = 256  # deviations that wait until the scatter is worth a matrix product
 _BLOCK_ENTRIES = 2**22  # deviations made at a time: 32 MiB
+_MERGED_ENTRIES = 2**20  # merged between two looks at Ctrl-C: 8 MiB
+_PRODUCT_COLUMNS = 512  # of the scatter, likewise
+
+
+class ScatterSums(NamedTuple):
+    """Products of deviations (d, d) in tiles on and above the diagonal, and deviations that wait.
+
+    The first `num_held` rows of `held` belong to it; those after them are free.
+    """
+
+    products: _Float
+    held: _Float
+    num_held: int
 
 
 class HostMoments:
-    """The state of a `ClassMoments`: what belongs to a class without samples is not read."""
+    """The state of a `ClassMoments`: what belongs to a class without samples is not read.
+
+    Arrays may be read-only, or those of a file: they are copied before anything is written.
+    """
 
     def __init__(
         self, num_classes: int, num_features: int, scatter: bool, num_threads: int | None
@@ -32,10 +48,9 @@ class HostMoments:
         self.shifts: NDArray[Any] = np.empty(shape, dtype=np.float32)
         self.sums = np.empty(shape)
         self.squares = np.zeros(num_classes)
-        # Tiles on and above the diagonal.
-        self.scatter = np.zeros((num_features, num_features)) if scatter else None
-        self._held = np.empty((_HELD_SAMPLES, num_features)) if scatter else np.empty((0, 0))
-        self._num_held = 0
+        self.scatter: ScatterSums | None = None
+        if scatter:
+            self.set_scatter(np.zeros((num_features, num_features)))
 
     @property
     def num_samples(self) -> int:
@@ -45,41 +60,64 @@ class HostMoments:
     def observed(self) -> NDArray[np.int64]:
         return np.flatnonzero(self.counts)
 
-    def add(
-        self,
-        rows: NDArray[Any],
-        numbers: NDArray[np.int64],
-        watch: Callable[[int], object] | None = None,
-    ) -> None:
-        """Add samples; the state stays as it was if anything is raised.
+    @property
+    def nbytes(self) -> int:
+        arrays = [*self.arrays(), *(() if self.scatter is None else self.scatter[:2])]
+        return sum(array.nbytes for array in arrays)
 
-        Raises
-        ------
-        ValueError
-            For NaN and infinity, with their position, and for squares that overflow.
-        """
-        self._widen_shifts(rows.dtype)
-        threads = self._threads()
-        with_these = None if self.scatter is None else self._scatter_with(rows, numbers)
-        label = _core.accumulate_moments(rows, numbers, *self._state(), threads, watch)
-        if label >= 0:
-            refuse_nonfinite(rows, "features", threads)
-            raise ValueError(
-                f"features overflows: the squares of class {label} do not fit into float64"
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[Any], _Float, _Float]:
+        """Return counts (K,), shifts (K, d), sums (K, d) and squares (K,)."""
+        return self.counts, self.shifts, self.sums, self.squares
+
+    def set_scatter(self, products: _Float) -> None:
+        """Start from the products of all deviations (d, d)."""
+        self.scatter = ScatterSums(products, np.empty((_HELD_SAMPLES, len(products))), 0)
+
+    def own_arrays(self, dtype: np.dtype[Any]) -> None:
+        """Make the arrays such that samples of this dtype can be added."""
+        for name in ("counts", "shifts", "sums", "squares"):
+            array = getattr(self, name)
+            if not (array.flags.owndata and array.flags.writeable):
+                setattr(self, name, np.array(array))
+        if dtype == np.float64 and self.shifts.dtype != np.float64:
+            known = self.counts.any()
+            self.shifts = self.shifts.astype(np.float64) if known else np.empty(self.sums.shape)
+
+    def copy(self) -> HostMoments:
+        """Return a state that shares no memory with this one."""
+        copied = HostMoments(0, self.sums.shape[1], False, self.num_threads)
+        copied.counts, copied.shifts, copied.sums, copied.squares = (
+            array.copy() for array in self.arrays()
+        )
+        if self.scatter is not None:
+            copied.scatter = self.scatter._replace(
+                products=self.scatter.products.copy(), held=self.scatter.held.copy()
             )
-        if with_these is not None:
-            self.scatter, self._num_held, new = with_these
-            self._held[self._num_held - len(new) : self._num_held] = new
+        return copied
 
     def means(self, centre: _Float | None = None) -> _Float:
         """Return class means less `centre` (d,), which is subtracted from the shifts; (K, d)."""
         if centre is None:
             centre = np.zeros(self.sums.shape[1])
-        return _core.class_means(*self._state(), centre, True, False, self._threads())[0]
+        state = self.arrays()[:3]
+        return _core.class_means(*state, centre, True, False, self.threads())[0]
+
+    def offsets(self) -> _Float:
+        """Return class means less the shift of their class, (K, d)."""
+        offsets: _Float = self.sums / np.maximum(self.counts, 1)[:, None]
+        return offsets
+
+    def means_less(self, other: HostMoments, classes: NDArray[np.int64]) -> _Float:
+        """Return the means of some classes less those of another state, (k, d)."""
+        shifts = self.shifts[classes].astype(np.float64) - other.shifts[classes]
+        sums = self.sums[classes] / self.counts[classes, None]
+        less: _Float = shifts + (sums - other.sums[classes] / other.counts[classes, None])
+        return less
 
     def variances(self) -> _Float:
         centre = np.zeros(self.sums.shape[1])
-        offsets = _core.class_means(*self._state(), centre, False, True, self._threads())[1]
+        state = self.arrays()[:3]
+        offsets = _core.class_means(*state, centre, False, True, self.threads())[1]
         with np.errstate(invalid="ignore"):
             mean_squares = self.squares / self.counts
         # The square of the offset is part of the sum of squares: the difference is not negative
@@ -105,6 +143,10 @@ class HostMoments:
         weights = self.counts[self.observed] / self.num_samples
         return weights @ means
 
+    def global_mean(self, kind: str) -> _Float:
+        centre, means = self.about_a_shift()
+        return centre + self.mean_of(means, kind)
+
     def centred_means(self, kind: str) -> _Float:
         _, means = self.about_a_shift()
         means -= self.mean_of(means, kind)
@@ -113,98 +155,177 @@ class HostMoments:
     def within_scatter(self) -> _Float:
         if self.num_samples == 0:
             raise ValueError("there are no samples yet; call update first")
-        self.flush()
-        assert self.scatter is not None
-        offsets = np.zeros_like(self.scatter)
-        for block in self._blocks(self.observed):
+        products = self.products()
+        offsets = np.zeros_like(products)
+        for block in self._blocks(self.observed, _BLOCK_ENTRIES):
             scaled = self.sums[block] / np.sqrt(self.counts[block])[:, None]
-            _core.accumulate_scatter(scaled, offsets, self._threads())
-        return symmetric(self.scatter - offsets) / self.num_samples
+            _core.accumulate_scatter(scaled, offsets, self.threads())
+        return symmetric(products - offsets) / self.num_samples
 
     def between_scatter(self) -> _Float:
         centred = self.centred_means("classes")
         scatter = np.zeros((centred.shape[1], centred.shape[1]))
-        _core.accumulate_scatter(centred, scatter, self._threads())
+        _core.accumulate_scatter(centred, scatter, self.threads())
         return symmetric(scatter) / len(centred)
 
-    def merge(self, other: HostMoments) -> None:
-        """Add the samples of another state of the same shape."""
-        self.flush()
-        other.flush()
-        self._widen_shifts(other.shifts.dtype)
-        new = np.flatnonzero((self.counts == 0) & (other.counts > 0))
-        both = np.flatnonzero((self.counts > 0) & (other.counts > 0))
-        sums, squares, scatter = self.sums.copy(), self.squares.copy(), None
-        self.shifts[new] = other.shifts[new]  # not read until the class is counted
-        sums[new], squares[new] = other.sums[new], other.squares[new]
-        if self.scatter is not None and other.scatter is not None:
-            scatter = self.scatter + other.scatter
-        for block in self._blocks(both):
+    def products(self) -> _Float:
+        """Return the products of all deviations (d, d), right on and above the diagonal."""
+        assert self.scatter is not None
+        products, held, num_held = self.scatter
+        if num_held:
+            # Sums run over the samples in order wherever they are cut: the bits stay the same.
+            products = products.copy()
+            _core.accumulate_scatter(held[:num_held], products, self.threads())
+            self.scatter = ScatterSums(products, held, 0)
+        return products
+
+    def merged(self, other: HostMoments) -> HostMoments:
+        """Return the state of the samples of both, which share the number of classes and features.
+
+        Raises
+        ------
+        OverflowError
+            For 2**63 samples.
+        ValueError
+            If the sums do not fit into float64.
+        """
+        if self.num_samples + other.num_samples >= MAX_ROWS:
+            raise OverflowError(
+                f"other has {other.num_samples} samples, these {self.num_samples}; samples are "
+                "counted below 2**63"
+            )
+        merged = HostMoments(len(self.counts), self.sums.shape[1], False, self.num_threads)
+        merged.own_arrays(np.result_type(self.shifts, other.shifts))
+        merged.counts = self.counts + other.counts
+        for state, rest in ((self, other), (other, self)):
+            only = np.flatnonzero((state.counts > 0) & (rest.counts == 0))
+            for block in self._blocks(only, _MERGED_ENTRIES):
+                for into, array in zip(merged.arrays()[1:], state.arrays()[1:], strict=True):
+                    into[block] = array[block]
+        products = None
+        if self.scatter is not None:
+            products = np.zeros_like(self.scatter.products)
+        for block in self._blocks(
+            np.flatnonzero((self.counts > 0) & (other.counts > 0)), _MERGED_ENTRIES
+        ):
             # The other's deviations, taken from the shifts of this state.
+            merged.shifts[block] = self.shifts[block]
             moved = other.shifts[block].astype(np.float64) - self.shifts[block]
             counts, theirs = other.counts[block][:, None], other.sums[block]
-            sums[block] += theirs + counts * moved
-            squares[block] += other.squares[block] + (moved * (2.0 * theirs + counts * moved)).sum(
-                axis=1
-            )
-            if scatter is not None:
-                product = moved.T @ (theirs + counts * moved / 2.0)
-                scatter += product + product.T
-        self.counts, self.sums, self.squares, self.scatter = (
-            self.counts + other.counts,
-            sums,
-            squares,
-            scatter,
-        )
+            with np.errstate(over="ignore", invalid="ignore"):
+                merged.sums[block] = self.sums[block] + (theirs + counts * moved)
+                squares = (moved * (2.0 * theirs + counts * moved)).sum(axis=1)
+                # Not negative but by rounding; NaN stays.
+                squares = np.maximum(self.squares[block] + (other.squares[block] + squares), 0.0)
+            merged.squares[block] = squares
+            # Moments of a device may be NaN before, and stay so.
+            finite = np.isfinite(squares) | ~np.isfinite(self.squares[block] + other.squares[block])
+            if not finite.all():
+                label = block[np.argmin(finite)]
+                raise ValueError(
+                    f"other overflows: the squares of class {label} do not fit into float64"
+                )
+            if products is not None:
+                scaled = theirs + counts * moved / 2.0
+                for columns in _tiles(len(products)):
+                    products[columns] += moved[:, columns].T @ scaled
+        if products is not None:
+            merged.set_scatter(self._sum_of_products(other, products))
+        return merged
 
-    def flush(self) -> None:
-        """Add the deviations that wait to the scatter."""
-        # Sums run over the samples in order wherever they are cut: the bits stay the same.
-        if self.scatter is not None and self._num_held:
-            scatter = self.scatter.copy()
-            _core.accumulate_scatter(self._held[: self._num_held], scatter, self._threads())
-            self.scatter, self._num_held = scatter, 0
+    def _sum_of_products(self, other: HostMoments, moved: _Float) -> _Float:
+        mine, theirs = self.products(), other.products()
+        total = np.empty_like(moved)
+        for columns in _tiles(len(moved)):
+            total[columns] = mine[columns] + theirs[columns]
+            total[columns] += moved[columns] + moved.T[columns]
+        return total
 
-    def _state(self) -> tuple[NDArray[np.int64], NDArray[Any], _Float, _Float]:
-        return self.counts, self.shifts, self.sums, self.squares
-
-    def _threads(self) -> int:
+    def threads(self) -> int:
         return thread_count(self.num_threads)
 
-    def _blocks(self, classes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        step = max(1, _BLOCK_ENTRIES // self.sums.shape[1])
+    def _blocks(self, classes: NDArray[np.int64], entries: int) -> list[NDArray[np.int64]]:
+        step = max(1, entries // self.sums.shape[1])
         return [classes[start : start + step] for start in range(0, len(classes), step)]
 
-    def _widen_shifts(self, dtype: np.dtype[Any]) -> None:
-        # Exact, so that it need not be undone if the update fails.
-        if dtype == np.float64 and self.shifts.dtype != np.float64:
-            known = self.counts.any()
-            self.shifts = self.shifts.astype(np.float64) if known else np.empty(self.sums.shape)
+
+class HostUpdate:
+    """Samples that are about to be added to a state, which stays as it is until `publish`.
+
+    Raises
+    ------
+    ValueError
+        For NaN and infinity, with their position, and for squares that overflow.
+    """
+
+    def __init__(
+        self,
+        state: HostMoments,
+        features: FeatureBlocks,
+        labels: NDArray[np.int64],
+        progress: Progress | None,
+    ) -> None:
+        state.own_arrays(features.dtype)
+        self._state, self._scatter = state, state.scatter
+        self._sums = _core.MomentsUpdate(*state.arrays())
+        threads = state.threads()
+        for some, rows in features:
+            watch = watch_of(progress, len(features), "samples", done_before=some.start)
+            self._sums.add(rows, labels[some], threads, watch)
+            label = self._sums.first_nonfinite_class()
+            if label >= 0:
+                refuse_nonfinite(rows, "features", threads, first_row=some.start)
+                raise ValueError(
+                    f"features overflows: the squares of class {label} do not fit into float64"
+                )
+            if self._scatter is not None:
+                self._scatter = self._scatter_with(self._scatter, rows, labels[some])
+
+    def publish(self) -> None:
+        """Make the state that of all samples: of an exception, Ctrl-C included, nothing is left.
+
+        Signals are answered where a call returns, and so never between the scatter and the sums.
+        """
+        before = self._state.scatter
+        threads = self._state.threads()
+        try:
+            self._state.scatter = self._scatter
+            self._sums.publish(threads)
+        except BaseException:
+            self._state.scatter = before
+            self._sums.withdraw(threads)
+            raise
 
     def _scatter_with(
-        self, rows: NDArray[Any], numbers: NDArray[np.int64]
-    ) -> tuple[_Float, int, _Float]:
-        # The scatter with these samples, how many deviations then wait, and the new ones of them.
-        assert self.scatter is not None
-        threads, held, count = self._threads(), self._num_held, len(rows)
-        dim = self.sums.shape[1]
-        _core.start_classes(rows, numbers, *self._state())
-        if held + count < _HELD_SAMPLES:
-            waiting = np.empty((count, dim))
-            _core.deviations(rows, numbers, self.shifts, waiting, threads)
-            return self.scatter, held + count, waiting
-        scatter = self.scatter.copy()
+        self, scatter: ScatterSums, rows: NDArray[Any], labels: NDArray[np.int64]
+    ) -> ScatterSums:
+        products, held, num_held = scatter
+        shifts, threads, count = self._state.shifts, self._state.threads(), len(rows)
+        if num_held + count < _HELD_SAMPLES:
+            _core.deviations(rows, labels, shifts, held[num_held : num_held + count], threads)
+            return scatter._replace(num_held=num_held + count)
+        if self._state.scatter is not None and products is self._state.scatter.products:
+            products = products.copy()
+        dim = len(products)
         step = max(1, _BLOCK_ENTRIES // (dim * _HELD_SAMPLES)) * _HELD_SAMPLES
-        waiting = self._held[:held]
+        waiting = held[:num_held]
         for start in range(0, count, step):
             some = slice(start, min(start + step, count))
             x = np.empty((len(waiting) + some.stop - start, dim))
             x[: len(waiting)] = waiting
-            _core.deviations(rows[some], numbers[some], self.shifts, x[len(waiting) :], threads)
+            _core.deviations(rows[some], labels[some], shifts, x[len(waiting) :], threads)
             whole = len(x) // _HELD_SAMPLES * _HELD_SAMPLES
-            _core.accumulate_scatter(x[:whole], scatter, threads)
+            _core.accumulate_scatter(x[:whole], products, threads)
             waiting = x[whole:]
-        return scatter, len(waiting), waiting
+        # Those that waited before belong to the state as it is.
+        held = np.empty_like(held)
+        held[: len(waiting)] = waiting
+        return ScatterSums(products, held, len(waiting))
+
+
+def _tiles(dim: int) -> Iterator[slice]:
+    for first in range(0, dim, _PRODUCT_COLUMNS):
+        yield slice(first, min(first + _PRODUCT_COLUMNS, dim))
 
 
 def symmetric(upper: _Float) -> _Float:

@@ -100,25 +100,27 @@ def hyperplane_codes(
 def hamming_distances(
     a: NDArray[np.uint8], b: NDArray[np.uint8], num_threads: int, progress: _Progress
 ) -> NDArray[np.int32]: ...
-def accumulate_moments(
-    features: NDArray[Any],
-    labels: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    shifts: NDArray[Any],
-    sums: NDArray[np.float64],
-    squares: NDArray[np.float64],
-    num_threads: int,
-    progress: _Progress,
-) -> int: ...
+
+class MomentsUpdate:
+    def __init__(
+        self,
+        counts: NDArray[np.int64],
+        shifts: NDArray[Any],
+        sums: NDArray[np.float64],
+        squares: NDArray[np.float64],
+    ) -> None: ...
+    def add(
+        self,
+        features: NDArray[Any],
+        labels: NDArray[np.int64],
+        num_threads: int,
+        progress: _Progress,
+    ) -> None: ...
+    def first_nonfinite_class(self) -> int: ...
+    def publish(self, num_threads: int) -> None: ...
+    def withdraw(self, num_threads: int) -> None: ...
+
 def first_nonfinite(features: NDArray[Any], num_threads: int) -> int: ...
-def start_classes(
-    features: NDArray[Any],
-    labels: NDArray[np.int64],
-    counts: NDArray[np.int64],
-    shifts: NDArray[Any],
-    sums: NDArray[np.float64],
-    squares: NDArray[np.float64],
-) -> None: ...
 def deviations(
     features: NDArray[Any],
     labels: NDArray[np.int64],
@@ -132,7 +134,8 @@ def accumulate_scatter(
 def projected_square_norms(
     features: NDArray[Any],
     labels: NDArray[np.int64],
-    means: NDArray[np.float64],
+    shifts: NDArray[Any],
+    offsets: NDArray[np.float64],
     directions: NDArray[np.float64],
     num_threads: int,
     progress: _Progress,
@@ -141,7 +144,6 @@ def class_means(
     counts: NDArray[np.int64],
     shifts: NDArray[Any],
     sums: NDArray[np.float64],
-    squares: NDArray[np.float64],
     centre: NDArray[np.float64],
     with_means: bool,
     with_offsets: bool,

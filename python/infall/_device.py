@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, ClassVar
@@ -24,6 +25,16 @@ _BLOCK_ENTRIES = 2**21  # numbers of a block of vectors: 16 MiB as float64
 _LEGACY_DEFAULT_STREAM = 1
 
 
+class _Entered(threading.local):
+    """The contexts of the libraries in which this thread is, the innermost last."""
+
+    def __init__(self) -> None:
+        self.guards: list[Any] = []
+
+
+_entered = _Entered()
+
+
 class Device:
     """One CUDA device as one array library sees it; a context in which it is the current one."""
 
@@ -37,8 +48,9 @@ class Device:
         return f"cuda:{self.number}"
 
     def __enter__(self) -> Device:
-        self._guard = self._current()
-        self._guard.__enter__()
+        guard = self._current()
+        guard.__enter__()
+        _entered.guards.append(guard)
         return self
 
     def __exit__(
@@ -47,7 +59,7 @@ class Device:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._guard.__exit__(kind, error, traceback)
+        _entered.guards.pop().__exit__(kind, error, traceback)
 
     def _current(self) -> Any:
         raise NotImplementedError

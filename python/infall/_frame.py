@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from infall import _frame_geometry
-from infall._arrays import (
-    Progress,
-    check_finite,
-    integer,
-    one_of,
-    standard_floats,
-    to_numpy,
-    watch_of,
-)
+from infall import _frame_geometry, _gradients
+from infall._arrays import Progress, check_finite, integer, standard_floats, to_numpy, watch_of
 from infall._frame_geometry import FrameFit, maximum_margin
 from infall._frames_device import place_of
-from infall._frames_host import Structure, check_range
+from infall._frames_host import Structure, Vectors
+from infall._simplex import tiles
 from infall._threads import thread_count
 
 _DTYPES = ("float32", "float64")
@@ -33,23 +28,26 @@ _CLASSES_PER_BLOCK = 2**16
 _PRODUCTS_PER_BLOCK = 2**31  # multiplications between two looks at Ctrl-C: under 0.1 s
 
 
-class TopLogits(NamedTuple):
+class TopK(NamedTuple):
     """The largest logits of each vector, descending; equal ones by ascending class.
 
     Attributes
     ----------
-    classes : int64 array, shape (N, m) or (m,)
-        Class numbers.
-    values : array, shape (N, m) or (m,)
+    values : array, shape (N, k) or (k,)
         Logits, of the dtype computed with.
+    classes : int64 array, shape (N, k) or (k,)
+        Class numbers.
     """
 
-    classes: Any
     values: Any
+    classes: Any
 
 
-class Frame:
+class Frame(abc.ABC):
     """What frames have in common; see `SimplexETF`, `Orthoplex` and `Cube`.
+
+    A frame does not change once it is made. Frames of equal settings are equal and have one hash;
+    any number of threads may use one; it can be pickled and copied.
 
     Attributes
     ----------
@@ -62,57 +60,71 @@ class Frame:
     # What is applied by its structure; None where vectors are multiplied.
     _structure: Structure | None = None
 
-    def __init__(self, num_classes: int, dim: int, class_norms: Any) -> None:
+    def __init__(self, num_classes: int, dim: int, class_norms: ArrayLike | None) -> None:
         self.num_classes, self.dim = num_classes, dim
         self.class_norms = _norms(class_norms, num_classes)
 
     @standard_floats
-    def vectors(self, classes: Any = None, *, dtype: str = "float64") -> NDArray[Any]:
+    def vectors(
+        self, classes: ArrayLike | None = None, *, dtype: DTypeLike = "float64"
+    ) -> NDArray[Any]:
         """Return the vectors of all classes, or of some.
 
         Parameters
         ----------
         classes : integer array, shape (m,), optional
             Class numbers in any order, repeats allowed; all by default.
-        dtype : {"float64", "float32"}
-            Of the result; computed in float64 and rounded once.
+        dtype : NumPy dtype or its name
+            float64 or float32, of the result; computed in float64 and rounded once.
 
         Returns
         -------
-        array, shape (K, d) or (m, d)
+        NumPy array, shape (K, d) or (m, d)
             M^T: one class to a row, as class means and the weights of a linear layer are. Bit for
             bit the same for any number of threads and any instruction set.
 
         Raises
         ------
         TypeError
-            For classes that are not integers.
+            For classes that are not integers, and what is not a dtype of NumPy.
         ValueError
-            For numbers outside 0 <= c < K, and another dtype.
+            For numbers outside 0 <= c < K, another dtype, and lengths that it cannot hold.
         """
-        one_of(dtype, "dtype", _DTYPES)
+        result = _result_dtype(dtype)
         if classes is None:
             numbers = np.arange(self.num_classes)
         else:
             numbers = _class_numbers(classes, self.num_classes)
-        found = np.empty((len(numbers), self.dim), dtype)
+        found = np.empty((len(numbers), self.dim), result)
         step = max(1, BLOCK_ENTRIES // max(self.dim, self.num_classes))
         for first in range(0, len(numbers), step):
             block = slice(first, first + step)
-            found[block] = self._rows(numbers[block])
+            with np.errstate(over="ignore", invalid="ignore"):
+                found[block] = self._rows(numbers[block])
+            if self.class_norms is None:
+                continue
+            finite = np.isfinite(found[block]).all(axis=1)
+            if not finite.all():
+                c = int(numbers[first + int(np.argmin(finite))])
+                raise ValueError(
+                    f"class_norms is {self.class_norms[c]} at position {c}: the vector overflows "
+                    f"{result}"
+                )
         return found
 
     @standard_floats
     def project(
-        self, H: Any, *, num_threads: int | None = None, progress: Progress | None = None
+        self, H: ArrayLike, *, num_threads: int | None = None, progress: Progress | None = None
     ) -> Any:
         """Return the logits of all classes: H M, the analysis operator of the frame.
 
         Parameters
         ----------
         H : array, shape (d,) or (N, d)
-            Features. float32 and float64 are computed with as they are, float16 and bfloat16 as
-            float32, integers as float64.
+            Features; N may be 0. float32 and float64 are computed with as they are, float16 and
+            bfloat16 as float32, integers as float64. Of a PyTorch tensor that requires a gradient
+            PyTorch differentiates the logits, any number of times: the gradient of `project` is
+            `adjoint`.
         num_threads : int, optional
             Threads; all processors by default. Does not change the result of a structured basis;
             products of stored vectors are NumPy's, whose rounding may depend on its own threads.
@@ -123,34 +135,29 @@ class Frame:
         Returns
         -------
         float32 or float64 array, shape (K,) or (N, K)
-            Of the library of `H`. `logits` needs no array of this size.
+            Of the library of `H`.
 
         Raises
         ------
         TypeError
             For another kind or dtype.
         ValueError
-            For another shape, NaN or infinity, with the first position, and vectors so long that
-            their products overflow.
+            For another shape; for NaN, infinity and vectors so long that their products overflow,
+            with the first position. So are gradients refused, under the name of `adjoint`'s
+            argument. On a device values are taken as they are, and what overflows is infinite.
+
+        See Also
+        --------
+        topk, classify : The largest of them, without an array of all.
         """
-        with place_of(H, "H") as place:
-            x = place.read("H", self.dim)
-            count, threads = len(x.rows), thread_count(num_threads)
-            out = place.empty((count, self.num_classes), x.dtype)
-            for first, block in place.blocks(x):
-                watch = watch_of(progress, count, "vectors", done_before=first)
-                target = out[first : first + len(block)]
-                if self._structure is not None:
-                    place.project(self._structure, block, target, "H", threads, watch)
-                    continue
-                for rows, classes in self._tiles(len(block)):
-                    target[rows, classes] = self._scores(place, block[rows], classes, x.dtype)
-                    _done(watch, rows, classes, self.num_classes)
-            return place.returned(out if x.batched else out[0])
+        if _gradients.is_tracked(H):
+            project = partial(self.project, num_threads=num_threads, progress=progress)
+            return _gradients.product(H, project, partial(self.adjoint, num_threads=num_threads))
+        return self._products(H, "H", False, num_threads, progress)
 
     @standard_floats
     def adjoint(
-        self, Y: Any, *, num_threads: int | None = None, progress: Progress | None = None
+        self, Y: ArrayLike, *, num_threads: int | None = None, progress: Progress | None = None
     ) -> Any:
         """Return the combinations of class vectors Y M^T, the synthesis operator of the frame.
 
@@ -159,7 +166,7 @@ class Frame:
         Parameters
         ----------
         Y : array, shape (K,) or (N, K)
-            Coefficients.
+            Coefficients; as `H` of `project`, with `project` for its gradient.
         num_threads, progress
             As in `project`.
 
@@ -173,108 +180,147 @@ class Frame:
         TypeError, ValueError
             As `project`.
         """
-        with place_of(Y, "Y") as place:
-            y = place.read("Y", self.num_classes)
-            count, threads = len(y.rows), thread_count(num_threads)
-            out = place.empty((count, self.dim), y.dtype)
-            for first, block in place.blocks(y):
+        if _gradients.is_tracked(Y):
+            adjoint = partial(self.adjoint, num_threads=num_threads, progress=progress)
+            return _gradients.product(Y, adjoint, partial(self.project, num_threads=num_threads))
+        return self._products(Y, "Y", True, num_threads, progress)
+
+    def _products(
+        self,
+        array: ArrayLike,
+        name: str,
+        adjoint: bool,
+        num_threads: int | None,
+        progress: Progress | None,
+    ) -> Any:
+        lengths = (self.num_classes, self.dim) if adjoint else (self.dim, self.num_classes)
+        with place_of(array, name) as place:
+            x = place.read(name, lengths[0])
+            threads, careful = thread_count(num_threads), x.may_overflow(*self._growth())
+            count = len(x.rows)
+            out = place.empty((count, lengths[1]), x.dtype)
+            for first, block in place.blocks(x):
                 watch = watch_of(progress, count, "vectors", done_before=first)
                 target = out[first : first + len(block)]
+                overflowed = None
                 if self._structure is not None:
-                    place.synthesise(self._structure, block, target, "Y", threads, watch)
-                    continue
-                for rows, classes in self._tiles(len(block)):
-                    self._add_vectors(place, block[rows, classes], classes, y.dtype, target[rows])
-                    _done(watch, rows, classes, self.num_classes)
-            return place.returned(out if y.batched else out[0])
+                    kernel = place.synthesise if adjoint else place.project
+                    overflowed = kernel(self._structure, block, target, threads, watch)
+                else:
+                    for rows, classes in self._tiles(len(block)):
+                        with np.errstate(over="ignore", invalid="ignore"):
+                            if adjoint:
+                                y = block[rows, classes]
+                                self._add_vectors(place, y, classes, x.dtype, target[rows])
+                            else:
+                                scores = self._scores(place, block[rows], classes, x.dtype)
+                                target[rows, classes] = scores
+                        _done(watch, rows, classes, self.num_classes)
+                if careful:
+                    x.check_products(first, target, overflowed)
+            return place.returned(out if x.batched else out[0])
 
     @standard_floats
-    def logits(
+    def topk(
         self,
-        H: Any,
-        num_top: int = 1,
+        H: ArrayLike,
+        k: int = 1,
         *,
         num_threads: int | None = None,
         progress: Progress | None = None,
-    ) -> TopLogits:
+    ) -> TopK:
         """Return the largest logits of each feature, without an array of all of them.
 
         Parameters
         ----------
         H : array, shape (d,) or (N, d)
-            Features, as in `project`.
-        num_top : int
-            How many, m <= K.
+            Features, as in `project`; PyTorch does not differentiate their largest logits.
+        k : int
+            How many, 1 <= k <= K.
         num_threads, progress
             As in `project`.
 
         Returns
         -------
-        TopLogits
-            Classes and values, of the library of `H`: the m largest of what `project` gives.
-            Memory beyond the result: d numbers per thread, or a fixed block.
+        TopK
+            Values and classes, of the library of `H`: the k largest of what `project` gives,
+            ordered as `torch.topk` orders them; equal ones by ascending class. Memory beyond the
+            result: d numbers per thread, or a fixed block.
 
         Raises
         ------
         TypeError, ValueError
             As `project`.
         """
-        num_top = integer(num_top, "num_top", 1, self.num_classes + 1)
+        k = integer(k, "k", 1, self.num_classes + 1)
         with place_of(H, "H") as place:
             x = place.read("H", self.dim)
-            count, threads = len(x.rows), thread_count(num_threads)
-            classes = place.empty((count, num_top), "int64")
-            values = place.empty((count, num_top), x.dtype)
+            threads, careful = thread_count(num_threads), x.may_overflow(*self._growth())
+            count = len(x.rows)
+            classes = place.empty((count, k), "int64")
+            values = place.empty((count, k), x.dtype)
             for first, block in place.blocks(x):
                 watch = watch_of(progress, count, "vectors", done_before=first)
-                here = slice(first, first + len(block))
-                found = classes[here], values[here]
+                part = slice(first, first + len(block))
+                target = classes[part], values[part]
                 if self._structure is not None:
-                    place.top_logits(self._structure, block, *found, "H", threads, watch)
+                    overflowed = place.top_logits(self._structure, block, *target, threads, watch)
+                    if careful:
+                        x.check_products(first, target[1], overflowed)
                 else:
-                    overflowed = self._top_scores(place, block, *found, threads, watch)
-                    if overflowed is not None:
-                        check_range(overflowed, f"H[{first + overflowed}]" if x.batched else "H")
+                    checked = x if careful else None
+                    self._top_scores(place, block, *target, threads, watch, checked, first)
             if not x.batched:
                 classes, values = classes[0], values[0]
-            return TopLogits(place.returned(classes), place.returned(values))
+            return TopK(place.returned(values), place.returned(classes))
 
     def classify(
-        self, H: Any, *, num_threads: int | None = None, progress: Progress | None = None
+        self, H: ArrayLike, *, num_threads: int | None = None, progress: Progress | None = None
     ) -> Any:
         """Return the class with the largest logit of each feature; of equal ones the first.
 
         Parameters
         ----------
         H : array, shape (d,) or (N, d)
-            Features, as in `project`.
+            Features, as in `topk`.
         num_threads, progress
             As in `project`.
 
         Returns
         -------
-        int64 array, shape () or (N,)
-            Of the library of `H`.
+        int64 array, shape (N,); for one feature a scalar
+            Of the library of `H`. The scalar is a NumPy integer, or what indexing an array of
+            another library gives, as a tensor without axes.
 
         Raises
         ------
         TypeError, ValueError
             As `project`.
         """
-        return self.logits(H, num_threads=num_threads, progress=progress).classes[..., 0]
+        classes = self.topk(H, num_threads=num_threads, progress=progress).classes
+        return classes[0] if classes.ndim == 1 else classes[:, 0]
 
-    def gram_error(self, classes: Any = None, *, dtype: str = "float64") -> float:
-        """Return the largest deviation of the Gram matrix of the vectors from what it should be.
+    def gram_error(
+        self,
+        classes: ArrayLike | None = None,
+        *,
+        dtype: DTypeLike = "float64",
+        progress: Progress | None = None,
+    ) -> float:
+        """Return the largest deviation of the cosines of the vectors from what they should be.
 
         Parameters
         ----------
         classes, dtype
             Of the vectors that are made and compared, as in `vectors`. All pairs take O(K^2 d).
+        progress : callable, optional
+            Called as progress(classes_done, classes_total, "classes").
 
         Returns
         -------
         float
-            max |<v_c, v_c'> - norm_c norm_c' cos_cc'|, the products in float64.
+            max |<v_c, v_c'> / (norm_c norm_c') - cos_cc'|, the products in float64: the deviation
+            of the Gram matrix where all lengths are one. It does not depend on them.
 
         Raises
         ------
@@ -285,19 +331,24 @@ class Frame:
         if classes is not None:
             numbers = _class_numbers(classes, self.num_classes)
         rows = self.vectors(numbers, dtype=dtype).astype(np.float64, copy=False)
-        lengths = np.ones(len(rows)) if self.class_norms is None else self.class_norms[numbers]
-        worst, step = 0.0, max(1, _PRODUCTS_PER_BLOCK // max(1, rows.size))
-        for first in range(0, len(rows), step):
-            here = slice(first, first + step)
-            expected = self._cosines(numbers[here, None], numbers)
-            expected *= lengths[here, None] * lengths
-            worst = max(worst, float(np.abs(rows[here] @ rows.T - expected).max()))
+        watch = watch_of(progress, len(rows), "classes")
+        worst, blocks = 0.0, list(tiles(len(rows), self.dim))
+        if self.class_norms is not None:
+            for block in blocks:
+                rows[block] /= self.class_norms[numbers[block], None]
+        for i, first in enumerate(blocks):
+            for second in blocks[: i + 1]:
+                deviations = rows[first] @ rows[second].T
+                deviations -= self._cosines(numbers[first, None], numbers[second])
+                worst = max(worst, float(np.abs(deviations, out=deviations).max()))
+            if watch is not None:
+                watch(first.stop)
         return worst
 
     @property
+    @abc.abstractmethod
     def coherence(self) -> float:
         """The largest absolute cosine between vectors of two classes; see `welch_bound`."""
-        raise NotImplementedError
 
     @property
     def maximum_margin(self) -> float:
@@ -310,7 +361,7 @@ class Frame:
             return maximum_margin(self.vectors())
         return self._unit_margin()
 
-    def nearest(self, means: Any) -> FrameFit:
+    def nearest(self, means: ArrayLike) -> FrameFit:
         """Return the nearest scaled rotation of the frame to class means (Procrustes).
 
         The frame with unit lengths is scaled, rotated and moved: alpha >= 0, R orthonormal and the
@@ -333,19 +384,20 @@ class Frame:
         TypeError
             For another kind or dtype.
         ValueError
-            For another shape, NaN or infinity, and means that coincide.
+            For another shape, NaN or infinity, means that coincide, and means so long that their
+            distance to the frame overflows.
 
         Notes
         -----
         One singular value decomposition of NumPy's, (K - 1) x d for a simplex ETF and d x d for
-        others, which Ctrl-C does not interrupt.
+        others. LAPACK cannot be left before it is done: Ctrl-C is answered after it.
 
         Source: Schoenemann (1966), A generalized solution of the orthogonal Procrustes problem.
         """
         values, returned = _frame_geometry.read_means(means, self.num_classes, self.dim)
         return self._fit(values, returned)
 
-    def project_means(self, means: Any, t: float) -> Any:
+    def project_means(self, means: ArrayLike, t: float) -> Any:
         """Return class means moved a fraction of the way towards the nearest frame.
 
         Parameters
@@ -369,8 +421,8 @@ class Frame:
         -----
         Source: the geodesic prediction of Progressive Feedforward Collapse, Eq. 10.
         """
-        if isinstance(t, (bool, np.bool_)) or not isinstance(t, (int, float, np.number)):
-            raise TypeError(f"t is {t!r}; expected a number")
+        if isinstance(t, bool) or not isinstance(t, (int, float, np.integer, np.floating)):
+            raise TypeError(f"t is {t!r}; expected a real number")
         if not 0.0 <= t <= 1.0:
             raise ValueError(f"t is {t}; expected 0 <= t <= 1")
         values, returned = _frame_geometry.read_means(means, self.num_classes, self.dim)
@@ -379,22 +431,38 @@ class Frame:
 
     # What a kind of frame says of itself.
 
+    @abc.abstractmethod
     def _rows(self, numbers: NDArray[np.int64]) -> _Float:
         """Vectors of some classes, (m, d)."""
-        raise NotImplementedError
 
-    def _cosines(self, rows: Any, columns: Any) -> _Float:
+    @abc.abstractmethod
+    def _cosines(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> _Float:
         """Cosines between classes, as they should be."""
-        raise NotImplementedError
 
-    def _unit_margin(self) -> float:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _unit_margin(self) -> float: ...
+
+    def _settings(self) -> dict[str, Any]:
+        """What else makes the frame, by the names of the arguments."""
+        return {}
 
     def _fit(self, means: _Float, returned: Callable[[_Float], Any]) -> FrameFit:
+        return _frame_geometry.fit(means, self._unit_vectors(), returned, self._span)
+
+    def _span(self) -> _Float:
+        """Orthonormal rows (r, d) that the unit vectors are combinations of."""
+        return np.eye(self.dim)
+
+    def _unit_vectors(self) -> _Float:
         unit = self.vectors()
         if self.class_norms is not None:
             unit /= self.class_norms[:, None]
-        return _frame_geometry.fit(means, unit, returned, lambda: np.eye(self.dim))
+        return unit
+
+    def _growth(self) -> tuple[int, float]:
+        """Length and largest weight of the sums that products are made of."""
+        weight = 1.0 if self.class_norms is None else float(self.class_norms.max())
+        return max(self.num_classes, self.dim), weight
 
     # Without a structure: products with vectors, block by block.
 
@@ -406,8 +474,8 @@ class Frame:
         return x @ self._block(place, classes, dtype).T
 
     def _add_vectors(self, place: Any, y: Any, classes: slice, dtype: str, out: Any) -> None:
-        found = y @ self._block(place, classes, dtype)
-        out[:] = found if classes.start == 0 else out[:] + found
+        part = y @ self._block(place, classes, dtype)
+        out[:] = part if classes.start == 0 else out[:] + part
 
     def _tiles(self, count: int) -> list[tuple[slice, slice]]:
         """Rows and classes of the blocks that `count` vectors are worked through in."""
@@ -421,20 +489,27 @@ class Frame:
         ]
 
     def _top_scores(
-        self, place: Any, x: Any, classes: Any, values: Any, threads: int, watch: Any
-    ) -> int | None:
-        """Return the number of a vector whose scores overflowed, or None."""
+        self,
+        place: Any,
+        x: Any,
+        classes: Any,
+        values: Any,
+        threads: int,
+        watch: Callable[[int], object] | None,
+        checked: Vectors | None,
+        first: int,
+    ) -> None:
         num_top, dtype = int(classes.shape[1]), values.dtype
         dtype = str(dtype).removeprefix("torch.")
         for rows, block in self._tiles(len(x)):
             width, height = block.stop - block.start, rows.stop - rows.start
-            with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            with np.errstate(over="ignore", invalid="ignore"):
                 scores = self._scores(place, x[rows], block, dtype)
+            if checked is not None:
+                checked.check_products(first + rows.start, scores)
             best = min(num_top, width)
             found = place.empty((height, best), "int64"), place.empty((height, best), dtype)
-            overflowed = place.top_scores(scores, None, *found, threads)
-            if overflowed is not None:
-                return int(rows.start + overflowed)
+            place.top_scores(scores, None, *found, threads)
             if block.start > 0:  # beside the best of the blocks before
                 held = min(num_top, block.start)
                 labels = place.empty((height, held + best), "int64")
@@ -446,20 +521,43 @@ class Frame:
                 place.top_scores(merged, labels, *found, threads)
             classes[rows, :best], values[rows, :best] = found
             _done(watch, rows, block, self.num_classes)
-        return None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_") and name in self.__dict__:
+            raise AttributeError(f"{name} of a frame cannot be changed; make another frame")
+        super().__setattr__(name, value)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.class_norms is not None:
+            self.class_norms.flags.writeable = False
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def _identity(self) -> tuple[Any, ...]:
+        norms = None if self.class_norms is None else self.class_norms.tobytes()
+        return type(self), self.num_classes, self.dim, *self._settings().values(), norms
 
     def __repr__(self) -> str:
+        settings = "".join(f", {name}={value!r}" for name, value in self._settings().items())
         norms = "" if self.class_norms is None else ", class_norms=..."
-        return f"{type(self).__name__}({self.num_classes}, {self.dim}{self._settings()}{norms})"
+        return f"{type(self).__name__}({self.num_classes}, {self.dim}{settings}{norms})"
 
-    def _settings(self) -> str:
-        return ""
+    def __sizeof__(self) -> int:
+        norms = 0 if self.class_norms is None else self.class_norms.nbytes
+        return super().__sizeof__() + norms
 
 
 # --------------------------------------------------------------------------------------------------
 
 
-def _norms(class_norms: Any, num_classes: int) -> _Float | None:
+def _norms(class_norms: ArrayLike | None, num_classes: int) -> _Float | None:
     if class_norms is None:
         return None
     norms = np.array(to_numpy(class_norms, "class_norms"), dtype=np.float64)
@@ -473,7 +571,17 @@ def _norms(class_norms: Any, num_classes: int) -> _Float | None:
     return norms
 
 
-def _class_numbers(classes: Any, num_classes: int) -> NDArray[np.int64]:
+def _result_dtype(dtype: DTypeLike) -> str:
+    try:
+        name = np.dtype(dtype).name
+    except TypeError:
+        raise TypeError(f"dtype is {dtype!r}; expected float32 or float64 of NumPy") from None
+    if name not in _DTYPES:
+        raise ValueError(f"dtype is {name}; expected {' or '.join(_DTYPES)}")
+    return name
+
+
+def _class_numbers(classes: ArrayLike, num_classes: int) -> NDArray[np.int64]:
     numbers = to_numpy(classes, "classes")
     if numbers.size == 0 and not hasattr(classes, "dtype"):
         numbers = numbers.astype(np.int64)  # an empty list has no dtype of its own

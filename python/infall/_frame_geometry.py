@@ -1,23 +1,25 @@
-"""Measures of frames, and frames fitted to class means."""
+"""Measures of frames, and frames fitted to class means.
+
+Squares of what is measured must stay in range: rows are scaled by powers of two first, which is
+exact, so that a result does not depend on the magnitude of what is given.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-import scipy  # its parts are loaded where they are used: optimize takes a quarter of a second
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from infall import _simplex
-from infall._arrays import check_finite, integer, like, to_numpy, vectors
+from infall._arrays import Progress, check_finite, integer, like, to_numpy, vector_blocks, watch_of
 from infall._device import located
 
 _Float = NDArray[np.float64]
-_BLOCK_PRODUCTS = 2**28  # multiplications between two looks at Ctrl-C: under 0.1 s
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,23 +41,29 @@ class FrameFit:
         The same over the Frobenius norm of the centred means.
     angles : array, shape (K,)
         Angle of each centred mean to its fitted vector, in radians; pi/2 where one of them is zero.
+
+    Notes
+    -----
+    It can be pickled, with the frame it was fitted by: of the basis "haar" its K d numbers too.
     """
 
     scale: float
-    vectors: Any
-    centre: Any
+    vectors: Any = field(repr=False)
+    centre: Any = field(repr=False)
     residual: float
     relative_residual: float
-    angles: Any
-    _target: _Float
-    _source: Callable[[], _Float]
+    angles: Any = field(repr=False)
+    _target: _Float = field(repr=False)
+    _source: Callable[[], _Float] = field(repr=False)
 
     @cached_property
     def rotation(self) -> _Float:
         """The orthonormal R (d, d) that takes the frame to `vectors`: R m_c for each class c.
 
-        Made when it is asked for, in O(d^3). Where frame and means span less than all of R^d it
-        is completed by the rotation of what is left that is nearest to the identity.
+        A NumPy array, made when it is asked for, in O(d^3). Where frame and means span less than
+        all of R^d it is completed by the rotation of what is left that is nearest to the identity;
+        the QR and singular value decompositions that takes are LAPACK's, which cannot be left:
+        Ctrl-C is answered after each.
         """
         target, source = self._target, self._source()  # (r, d) each, orthonormal rows
         rank = len(target)
@@ -77,13 +85,16 @@ def read_means(
     """
     device, found = located(means, "means")
     host = found if device is None else device.download(found)
-    values, batched = vectors(host, "means", dim=dim)
+    blocks, count, length, batched = vector_blocks(host, "means", dim=dim)
     if not batched:
         raise ValueError("means has 1 axes; expected shape (K, d)")
-    if num_classes is not None and len(values) != num_classes:
-        raise ValueError(f"means has {len(values)} rows; expected {num_classes}, one to a class")
-    if len(values) < 2:
-        raise ValueError("means has 1 rows; expected at least 2 classes")
+    if num_classes is not None and count != num_classes:
+        raise ValueError(f"means has {count} rows; expected {num_classes}, one to a class")
+    if count < 2:
+        raise ValueError(f"means has {count} rows; expected at least 2 classes")
+    values = np.empty((count, length))
+    for first, block in blocks:
+        values[first : first + len(block)] = block
 
     def returned(array: _Float) -> Any:
         if device is None:
@@ -125,6 +136,8 @@ def fit(
     combinations: those of `FrameFit.vectors` with the fitted rows in their place.
     """
     count, dim = means.shape
+    power = exponent_of(means)
+    means = np.ldexp(means, -power)
     offset = means.mean(axis=0)
     centred = means - offset
     norm = float(np.linalg.norm(centred))
@@ -147,11 +160,16 @@ def fit(
         scale = float(singular.sum()) / float(np.sum(base * base))
         target = rotation.T
     residual = float(np.linalg.norm(centred - scale * (rotated - base_mean)))
+    with np.errstate(over="ignore"):
+        sizes = np.ldexp([scale, residual], power)
+        centre = np.ldexp(offset - scale * base_mean, power)
+    if not (np.isfinite(sizes).all() and np.isfinite(centre).all()):
+        raise ValueError("means are too long: their distance to a frame overflows; scale them down")
     return FrameFit(
-        scale,
+        float(sizes[0]),
         returned(rotated),
-        returned(offset - scale * base_mean),
-        residual,
+        returned(centre),
+        float(sizes[1]),
         residual / norm,
         returned(_angles(centred, rotated - base_mean)),
         target,
@@ -159,19 +177,30 @@ def fit(
     )
 
 
+def exponent_of(array: _Float) -> int:
+    """Return the least e such that all magnitudes are below 2^e."""
+    return int(np.frexp(max(array.max(), -array.min()))[1])
+
+
+def directions(rows: _Float) -> _Float:
+    """Return rows (K, d) at length one, whatever theirs is; a row that is zero stays zero."""
+    largest = np.maximum(rows.max(axis=1), -rows.min(axis=1))
+    units: _Float = np.ldexp(rows, -np.frexp(largest)[1][:, None])
+    norms = np.linalg.norm(units, axis=1, keepdims=True)
+    units /= np.where(norms == 0.0, 1.0, norms)
+    return units
+
+
 def _angles(a: _Float, b: _Float) -> _Float:
     # 2 atan2(|a/|a| - b/|b||, |a/|a| + b/|b||): right for the smallest angles, where the arc
     # cosine has none.
-    units = []
-    for rows in (a, b):
-        norms = np.linalg.norm(rows, axis=1, keepdims=True)
-        units.append(rows / np.where(norms == 0.0, 1.0, norms))
+    units = directions(a), directions(b)
     apart, along = (np.linalg.norm(units[0] - s * units[1], axis=1) for s in (1.0, -1.0))
     angles: _Float = 2.0 * np.arctan2(apart, along)
     return angles
 
 
-def etf_distance(means: Any) -> float:
+def etf_distance(means: ArrayLike) -> float:
     """Distance of class means to a simplex ETF: the NC2 metric.
 
     Parameters
@@ -198,13 +227,18 @@ def etf_distance(means: Any) -> float:
     -----
     Source: Kothapalli, Neural Collapse: A Review, Eq. 7.
     """
-    values, _ = read_means(means, None, None)
-    centred = values - values.mean(axis=0)
-    norms = np.linalg.norm(centred, axis=1)
-    if not norms.all():
-        c = int(np.argmin(norms))
-        raise ValueError(f"means[{c}] is the mean of all means: it has no direction")
-    return _simplex.product_distance(centred / norms[:, None], centred, norms)
+    units, _ = read_means(means, None, None)  # a copy
+    power, blocks = exponent_of(units), list(_simplex.row_blocks(*units.shape))
+    for rows in blocks:
+        units[rows] = np.ldexp(units[rows], -power)
+    centre = _simplex.row_sum(units) / len(units)
+    for rows in blocks:
+        units[rows] = directions(units[rows] - centre)
+        zero = ~units[rows].any(axis=1)
+        if zero.any():
+            c = rows.start + int(np.argmax(zero))
+            raise ValueError(f"means[{c}] is the mean of all means: it has no direction")
+    return _simplex.product_distance(units, units, np.ones(len(units)))
 
 
 def welch_bound(num_vectors: int, dim: int) -> float:
@@ -235,13 +269,15 @@ def welch_bound(num_vectors: int, dim: int) -> float:
     return math.sqrt((count - dim) / (dim * (count - 1))) if count > dim else 0.0
 
 
-def coherence(vectors: Any) -> float:
+def coherence(vectors: ArrayLike, *, progress: Progress | None = None) -> float:
     """Return the largest absolute cosine between two of some vectors.
 
     Parameters
     ----------
     vectors : array, shape (K, d)
-        K >= 2 vectors, one to a row, none of them zero.
+        K >= 2 vectors, one to a row, none of them zero, of any magnitude.
+    progress : callable, optional
+        Called as progress(vectors_done, vectors_total, "vectors").
 
     Returns
     -------
@@ -251,25 +287,37 @@ def coherence(vectors: Any) -> float:
     Raises
     ------
     TypeError, ValueError
-        As `etf_distance`.
+        As `etf_distance`, and ValueError for a vector that is zero.
     """
-    units = _unit_rows(vectors)
-    largest, step = 0.0, max(1, _BLOCK_PRODUCTS // units.size)
-    for first in range(0, len(units), step):
-        cosines = np.abs(units[first : first + step] @ units.T)
-        rows = np.arange(len(cosines))
-        cosines[rows, rows + first] = 0.0
-        largest = max(largest, float(cosines.max()))
+    units = _rows(vectors)
+    for rows in _simplex.row_blocks(*units.shape):
+        units[rows] = directions(units[rows])
+        zero = ~units[rows].any(axis=1)
+        if zero.any():
+            c = rows.start + int(np.argmax(zero))
+            raise ValueError(f"vectors[{c}] is zero: it has no direction")
+    watch = watch_of(progress, len(units), "vectors")
+    largest, blocks = 0.0, list(_simplex.tiles(*units.shape))
+    for i, rows in enumerate(blocks):
+        for columns in blocks[: i + 1]:
+            cosines = units[rows] @ units[columns].T
+            if rows == columns:
+                np.fill_diagonal(cosines, 0.0)
+            largest = max(largest, float(np.abs(cosines, out=cosines).max()))
+        if watch is not None:
+            watch(rows.stop)
     return min(largest, 1.0)
 
 
-def maximum_margin(vectors: Any) -> float:
+def maximum_margin(vectors: ArrayLike, *, progress: Progress | None = None) -> float:
     """Return the margin of vectors as the weights of a fixed linear classifier.
 
     Parameters
     ----------
     vectors : array, shape (K, d)
-        Weights w_c of K >= 2 classes, one to a row.
+        Weights w_c of K >= 2 classes, one to a row, of any magnitude.
+    progress : callable, optional
+        Called as progress(classes_done, classes_total, "classes").
 
     Returns
     -------
@@ -288,7 +336,12 @@ def maximum_margin(vectors: Any) -> float:
     One non-negative least-squares problem (SciPy) per class, each with d + 1 equations in K - 1
     unknowns: for hundreds of classes. Frames know theirs: `Frame.maximum_margin`.
     """
+    from scipy.optimize import nnls  # takes as long to import as all of infall
+
     weights = _rows(vectors)
+    power = exponent_of(weights)
+    weights = np.ldexp(weights, -power)
+    watch = watch_of(progress, len(weights), "classes")
     least = math.inf
     for c in range(len(weights)):
         differences = np.delete(weights[c] - weights, c, axis=0)
@@ -299,31 +352,28 @@ def maximum_margin(vectors: Any) -> float:
         # scale of x.
         system = np.vstack([differences.T / size, np.ones(len(differences))])
         target = np.append(np.zeros(weights.shape[1]), 1.0)
-        x, _ = scipy.optimize.nnls(system, target)
+        x, _ = nnls(system, target)
         nearest = (x / x.sum()) @ differences
         least = min(least, float(np.linalg.norm(nearest)))
         if least <= 1e-12 * size:
             return 0.0
-    return least
+        if watch is not None:
+            watch(c + 1)
+    return math.ldexp(least, power)
 
 
-def _rows(array: Any) -> _Float:
-    values, batched = vectors(array, "vectors")
-    if not batched or len(values) < 2:
+def _rows(array: ArrayLike) -> _Float:
+    """Return a float64 copy of at least two vectors (K, d)."""
+    blocks, count, dim, batched = vector_blocks(array, "vectors")
+    if not batched or count < 2:
         raise ValueError(f"vectors has shape {np.shape(array)}; expected (K, d), K at least 2")
-    return values
+    rows = np.empty((count, dim))
+    for first, block in blocks:
+        rows[first : first + len(block)] = block
+    return rows
 
 
-def _unit_rows(array: Any) -> _Float:
-    values = _rows(array)
-    norms = np.linalg.norm(values, axis=1, keepdims=True)
-    if not norms.all():
-        raise ValueError(f"vectors[{int(np.argmin(norms))}] is zero: it has no direction")
-    units: _Float = values / norms
-    return units
-
-
-def seli_norms(class_counts: Any) -> _Float:
+def seli_norms(class_counts: ArrayLike) -> _Float:
     """Lengths of the classifier vectors that training on imbalanced classes prefers.
 
     Parameters
@@ -335,7 +385,7 @@ def seli_norms(class_counts: Any) -> _Float:
     -------
     float64 array, shape (K,)
         Lengths with mean square 1, to be given as `class_norms`: 1 for balanced classes, larger
-        for the larger classes. O(K + G^3) time for G different counts.
+        for the larger classes. Right to about 1e-15; O(K log K) time.
 
     Raises
     ------
@@ -347,9 +397,9 @@ def seli_norms(class_counts: Any) -> _Float:
     With the simplex-encoded labels Z = (I - 11^T/K) Y, Y (K, N) one-hot, and Z = V S U^T, the
     classifier of the unconstrained-features model under cross-entropy and vanishing regularisation
     has the Gram matrix V S V^T = ((I - 11^T/K) diag(n) (I - 11^T/K))^(1/2); these are the square
-    roots of its diagonal. Classes of equal size are exchangeable, which leaves a problem of the
-    size of the number of different counts. A frame scaled by them keeps the angles of the simplex:
-    the lengths, not the angles, are those of that geometry.
+    roots of its diagonal. No matrix is made for it: with q_c = t^2 / (n_c + t^2), the diagonal is
+    sqrt(n_c) - 2/(pi K) times the integral of 1 - q_c^2 / mean(q) over all t > 0. A frame scaled by
+    them keeps the angles of the simplex: the lengths, not the angles, are those of that geometry.
 
     Source: Thrampoulidis, Kini, Vakilian and Behnia (2022), Imbalance Trouble: Revisiting
     Neural-Collapse Geometry (there: the SELI geometry).
@@ -364,11 +414,28 @@ def seli_norms(class_counts: Any) -> _Float:
     distinct, group, sizes = np.unique(
         counts / counts.max(), return_inverse=True, return_counts=True
     )
-    shares = np.sqrt(sizes / len(counts))  # of the vector of ones in the groups' mean directions
-    centring = np.eye(len(sizes)) - np.outer(shares, shares)
-    values, directions = np.linalg.eigh((centring * distinct) @ centring)
-    between = (directions * directions) @ np.sqrt(np.maximum(values, 0.0))  # diagonal of the root
-    squares = (1.0 - 1.0 / sizes) * np.sqrt(distinct) + between / sizes
+    distinct = np.maximum(distinct, 1e-200)  # the roots of less are lost beside that of 1
+    squares = np.sqrt(distinct) - _centring_integral(distinct, sizes / len(counts)) / len(counts)
     squares = squares[group]
     norms: _Float = np.sqrt(squares / squares.mean())
     return norms
+
+
+def _centring_integral(n: _Float, shares: _Float) -> _Float:
+    """Return 2/pi times the integral of 1 - q^2 / sum(shares q), q = t^2 / (n + t^2), over t > 0.
+
+    By (A^(1/2)) = 2/pi integral of A (A + t^2)^(-1) and the rank-one formula for the inverse on
+    the vectors of sum zero. In log t the integrand is analytic up to pi/2 off the real line and
+    falls off as exp(-|log t|): the trapezoidal rule ends at exp(-pi^2 / step).
+    """
+    step, reach = 0.25, 38.0
+    integral = np.zeros(len(n))
+    nodes = np.arange(0.5 * math.log(n[0]) - reach, 0.5 * math.log(n[-1]) + reach, step)
+    for rows in _simplex.row_blocks(len(nodes), len(n)):
+        t = np.exp(nodes[rows, None])
+        q, p = t * t / (n + t * t), n / (n + t * t)
+        mean_q, mean_p = (q @ shares)[:, None], (p @ shares)[:, None]
+        # mean(q) - q^2, without cancellation where q is near 1.
+        excess = np.where(mean_p < 0.5, p * (1.0 + q) - mean_p, mean_q - q * q)
+        integral += (t * excess / mean_q).sum(axis=0)
+    return integral * (2.0 / math.pi * step)

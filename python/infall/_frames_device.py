@@ -48,7 +48,7 @@ class OnDevice:
             )
         batched = check_two_axes(tuple(int(n) for n in self.array.shape), name, dim)
         dtype = "float32" if found in ("float32", "float16", "bfloat16") else "float64"
-        return Vectors(self.array if batched else self.array[None], dtype, batched)
+        return Vectors(name, self.array if batched else self.array[None], dtype, batched, 0.0)
 
     def blocks(self, vectors: Vectors) -> Iterator[tuple[int, Any]]:
         """Return the vectors in C order and the dtype to compute with, block by block."""
@@ -64,28 +64,25 @@ class OnDevice:
     def constant(self, values: NDArray[np.float64], dtype: str) -> Any:
         return self.device.upload(values.astype(dtype, copy=False))
 
+    def recorded(self) -> Any:
+        return self.device.recorded()
+
+    def wait_for(self, event: Any) -> None:
+        self.device.wait_for(event)
+
     def returned(self, array: Any) -> Any:
         return self.device.returned(array)
 
-    def project(
-        self, structure: Structure, x: Any, out: Any, name: str, threads: int, watch: Watch
-    ) -> None:
+    def project(self, structure: Structure, x: Any, out: Any, threads: int, watch: Watch) -> None:
         self._launch("frame_project", structure, x, [out], watch)
 
     def synthesise(
-        self, structure: Structure, x: Any, out: Any, name: str, threads: int, watch: Watch
+        self, structure: Structure, x: Any, out: Any, threads: int, watch: Watch
     ) -> None:
         self._launch("frame_synthesise", structure, x, [out], watch)
 
     def top_logits(
-        self,
-        structure: Structure,
-        x: Any,
-        classes: Any,
-        values: Any,
-        name: str,
-        threads: int,
-        watch: Watch,
+        self, structure: Structure, x: Any, classes: Any, values: Any, threads: int, watch: Watch
     ) -> None:
         top = int(classes.shape[1])
         self._launch("frame_top_logits", structure, x, [classes, values], watch, top)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
-from infall._arrays import check_finite, check_two_axes, like, to_numpy
+from infall._arrays import check_two_axes, like, to_numpy
 from infall._features import feature_rows, float32_of
 
 Watch = Callable[[int], object] | None
@@ -30,9 +31,36 @@ class Structure(NamedTuple):
 class Vectors(NamedTuple):
     """Vectors (N, k) as they were given, and the dtype to compute with."""
 
+    name: str
     rows: Any
     dtype: str
     batched: bool
+    largest: float
+    """Magnitude; 0 on a device, where values are taken as they are."""
+
+    def may_overflow(self, length: int, weight: float = 1.0) -> bool:
+        """Whether sums of so many numbers, times weights, could leave the dtype on the way.
+
+        Two unnormalised transforms and one sum after the other grow by less than length^3.
+        """
+        return self.largest * weight > float(np.finfo(self.dtype).max) / (4.0 * float(length) ** 3)
+
+    def check_products(self, first: int, products: Any, overflowed: int | None = None) -> None:
+        """Raise ValueError for the first vector, from `first` on, whose products overflowed.
+
+        `overflowed` is the one that a kernel has stopped at: those before it are looked at.
+        """
+        step, end = _rows_per_block(products), len(products) if overflowed is None else overflowed
+        for row in range(0, end, step):
+            finite = np.isfinite(products[row : min(row + step, end)]).all(axis=1)
+            if not finite.all():
+                overflowed = row + int(np.argmin(finite))
+                break
+        if overflowed is not None:
+            which = f"{self.name}[{first + overflowed}]" if self.batched else self.name
+            raise ValueError(
+                f"{which} is too long: its products overflow {self.dtype}; scale it down"
+            )
 
 
 class Host:
@@ -64,13 +92,14 @@ class Host:
         is_plain = isinstance(array, np.ndarray) and array.dtype.kind in "fiub"
         self._is_bfloat16 = not is_plain and "bfloat16" in str(array.dtype)
         rows = feature_rows(array, name) if self._is_bfloat16 else to_numpy(array, name)
-        for first, block in self._row_blocks(rows):
-            if batched:
-                check_finite(block, name, first_row=first)
-            else:
-                check_finite(block[0], name)
+        largest = 0.0
+        for first, columns, block in self._pieces(rows):
+            reach = max(abs(float(block.max())), abs(float(block.min())))  # NaN where one is
+            if not reach < math.inf:
+                _refuse_nonfinite(block, name, first, columns, batched)
+            largest = max(largest, reach)
         narrow = self._is_bfloat16 or (rows.dtype.kind == "f" and rows.dtype.itemsize <= 4)
-        return Vectors(rows, "float32" if narrow else "float64", batched)
+        return Vectors(name, rows, "float32" if narrow else "float64", batched, largest)
 
     def blocks(self, vectors: Vectors) -> Iterator[tuple[int, NDArray[Any]]]:
         """Return the vectors in C order and the dtype to compute with: as they are, or by block."""
@@ -78,14 +107,21 @@ class Host:
         if rows.dtype == dtype and rows.flags.c_contiguous and rows.flags.aligned:
             yield 0, rows
             return
-        for first, block in self._row_blocks(rows):
-            yield first, np.require(block, dtype, ["C", "A"])
-
-    def _row_blocks(self, rows: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-        step = max(1, _BLOCK_ENTRIES // rows.shape[1])
+        step = _rows_per_block(rows)
         for first in range(0, len(rows), step):
-            block = rows[first : first + step]
-            yield first, float32_of(block) if self._is_bfloat16 else block
+            block = np.empty(rows[first : first + step].shape, dtype)
+            for row, columns, piece in self._pieces(rows[first : first + step]):
+                block[row : row + len(piece), columns] = piece
+            yield first, block
+
+    def _pieces(self, rows: NDArray[Any]) -> Iterator[tuple[int, slice, NDArray[Any]]]:
+        """Return what is looked at between two answers to Ctrl-C: first row, columns, numbers."""
+        step, length = _rows_per_block(rows), rows.shape[1]
+        for first in range(0, len(rows), step):
+            for column in range(0, length, _BLOCK_ENTRIES):
+                columns = slice(column, min(column + _BLOCK_ENTRIES, length))
+                piece = rows[first : first + step, columns]
+                yield first, columns, float32_of(piece) if self._is_bfloat16 else piece
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
         return np.empty(shape, dtype)
@@ -93,48 +129,54 @@ class Host:
     def constant(self, values: NDArray[np.float64], dtype: str) -> NDArray[Any]:
         return values.astype(dtype, copy=False)
 
+    def recorded(self) -> None:
+        """Return the event that arrays are there: in host memory they are at once."""
+
+    def wait_for(self, event: None) -> None:
+        pass
+
     def returned(self, array: NDArray[Any]) -> Any:
         return like(array, self.original)
 
     def project(
-        self, structure: Structure, x: Any, out: Any, name: str, threads: int, watch: Watch
-    ) -> None:
+        self, structure: Structure, x: Any, out: Any, threads: int, watch: Watch
+    ) -> int | None:
         _, _, hadamard, seed, norms = structure
-        check_range(_core.frame_project(x, out, hadamard, seed, norms, threads, watch), name)
+        return _core.frame_project(x, out, hadamard, seed, norms, threads, watch)
 
     def synthesise(
-        self, structure: Structure, x: Any, out: Any, name: str, threads: int, watch: Watch
-    ) -> None:
+        self, structure: Structure, x: Any, out: Any, threads: int, watch: Watch
+    ) -> int | None:
         _, _, hadamard, seed, norms = structure
-        check_range(_core.frame_synthesise(x, out, hadamard, seed, norms, threads, watch), name)
+        return _core.frame_synthesise(x, out, hadamard, seed, norms, threads, watch)
 
     def top_logits(
-        self,
-        structure: Structure,
-        x: Any,
-        classes: Any,
-        values: Any,
-        name: str,
-        threads: int,
-        watch: Watch,
-    ) -> None:
+        self, structure: Structure, x: Any, classes: Any, values: Any, threads: int, watch: Watch
+    ) -> int | None:
         num_classes, _, hadamard, seed, norms = structure
-        overflowed = _core.frame_top_logits(
+        return _core.frame_top_logits(
             x, classes, values, num_classes, hadamard, seed, norms, threads, watch
         )
-        check_range(overflowed, name)
 
     def top_scores(
         self, scores: Any, labels: Any | None, classes: Any, values: Any, threads: int
-    ) -> int | None:
-        """Return the number of a vector whose scores overflowed, or None."""
-        return _core.top_scores(scores, labels, classes, values, threads, None)
+    ) -> None:
+        overflowed = _core.top_scores(scores, labels, classes, values, threads, None)
+        assert overflowed is None, "scores are looked at before the largest are"
 
     def walsh_hadamard(self, x: Any, out: Any, factor: float, threads: int, watch: Watch) -> None:
         _core.walsh_hadamard(x, out, factor, threads, watch)
 
 
-def check_range(overflowed: int | None, name: str) -> None:
-    """Raise ValueError if the products of a vector have overflowed."""
-    if overflowed is not None:
-        raise ValueError(f"{name} is too long: its products with the frame overflow; scale it down")
+def _rows_per_block(rows: NDArray[Any]) -> int:
+    return max(1, _BLOCK_ENTRIES // rows.shape[1])
+
+
+def _refuse_nonfinite(
+    block: NDArray[Any], name: str, first_row: int, columns: slice, batched: bool
+) -> None:
+    with np.errstate(over="ignore"):  # what float64 does not hold is infinite, and refused
+        values = block.astype(np.float64)
+    row, column = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+    position = (row + first_row, column + columns.start) if batched else column + columns.start
+    raise ValueError(f"{name} is not finite: {values[row, column]} at position {position}")

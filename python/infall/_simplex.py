@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infall import _core
-
 _Float = NDArray[np.float64]
 _BLOCK_ENTRIES = 2**20  # 8 MiB
+_PANEL = 128  # rows of a triangular factor that are solved together
+_FACTOR_DEVIATION = 0.1  # Frobenius norm of B B^T - I: singular values from 0.94 to 1.05
 _BLOCK_PRODUCTS = 2**28  # multiplications between two looks at Ctrl-C: about 10 ms
 
 
@@ -28,15 +28,139 @@ def rounding(shape: tuple[int, ...]) -> float:
     return float(np.finfo(np.float64).eps) * max(shape)
 
 
-def between_directions(centred: _Float, spread: float) -> _Float:
-    """Return U / S (d, r) of the singular value decomposition U S V^T of centred^T.
+def power_of_two(values: _Float) -> float:
+    """Return the power of two that brings the largest magnitude near one; 1 for zeros.
 
-    The squared length of a row h times this matrix is h (M^T M)^+ h^T for M = centred (K, d).
-    Singular values are left out that the rounding of the means explains, relative to the largest
-    of them and to `spread`, the root of the summed class variances; r is the rank. For K > d it is
-    the eigenvalues of M^T M that are cut at rounding: directions under about 1e-7 of the largest
-    are then lost.
+    Nothing is rounded by it, and squares keep within the range of float64.
     """
+    blocks = row_blocks(len(values), max(1, math.prod(values.shape[1:])))
+    largest = max(float(np.abs(values[rows]).max()) for rows in blocks)
+    return math.ldexp(1.0, -max(-1022, min(math.frexp(largest)[1], 1022))) if largest else 1.0
+
+
+def between_directions(centred: _Float, weights: _Float, spread: float) -> tuple[_Float, int]:
+    """Return D (d, c) with |h D|^2 = h (M^T M)^+ h^T of M = centred (K, d), and the rank of M.
+
+    Singular values of M are left out that the rounding of the means explains, relative to the
+    largest of them and to `spread`, the root of the summed class variances. `weights` (K,) are
+    those for which weights @ M = 0.
+
+    D comes from Cholesky factors, made block by block so that Ctrl-C is answered, where these show
+    that M has the rank K - 1 or d that it should: M = L B, B with rows that are orthonormal but
+    for the rounding of L, which the factor of B B^T then makes good ("Cholesky QR twice"). Where
+    they do not, a decomposition of NumPy's decides, which Ctrl-C has to wait for: the singular
+    values of M, or for K > d the eigenvalues of M^T M, where directions under about 1e-7 of the
+    largest are lost.
+    """
+    num_classes, dim = centred.shape
+    if centred.any():
+        directions = _cholesky_directions(centred, weights)
+        if directions is not None:
+            # The squares of D sum up to those of the inverse singular values.
+            largest = math.sqrt(float(row_products(centred, centred).sum()))
+            least = 1.0 / math.sqrt(float(row_products(directions, directions).sum()))
+            if least > rounding(centred.shape) * max(largest, spread):
+                return directions, min(num_classes - 1, dim)
+    directions = _decomposed_directions(centred, spread)
+    return directions, directions.shape[1]
+
+
+def _cholesky_directions(centred: _Float, weights: _Float) -> _Float | None:
+    num_classes, dim = centred.shape
+    wide = num_classes <= dim
+    vectors = centred
+    if wide:
+        # With a column of the one combination of rows that is zero, all rows are independent.
+        extra = math.sqrt(float(row_products(centred, centred).sum()) / num_classes)
+        extra /= float(np.linalg.norm(weights))
+        vectors = np.concatenate([centred, extra * weights[:, None]], axis=1)
+    factor = cholesky(_products(vectors) if wide else moment_matrix(vectors))
+    if factor is None:
+        return None
+    if wide:
+        rows = solve_triangular(factor, vectors, transposed=False)
+        gram = _products(rows)
+    else:
+        gram = np.zeros((dim, dim))
+        for block in row_blocks(num_classes, dim, dim):
+            columns = solve_triangular(factor, vectors[block].T, transposed=False)
+            gram += columns @ columns.T
+    # Singular values of B near one: L is a factor of M, whatever it was rounded to.
+    gram.flat[:: len(gram) + 1] -= 1.0
+    if not np.linalg.norm(gram) < _FACTOR_DEVIATION:
+        return None
+    gram.flat[:: len(gram) + 1] += 1.0
+    second = cholesky(gram)
+    assert second is not None
+    if wide:
+        right = solve_triangular(second, rows[:, :dim], transposed=False)
+    else:
+        right = np.eye(dim)
+    right = solve_triangular(second, right, transposed=True)
+    right = solve_triangular(factor, right, transposed=True)
+    return np.ascontiguousarray(right.T) if wide else right
+
+
+def _products(vectors: _Float) -> _Float:
+    """Return the products (K, K) of the rows of vectors (K, d)."""
+    products = np.empty((len(vectors), len(vectors)))
+    for rows in row_blocks(len(vectors), len(vectors), vectors.shape[1]):
+        products[rows] = vectors[rows] @ vectors.T
+    return products
+
+
+def cholesky(matrix: _Float) -> _Float | None:
+    """Return L (n, n) with L L^T = matrix, made in its memory panel by panel; None if there is none.
+
+    What is above the panels on the diagonal has no meaning.
+    """
+    from scipy.linalg import solve_triangular as solve
+
+    count = len(matrix)
+    for first in range(0, count, _PANEL):
+        last = min(first + _PANEL, count)
+        left = matrix[first:last, :first]
+        for rows in row_blocks(count - first, _PANEL, max(1, first)):
+            below = slice(first + rows.start, first + rows.stop)
+            matrix[below, first:last] -= matrix[below, :first] @ left.T
+        try:
+            corner = np.linalg.cholesky(matrix[first:last, first:last])
+        except np.linalg.LinAlgError:
+            return None
+        matrix[first:last, first:last] = corner
+        for rows in row_blocks(count - last, _PANEL, _PANEL):
+            below = slice(last + rows.start, last + rows.stop)
+            matrix[below, first:last] = solve(
+                corner, matrix[below, first:last].T, lower=True, check_finite=False
+            ).T
+    return matrix
+
+
+def solve_triangular(factor: _Float, right: _Float, *, transposed: bool) -> _Float:
+    """Return L^-1 R, or L^-T R, for R (n, m), panel by panel; of L, as `cholesky` leaves it."""
+    from scipy.linalg import solve_triangular as solve
+
+    count = len(factor)
+    solution = np.array(right, order="C")
+    panels = [slice(first, min(first + _PANEL, count)) for first in range(0, count, _PANEL)]
+    for panel in reversed(panels) if transposed else panels:
+        depth = count - panel.stop if transposed else panel.start
+        for columns in row_blocks(solution.shape[1], _PANEL, max(_PANEL, depth)):
+            block = solution[panel, columns]
+            if transposed:
+                block -= factor[panel.stop :, panel].T @ solution[panel.stop :, columns]
+            else:
+                block -= factor[panel, : panel.start] @ solution[: panel.start, columns]
+            solution[panel, columns] = solve(
+                *(factor[panel, panel], block),
+                lower=True,
+                trans=1 if transposed else 0,
+                check_finite=False,
+            )
+    return solution
+
+
+def _decomposed_directions(centred: _Float, spread: float) -> _Float:
     num_classes, dim = centred.shape
     if num_classes <= dim:
         _, singular, rows = np.linalg.svd(centred, full_matrices=False)
@@ -68,26 +192,20 @@ class PairSums(NamedTuple):
         return self.num_classes * (self.num_classes - 1) // 2
 
 
-def pair_sums(
-    vectors: _Float,
-    variances: _Float,
-    num_threads: int,
-    progress: Callable[[int], object] | None,
-) -> PairSums:
-    """Sum over the pairs of vectors (K, d), K >= 2, with variances (K,)."""
-    found = _core.pair_geometry(vectors, variances, num_threads, progress)
-    largest = int(np.argmax(found[1]))
+def pair_sums(totals: tuple[NDArray[Any], ...]) -> PairSums:
+    """Sum over all pairs what the kernels of the geometry return for each class."""
+    largest = int(np.argmax(totals[1]))
     return PairSums(
-        len(vectors),
-        float(found[0].sum()),
-        float(found[1][largest]),
-        (largest, int(found[2][largest])),
-        float(found[3].min()),
-        float(found[4].sum()),
-        float(found[5].sum()),
-        float(found[6].max()),
-        float(found[8].sum()),
-        float(found[9].sum()),
+        len(totals[0]),
+        float(totals[0].sum()),
+        float(totals[1][largest]),
+        (largest, int(totals[2][largest])),
+        float(totals[3].min()),
+        float(totals[4].sum()),
+        float(totals[5].sum()),
+        float(totals[6].max()),
+        float(totals[8].sum()),
+        float(totals[9].sum()),
     )
 
 
@@ -162,13 +280,20 @@ def deviation_sums(
     return float(on_diagonal @ on_diagonal), off_sum, off_square
 
 
-def moment_matrix(vectors: _Float, scale: _Float | None = None) -> _Float:
-    """Return (M / scale)^T (M / scale), (d, d), of M (K, d), without a copy of M."""
+def moment_matrix(
+    vectors: _Float, scale: _Float | None = None, watch: Callable[[int], object] | None = None
+) -> _Float:
+    """Return (M / scale)^T (M / scale), (d, d), of M (K, d), without a copy of M.
+
+    `watch` is called with the rows done.
+    """
     num_classes, dim = vectors.shape
     total = np.zeros((dim, dim))
     for rows in row_blocks(num_classes, dim, dim):
         block = vectors[rows] if scale is None else vectors[rows] / scale[rows, None]
         total += block.T @ block
+        if watch is not None:
+            watch(rows.stop)
     return total
 
 

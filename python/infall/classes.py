@@ -9,19 +9,21 @@ one-pass form E[h h^T] - mu mu^T and float32 sums lose all of them.
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Sequence
-from typing import Any, Literal
+import sys
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from infall import _classes_device, _core, _saved
-from infall._arrays import Progress, integer, standard_floats, to_numpy, watch_of
+from infall._arrays import MAX_ROWS, Progress, integer, standard_floats, to_numpy, watch_of
 from infall._class_labels import ClassLabels
 from infall._classes_device import DeviceMoments
-from infall._classes_host import HostMoments, symmetric
+from infall._classes_host import HostMoments, HostUpdate, symmetric
 from infall._device import Device, located, located_with
-from infall._features import feature_rows, refuse_nonfinite
+from infall._features import FeatureBlocks, refuse_nonfinite
+from infall._locks import object_lock
 from infall._threads import thread_count
 
 GlobalMean = Literal["classes", "samples"]
@@ -29,12 +31,22 @@ GlobalMean = Literal["classes", "samples"]
 _FORMAT = "infall.ClassMoments"
 _FORMAT_VERSION = 1
 _MAX_ENTRIES = 2**48
+_ARRAYS = ("observed", "counts", "shifts", "sums", "squares", "within")
+_MEMBERS = ("num_classes", "num_features", "scatter", "classes", *_ARRAYS)
+
+
+class ExchangedArray(Protocol):
+    """An array of another library, in host or device memory."""
+
+    def __dlpack__(self, **options: Any) -> Any: ...
+    def __dlpack_device__(self) -> tuple[Any, Any]: ...
 
 
 class ClassMoments:
     """Counts, means, variances and, if wanted, the within scatter of features by class.
 
-    Feed batches with `update`; join the moments of disjoint sets of samples with `merge`.
+    Feed batches with `update`; join the moments of disjoint sets of samples with `merge`; start
+    anew with `reset`.
 
     Parameters
     ----------
@@ -60,13 +72,27 @@ class ClassMoments:
     means and scatter also for any cut of the same samples into batches. Variances change with the
     batches by rounding only (1e-15), and so does everything with `merge` and the order of samples.
     Memory: K d (8 + 4) bytes, 16 once float64 features were seen, and for an update as much again
-    for the classes it touches.
+    for the classes it touches; for `merge`, `save`, `state_dict`, pickles and copies as much again.
+
+    Threads: any number of threads may use one object. Changes are made one after the other; what
+    is read meanwhile is the state before or after a change, never a part of it. A process that is
+    forked meanwhile has one or the other, too. `progress` may read the moments, but not change
+    them.
+
+    Whole or not at all: whatever `update`, `merge` and `reset` raise, the moments are as they were,
+    so that the call can be repeated. That includes KeyboardInterrupt but for one that arrives in
+    the last microsecond of the call, when all is done: Python then raises it on the way out.
+
+    Pickles and copies are whole, and share no memory with the object. State that was unpickled
+    without a copy (buffers of protocol 5, memory maps of joblib) is copied when samples are added.
 
     Features in CUDA memory (CuPy, PyTorch, and others through CuPy) are added there, on the current
     stream of their library, and nothing waits: counts, means and variances are the bits of the
     host. Their values are not searched, so that NaN and infinity stay in the moments of their
     class, and a label in device memory that is out of range makes all moments NaN. Scatters and
-    centred means are computed in host memory, and returned on the device.
+    centred means are computed in host memory, and returned on the device. Memory on a device: twice
+    that of the host, and once more the scatter, for the state before an update is kept whole.
+    Pickles and files hold the moments as those of the host.
 
     Source: the shifted one-pass moments of Chan, Golub and LeVeque (1983), with one shift per
     class.
@@ -106,9 +132,8 @@ class ClassMoments:
         self.num_threads = num_threads
         thread_count(num_threads)
         self._labels = ClassLabels(self.num_classes, classes)
-        self._state: HostMoments | DeviceMoments = HostMoments(
-            self.num_classes, self.num_features, self.scatter, num_threads
-        )
+        self._state: HostMoments | DeviceMoments = self._without_samples()
+        self._add_locks()
 
     @property
     def classes(self) -> list[Hashable] | None:
@@ -118,29 +143,31 @@ class ClassMoments:
     @property
     def counts(self) -> Any:
         """Samples of each class, int64 (K,)."""
-        if isinstance(self._state, DeviceMoments):
-            with self._state.device:
-                return self._state.device.returned(self._state.counts + 0)
-        return self._state.counts.copy()
+        with self._lock:
+            if isinstance(self._state, HostMoments):
+                return self._state.counts.copy()
+            with self._state.device as device:
+                return device.returned(self._state.counts + 0)
 
     @property
     def num_samples(self) -> int:
         """Samples of all classes."""
-        return self._host().num_samples
+        return int(self._host_counts().sum())
 
     @property
     def observed(self) -> NDArray[np.int64]:
         """Numbers of the classes that have samples, int64 (K_observed,), ascending."""
-        return self._host().observed
+        return np.flatnonzero(self._host_counts())
 
     @property
     @standard_floats
     def means(self) -> Any:
         """Class means mu_c, float64 (K, d); NaN for a class without samples."""
-        if isinstance(self._state, DeviceMoments):
-            with self._state.device:
-                return self._state.device.returned(self._state.means_and_offsets()[0])
-        return self._state.means()
+        with self._lock:
+            if isinstance(self._state, HostMoments):
+                return self._state.means()
+            with self._state.device as device:
+                return device.returned(self._state.means_and_offsets()[0])
 
     @property
     @standard_floats
@@ -149,10 +176,11 @@ class ClassMoments:
 
         This is the trace of the class covariance: the sum over features, with 1/n_c.
         """
-        if isinstance(self._state, DeviceMoments):
-            with self._state.device:
-                return self._state.device.returned(self._state.variances())
-        return self._state.variances()
+        with self._lock:
+            if isinstance(self._state, HostMoments):
+                return self._state.variances()
+            with self._state.device as device:
+                return device.returned(self._state.variances())
 
     @property
     @standard_floats
@@ -166,7 +194,7 @@ class ClassMoments:
         """
         if not self.scatter:
             raise ValueError("within_scatter was not kept; make ClassMoments with scatter=True")
-        return self._returned(self._host().within_scatter())
+        return self._computed(HostMoments.within_scatter)
 
     @property
     @standard_floats
@@ -180,7 +208,7 @@ class ClassMoments:
         ValueError
             Without samples.
         """
-        return self._returned(self._host().between_scatter())
+        return self._computed(HostMoments.between_scatter)
 
     @standard_floats
     def global_mean(self, kind: GlobalMean = "classes") -> Any:
@@ -196,9 +224,7 @@ class ClassMoments:
         ValueError
             Without samples.
         """
-        state = self._host()
-        centre, means = state.about_a_shift()
-        return self._returned(centre + state.mean_of(means, kind))
+        return self._computed(lambda state: state.global_mean(kind))
 
     @standard_floats
     def centred_means(self, global_mean: GlobalMean = "classes") -> Any:
@@ -217,17 +243,25 @@ class ClassMoments:
         ValueError
             Without samples.
         """
-        return self._returned(self._host().centred_means(global_mean))
+        return self._computed(lambda state: state.centred_means(global_mean))
 
     @standard_floats
-    def update(self, features: Any, labels: Any, *, progress: Progress | None = None) -> None:
+    def update(
+        self,
+        features: ArrayLike | ExchangedArray,
+        labels: ArrayLike | ExchangedArray | Sequence[Hashable],
+        *,
+        progress: Progress | None = None,
+    ) -> None:
         """Add samples.
 
         Parameters
         ----------
         features : array, shape (N, d)
-            float16, bfloat16, float32 or float64, each row in one piece; N may be 0. Read in the
-            order of the classes: a file larger than memory is best fed in blocks.
+            Real numbers in any layout and byte order; N may be 0. float16, bfloat16, float32 and
+            float64 with rows in one piece are read in place, in the order of the classes: a file
+            larger than memory is best fed in blocks. Others are copied in blocks of 32 MiB, all
+            other dtypes as float64; variances then change by rounding as with batches.
         labels : array or sequence, shape (N,)
             Class numbers of any integer type, or names in `classes`.
         progress : callable, optional
@@ -239,21 +273,31 @@ class ClassMoments:
         TypeError
             For another dtype, and memory other than that of the features before.
         ValueError
-            For another shape, a label out of range, and NaN or infinity, with the position. After
-            this or any other exception, Ctrl-C included, the moments are as they were.
+            For another shape, a label out of range, and NaN or infinity, with the position.
+        RuntimeError
+            From within `progress` of another change of these moments.
+
+        Notes
+        -----
+        Another thread that writes into `features` meanwhile makes the sums wrong, but does no other
+        harm; `labels` are copied first.
         """
         device, features = located(features, "features")
-        self._require_place(device)
         if device is not None:
-            with device:
-                self._update_on(device, features, labels, progress)
+            self._update_on(device, features, labels, progress)
             return
-        assert isinstance(self._state, HostMoments)
-        rows = feature_rows(features, "features", dim=self.num_features)
-        numbers = self.label_numbers(labels, len(rows))
-        watch = watch_of(progress, len(rows), "samples")
-        if len(rows) > 0:
-            self._state.add(rows, numbers, watch)
+        blocks = FeatureBlocks(features, "features", dim=self.num_features)
+        numbers = self.label_numbers(labels, len(blocks))
+        watch_of(progress, len(blocks), "samples")
+        if len(blocks) == 0:
+            return
+
+        def add(state: HostMoments | DeviceMoments) -> Callable[[], None]:
+            self._require_place(None)
+            assert isinstance(state, HostMoments)
+            return HostUpdate(state, blocks, numbers, progress).publish
+
+        self._change(add)
 
     @standard_floats
     def merge(self, other: ClassMoments) -> None:
@@ -262,14 +306,19 @@ class ClassMoments:
         Parameters
         ----------
         other : ClassMoments
-            With the same classes and number of features; with `scatter` if these have it.
+            With the same classes and number of features; with `scatter` if these have it. The
+            object itself doubles its samples.
 
         Raises
         ------
         TypeError
             If it is something else.
         ValueError
-            If it does not match.
+            If it does not match, and if the sums do not fit into float64.
+        OverflowError
+            For 2**63 samples.
+        RuntimeError
+            As `update`.
         """
         if not isinstance(other, ClassMoments):
             raise TypeError(f"other is a {type(other).__name__}; expected ClassMoments")
@@ -279,11 +328,95 @@ class ClassMoments:
                 raise ValueError(f"other has {name} {theirs!r}; expected {mine!r}")
         if self.scatter and not other.scatter:
             raise ValueError("other has no scatter; make it with scatter=True")
-        merged = self._host()
-        merged.merge(other._host())
-        if isinstance(self._state, DeviceMoments):
-            with self._state.device:
-                self._state.upload(_whole(merged))
+
+        def join(state: HostMoments | DeviceMoments) -> Callable[[], None]:
+            # Whoever holds the lock of an object waits for no other lock.
+            with other._lock:
+                merged = self._host().merged(other._host())
+            if isinstance(state, HostMoments):
+                return self._replacement(merged)
+            with state.device as device:
+                return self._replacement(DeviceMoments.uploaded(device, _whole(merged)))
+
+        self._change(join)
+
+    def reset(self) -> None:
+        """Forget all samples; moments on a device may then take features from anywhere.
+
+        Raises
+        ------
+        RuntimeError
+            As `update`.
+        """
+        self._change(lambda _: self._replacement(self._without_samples()))
+
+    @standard_floats
+    def state_dict(self) -> dict[str, NDArray[Any] | str | int | bool]:
+        """Return the moments as plain arrays and numbers, to be stored in any format.
+
+        Returns
+        -------
+        dict
+            Copies of all that `from_state_dict` needs, in host memory.
+
+        Raises
+        ------
+        TypeError
+            If `classes` holds names that are neither all text nor all integers.
+        ValueError
+            If the moments of a class are not finite, as those of a device can be.
+        """
+        names = self._labels.names_as_array()
+        arrays = self._stored()
+        finite = np.isfinite(arrays["squares"])
+        if not finite.all():
+            label = arrays["observed"][np.argmin(finite)]
+            raise ValueError(f"the moments of class {label} are not finite")
+        return {
+            "format": _FORMAT,
+            "version": _FORMAT_VERSION,
+            "num_classes": self.num_classes,
+            "num_features": self.num_features,
+            "scatter": self.scatter,
+            **({} if names is None else {"classes": names}),
+            **arrays,
+        }
+
+    @classmethod
+    def from_state_dict(
+        cls, state: Mapping[str, Any], *, num_threads: int | None = None
+    ) -> ClassMoments:
+        """Return moments from what `state_dict` gave, which is copied.
+
+        Parameters
+        ----------
+        state : mapping
+            As `state_dict` gives it.
+        num_threads : int, optional
+            As for a new object.
+
+        Returns
+        -------
+        ClassMoments
+            The moments, bit for bit.
+
+        Raises
+        ------
+        TypeError
+            If `state` is no mapping.
+        ValueError
+            If it lacks something, is of another version, or no samples can have such moments.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
+        members = {name: np.array(state[name]) for name in _MEMBERS if name in state}
+        for name, expected in (("format", _FORMAT), ("version", _FORMAT_VERSION)):
+            if state.get(name) != expected:
+                raise ValueError(f"state has {name} {state.get(name)!r}; expected {expected!r}")
+        try:
+            return cls._from_members(members, num_threads)
+        except ValueError as error:
+            raise ValueError(f"state is damaged: {error}") from None
 
     @standard_floats
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -292,34 +425,18 @@ class ClassMoments:
         Parameters
         ----------
         path : path
-            File to write, under exactly this name. Names in `classes` must be all text or all
-            integers.
+            File to write, under exactly this name; a symbolic link is followed. Names in `classes`
+            must be all text or all integers.
 
         Raises
         ------
         OSError
-            If it cannot be written; a file of that name is then still the old one.
+            If it cannot be written, or is there and not a regular file; a file of that name is
+            then still the old one.
         TypeError
             If `classes` holds names of another kind.
         """
-        state = self._host()
-        state.flush()
-        seen = state.observed
-        arrays = {
-            "num_classes": np.array(self.num_classes),
-            "num_features": np.array(self.num_features),
-            "scatter": np.array(self.scatter),
-            "observed": seen,
-            "counts": state.counts[seen],
-            "shifts": state.shifts[seen],
-            "sums": state.sums[seen],
-            "squares": state.squares[seen],
-            "within": np.zeros((0, 0)) if state.scatter is None else state.scatter,
-        }
-        names = self._labels.names_as_array()
-        if names is not None:
-            arrays["classes"] = names
-        _saved.save(path, _FORMAT, _FORMAT_VERSION, arrays)
+        _saved.save(path, _FORMAT, _FORMAT_VERSION, self.state_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, num_threads: int | None = None) -> ClassMoments:
@@ -344,49 +461,119 @@ class ClassMoments:
         ValueError
             If it is truncated, damaged, foreign, or of another format version.
         """
-        found = _saved.load(path, _FORMAT, _FORMAT_VERSION)
+        members = _saved.load(path, _FORMAT, _FORMAT_VERSION, members=_MEMBERS.__contains__)
         try:
-            names = found["classes"].tolist() if "classes" in found else None
+            return cls._from_members(members, num_threads)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)} is damaged: {error}") from None
+
+    @classmethod
+    def _from_members(
+        cls, members: Mapping[str, NDArray[Any]], num_threads: int | None
+    ) -> ClassMoments:
+        missing = [name for name in _MEMBERS if name not in members and name != "classes"]
+        if missing:
+            raise ValueError(f"{missing[0]} is missing")
+        try:
             moments = cls(
-                _saved.saved_integer(found, "num_classes"),
-                _saved.saved_integer(found, "num_features"),
-                scatter=bool(_saved.saved_array(found, "scatter", (), np.bool_)),
-                classes=names,
+                _saved.saved_integer(members, "num_classes"),
+                _saved.saved_integer(members, "num_features"),
+                scatter=bool(_saved.saved_array(members, "scatter", (), np.bool_)),
+                classes=members["classes"].tolist() if "classes" in members else None,
                 num_threads=num_threads,
             )
-            moments._state = moments._restored(found)
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from None
+            moments._check_stored(members)
+            moments._state = moments._restored(members)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
+        except MemoryError as error:
+            raise ValueError(f"there is not memory enough: {error}") from None
         return moments
 
-    def _restored(self, found: dict[str, NDArray[Any]]) -> HostMoments:
-        number = len(found["observed"])
-        seen = _saved.saved_array(found, "observed", (number,), np.int64)
+    def _stored(self) -> dict[str, NDArray[Any]]:
+        # Of the classes that have samples; all of it copies.
+        with self._lock:
+            state = self._host()
+            seen = state.observed
+            within = np.zeros((0, 0)) if state.scatter is None else symmetric(state.products())
+            arrays = (array[seen] for array in state.arrays())
+            return dict(zip(_ARRAYS, (seen, *arrays, within), strict=True))
+
+    def _check_stored(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        number = len(np.atleast_1d(arrays["observed"]))
+        shape = (number, self.num_features)
+        size = self.num_features if self.scatter else 0
+        for name, expected, dtypes in (
+            ("observed", (number,), (np.int64,)),
+            ("counts", (number,), (np.int64,)),
+            ("shifts", shape, (np.float32, np.float64)),
+            ("sums", shape, (np.float64,)),
+            ("squares", (number,), (np.float64,)),
+            ("within", (size, size), (np.float64,)),
+        ):
+            array = _saved.saved_array(arrays, name, expected, *dtypes)
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} is not finite")
+        seen, counts = arrays["observed"], arrays["counts"]
         if number and (seen[0] < 0 or seen[-1] >= self.num_classes or (np.diff(seen) <= 0).any()):
             raise ValueError("observed is not an ascending list of classes")
-        shape = (number, self.num_features)
-        counts = _saved.saved_array(found, "counts", (number,), np.int64)
         if (counts <= 0).any():
             raise ValueError("counts has a class without samples")
-        state = HostMoments(self.num_classes, self.num_features, self.scatter, self.num_threads)
-        state.counts[seen] = counts
-        state.shifts = state.shifts.astype(found["shifts"].dtype)
-        for name, array, expected, dtypes in (
-            ("shifts", state.shifts, shape, (np.float32, np.float64)),
-            ("sums", state.sums, shape, (np.float64,)),
-            ("squares", state.squares, (number,), (np.float64,)),
-        ):
-            values = _saved.saved_array(found, name, expected, *dtypes)
-            if not np.isfinite(values).all():
-                raise ValueError(f"{name} is not finite")
-            array[seen] = values
-        size = self.num_features if self.scatter else 0
-        scatter = _saved.saved_array(found, "within", (size, size), np.float64)
-        state.scatter = scatter if self.scatter else None
+        if sum(counts.tolist()) >= MAX_ROWS:
+            raise ValueError("counts has 2**63 samples or more")
+        if (arrays["squares"] < 0.0).any():
+            raise ValueError("squares has negative sums of squares")
+        if (arrays["within"] != arrays["within"].T).any():
+            raise ValueError("within is not symmetric")
+
+    def _restored(self, arrays: Mapping[str, NDArray[Any]]) -> HostMoments:
+        state = self._without_samples()
+        seen = arrays["observed"]
+        if len(seen) == self.num_classes:
+            # Memory maps among them become plain arrays, of the same memory.
+            state.counts, state.shifts, state.sums, state.squares = (
+                np.asarray(arrays[name]) for name in _ARRAYS[1:5]
+            )
+        else:
+            state.own_arrays(arrays["shifts"].dtype)
+            for name, array in zip(_ARRAYS[1:], state.arrays(), strict=False):
+                array[seen] = arrays[name]
+        if self.scatter:
+            state.set_scatter(np.asarray(arrays["within"]))
         return state
 
-    def label_numbers(self, labels: Any, num_samples: int) -> NDArray[np.int64]:
-        """Return labels as class numbers, int64 (N,).
+    def __getstate__(self) -> dict[str, Any]:
+        kept = ("num_classes", "num_features", "scatter", "num_threads", "_labels")
+        return {name: self.__dict__[name] for name in kept} | {"arrays": self._stored()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arrays = state.pop("arrays")
+        self.__dict__.update(state)
+        self._state = self._restored(arrays)
+        self._add_locks()
+
+    def __copy__(self) -> ClassMoments:
+        copied = type(self).__new__(type(self))
+        with self._lock:
+            copied.__dict__.update(self.__dict__)
+            if isinstance(self._state, HostMoments):
+                copied._state = self._state.copy()
+            else:
+                with self._state.device:
+                    copied._state = self._state.copy()
+        copied._add_locks()
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ClassMoments:
+        return self.__copy__()
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + sys.getsizeof(self.__dict__) + self._state.nbytes
+
+    def label_numbers(
+        self, labels: ArrayLike | ExchangedArray | Sequence[Hashable], num_samples: int
+    ) -> NDArray[np.int64]:
+        """Return labels as class numbers, int64 (N,), a copy.
 
         Parameters
         ----------
@@ -402,6 +589,9 @@ class ClassMoments:
         ValueError
             For another shape, and a label out of range or not in `classes`, with its position.
         """
+        if self.classes is None and hasattr(labels, "dtype"):
+            # What is checked is what the kernels read, whatever another thread writes meanwhile.
+            labels = np.array(to_numpy(labels, "labels"))
         return self._labels.numbers(labels, num_samples)
 
     def to_host(self) -> ClassMoments:
@@ -418,33 +608,76 @@ class ClassMoments:
             classes=self.classes,
             num_threads=self.num_threads,
         )
-        moments._state = self._host()
+        with self._lock:
+            moments._state = self._host()
         return moments
 
     def __repr__(self) -> str:
         scatter = ", scatter=True" if self.scatter else ""
-        state = self._host()
+        counts = self._host_counts()
         return (
-            f"ClassMoments({self.num_classes}, {self.num_features}{scatter}: {state.num_samples} "
-            f"samples of {len(state.observed)} classes)"
+            f"ClassMoments({self.num_classes}, {self.num_features}{scatter}: {counts.sum()} "
+            f"samples of {np.count_nonzero(counts)} classes)"
         )
 
+    def _add_locks(self) -> None:
+        # Changes wait for each other, and take the second lock only to exchange the state; what
+        # is computed from the state takes only the second.
+        self._changes, self._lock = object_lock(), object_lock()
+        self._changing_process = 0
+
+    def _change(self, prepare: Callable[[HostMoments | DeviceMoments], Callable[[], None]]) -> None:
+        # prepare(state) leaves the state as it is, and returns what exchanges it. Between an
+        # exchange and the end of this function no call returns but those of the locks: there is no
+        # other place where Python answers a signal.
+        with self._changes:
+            if self._changing_process == os.getpid():
+                raise RuntimeError("progress must not change the moments that report it")
+            self._changing_process = os.getpid()
+            try:
+                exchange = prepare(self._state)
+                with self._lock:
+                    exchange()
+            finally:
+                self._changing_process = 0
+
+    def _replacement(self, state: HostMoments | DeviceMoments) -> Callable[[], None]:
+        def exchange() -> None:
+            self._state = state
+
+        return exchange
+
+    def _without_samples(self) -> HostMoments:
+        return HostMoments(self.num_classes, self.num_features, self.scatter, self.num_threads)
+
     def _host(self) -> HostMoments:
-        # The state in host memory: of a device, a copy.
+        # The state in host memory: of a device, a copy. The caller holds a lock.
         if isinstance(self._state, HostMoments):
             return self._state
-        state = HostMoments(0, self.num_features, self.scatter, self.num_threads)
         with self._state.device:
-            for name, values in self._state.downloaded().items():
-                setattr(state, name, values)
+            downloaded = self._state.downloaded()
+        state = HostMoments(0, self.num_features, False, self.num_threads)
+        state.counts, state.shifts = downloaded["counts"], downloaded["shifts"]
+        state.sums, state.squares = downloaded["sums"], downloaded["squares"]
+        if self.scatter:
+            state.set_scatter(downloaded["scatter"])
         return state
 
-    def _returned(self, values: NDArray[np.float64]) -> Any:
-        if isinstance(self._state, HostMoments):
-            return values
-        device = self._state.device
-        with device:
-            return device.returned(device.upload(values))
+    def _host_counts(self) -> NDArray[np.int64]:
+        # Of a device, nothing else is copied.
+        with self._lock:
+            if isinstance(self._state, HostMoments):
+                return self._state.counts.copy()
+            with self._state.device as device:
+                return device.download(self._state.counts)
+
+    def _computed(self, compute: Callable[[HostMoments], NDArray[np.float64]]) -> Any:
+        with self._lock:
+            array = compute(self._host())
+            if isinstance(self._state, HostMoments):
+                return array
+            with self._state.device as device:
+                return device.returned(device.upload(array))
 
     def _require_place(self, device: Device | None) -> None:
         state = self._state
@@ -464,16 +697,26 @@ class ClassMoments:
     def _update_on(
         self, device: Device, features: Any, labels: Any, progress: Progress | None
     ) -> None:
-        rows = _classes_device.device_rows(device, features, "features", dim=self.num_features)
-        numbers = self._numbers_on(device, labels, len(rows))
+        self._require_place(device)
+        with device:
+            rows = _classes_device.device_rows(device, features, "features", dim=self.num_features)
+            numbers = self._numbers_on(device, labels, len(rows))
         watch = watch_of(progress, len(rows), "samples")
-        if isinstance(self._state, HostMoments):
-            shape = (self.num_classes, self.num_features)
-            self._state = DeviceMoments(device, *shape, self.scatter)
+
+        def add(state: HostMoments | DeviceMoments) -> Callable[[], None]:
+            self._require_place(device)
+            with device:
+                if isinstance(state, DeviceMoments):
+                    added = state.with_samples(rows, numbers)
+                else:
+                    shape = (self.num_classes, self.num_features)
+                    added = DeviceMoments.of_samples(device, shape, self.scatter, rows, numbers)
+            if watch is not None:
+                watch(len(rows))
+            return self._replacement(added)
+
         if len(rows) > 0:
-            self._state.add(rows, numbers)
-        if watch is not None:
-            watch(len(rows))
+            self._change(add)
 
     def _numbers_on(self, device: Device, labels: Any, num_samples: int) -> Any:
         place, found = located(labels, "labels")
@@ -518,6 +761,27 @@ def within_projection(
     TypeError, ValueError
         As `ClassMoments.update`; for a label of a class without a mean.
     """
+    device, found = located(features, "features")
+    if device is None:
+        numbers = moments.label_numbers(labels, len(found))
+    else:
+        with device:
+            numbers = moments._numbers_on(device, labels, len(found))
+    return projection_of_numbered(
+        features, numbers, moments, directions, num_threads=num_threads, progress=progress
+    )
+
+
+def projection_of_numbered(
+    features: Any,
+    numbers: Any,
+    moments: ClassMoments,
+    directions: Any,
+    *,
+    num_threads: int | None,
+    progress: Progress | None,
+) -> Any:
+    """Return what `within_projection` does, of checked class numbers int64 (N,)."""
     device, features = located(features, "features")
     place, columns = located(directions, "directions")
     if place is None:
@@ -527,39 +791,60 @@ def within_projection(
             f"directions has shape {tuple(columns.shape)}; expected ({moments.num_features}, r)"
         )
     if device is not None:
-        return _projection_on(device, features, labels, moments, place, columns)
+        return _projection_on(device, features, numbers, moments, place, columns)
     if place is not None:
         raise TypeError(f"directions is in memory of {place}, features in host memory")
-    rows = feature_rows(features, "features", dim=moments.num_features)
-    numbers = moments.label_numbers(labels, len(rows))
+    blocks = FeatureBlocks(features, "features", dim=moments.num_features)
     threads = thread_count(num_threads)
-    state = moments._host()
-    missing = state.counts[numbers] == 0
+    with moments._lock:
+        state = moments._host()
+        shifts, offsets = state.shifts.copy(), state.offsets()
+        missing = state.counts[numbers] == 0
     if missing.any():
         i = int(np.argmax(missing))
         raise ValueError(f"labels is {numbers[i]} at position {i}, a class without a mean")
-    square_norms = _core.projected_square_norms(
-        rows, numbers, state.means(), columns, threads, watch_of(progress, len(rows), "samples")
-    )
-    if not np.isfinite(square_norms).all():
-        refuse_nonfinite(rows, "features", threads)
+    square_norms = np.empty(len(blocks))
+    for some, rows in blocks:
+        watch = watch_of(progress, len(blocks), "samples", done_before=some.start)
+        square_norms[some] = _core.projected_square_norms(
+            rows, numbers[some], shifts, offsets, columns, threads, watch
+        )
+        if not np.isfinite(square_norms[some]).all():
+            refuse_nonfinite(rows, "features", threads, first_row=some.start)
     return np.bincount(numbers, weights=square_norms, minlength=moments.num_classes)
+
+
+def mean_differences(
+    first: ClassMoments, second: ClassMoments, classes: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the means of some classes less those of other moments, float64 (k, d).
+
+    Shifts and means about them are subtracted apart, so that an offset that both share costs no
+    digits. The classes have samples in both.
+    """
+    with first._lock:
+        one = first._host().copy()
+    with second._lock:
+        return one.means_less(second._host(), classes)
 
 
 def _projection_on(
     device: Device,
     features: Any,
-    labels: Any,
+    numbers: Any,
     moments: ClassMoments,
     place: Device | None,
     columns: Any,
 ) -> Any:
-    state = moments._state
-    if isinstance(state, HostMoments):
-        raise TypeError("moments is in host memory, features is not; expected both in one place")
-    with device:
+    with moments._lock, device:
+        state = moments._state
+        if isinstance(state, HostMoments):
+            raise TypeError(
+                "moments is in host memory, features is not; expected both in one place"
+            )
         rows = _classes_device.device_rows(device, features, "features", dim=moments.num_features)
-        numbers = moments._numbers_on(device, labels, len(rows))
+        if isinstance(numbers, np.ndarray):
+            numbers = device.upload(numbers)
         columns = device.upload(columns) if place is None else device.cast(columns, "float64")
         return device.returned(
             _classes_device.within_projection(device, rows, numbers, state, columns)
@@ -568,9 +853,7 @@ def _projection_on(
 
 def _whole(state: HostMoments) -> dict[str, NDArray[Any]]:
     # As a device holds it: the scatter with both its triangles.
-    arrays: dict[str, NDArray[Any]] = {
-        name: getattr(state, name) for name in ("counts", "shifts", "sums", "squares")
-    }
+    arrays: dict[str, NDArray[Any]] = dict(zip(_ARRAYS[1:], state.arrays(), strict=False))
     if state.scatter is not None:
-        arrays["scatter"] = symmetric(state.scatter)
+        arrays["scatter"] = symmetric(state.products())
     return arrays

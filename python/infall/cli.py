@@ -2,57 +2,60 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import json
-import os
 import platform
-import sys
 import time
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
-
-import numpy as np
-import scipy
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import infall
 from infall import _core
-from infall.datasets import load_digits
-from infall.experiments.run import Measurement, draw_collapse, measure_collapse
-from infall.maxlikelihood import MaxLikelihood
+from infall._arrays import Progress
+from infall._threads import thread_count
 from infall.rows import Sampler
 
+# Libraries that take long to import are imported by the commands that need them.
+_NO_DRIVER = "no NVIDIA driver was found, and so no GPU"
 _INSTALL_HINT = "infall: the command line needs {}: pip install infall[cli]"
 try:
     import typer
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.table import Table
+    from rich.progress import ProgressColumn, Task
     from rich.text import Text
 
     from infall import cli_collapse, cli_figure
     from infall._terminal import (
         FIGURE_SUFFIXES,
+        MAX_THREADS,
+        Column,
+        Delivery,
         OneLineErrors,
+        Output,
+        PlainCommand,
+        StageBars,
+        an_integer,
+        any_of,
         bad_option,
         check_writable,
+        number_of,
         parse_seed,
         parse_width,
         read_images,
-        stdout_console,
+        save_figure,
+        with_options,
     )
 except ModuleNotFoundError as error:
-    # The installed script imports this module before it can call anything in it.
     raise SystemExit(_INSTALL_HINT.format(error.name)) from None
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from infall.experiments.run import Measurement
+    from infall.maxlikelihood import MaxLikelihood
 
 app = typer.Typer(
     cls=OneLineErrors,
@@ -63,14 +66,18 @@ app = typer.Typer(
     help="Very wide Gaussian layers: select their rows, stack them, watch the angles collapse; "
     "the metrics of neural collapse; and the figures of the paper.",
 )
-app.command(help=cli_collapse.HELP, epilog=cli_collapse.EPILOG)(cli_collapse.collapse)
-app.command(help=cli_figure.HELP, epilog=cli_figure.EPILOG)(cli_figure.figure)
+app.command(cls=PlainCommand, help=cli_collapse.HELP, epilog=cli_collapse.EPILOG)(
+    cli_collapse.collapse
+)
+app.command(cls=PlainCommand, help=cli_figure.HELP, epilog=cli_figure.EPILOG)(cli_figure.figure)
 
 
 @app.callback(invoke_without_command=True)
 def _infall(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", help="Print the version.")
+    ] = False,
 ) -> None:
     if version:
         typer.echo(infall.__version__)
@@ -80,10 +87,11 @@ def _infall(
 
 
 @app.command(
+    cls=PlainCommand,
     help="Fit a MaxLikelihood network to one image and measure how the others collapse.\n\n"
-    "Every layer keeps the k rows, of --width random ones, with the largest projection on the "
-    "output so far, where k is the number of pixels. All images but the fitted one go through the "
-    "kept rows; the table and the figure show their angles to the fitted output, layer by layer, "
+    "Every layer keeps k of --width random rows: those with the largest projection on the output "
+    "so far, k being the number of pixels. All images but the fitted one go through the kept "
+    "rows. The table and the figure show their angles to the fitted output, layer by layer, "
     "next to the law that predicts them.",
     epilog="""
 [bold]Examples[/bold]
@@ -104,13 +112,18 @@ def run(
         str,
         typer.Option(metavar="ROWS", help="Rows of every layer: 33554432, or a power: 2^25."),
     ] = "2^25",
-    depth: Annotated[int, typer.Option(min=1, metavar="LAYERS", help="Number of layers.")] = 8,
+    depth: Annotated[
+        int,
+        typer.Option(parser=an_integer(1, 2**31 - 1), metavar="LAYERS", help="Number of layers."),
+    ] = 8,
     sampler: Annotated[
-        Sampler,
+        str,
         typer.Option(
+            parser=any_of(get_args(Sampler)),
+            metavar="NAME",
             help="How the selected rows are drawn, all from the same law. stream: every entry of "
             "the layer, in O(n k). rotated: one column decides, O(n). order_statistics: only the "
-            "selected rows, the same time for any width."
+            "selected rows, the same time for any width.",
         ),
     ] = "stream",
     seed: Annotated[
@@ -118,7 +131,12 @@ def run(
     ] = "0",
     threads: Annotated[
         int | None,
-        typer.Option(min=1, metavar="INTEGER", help="CPU threads.", show_default="all"),
+        typer.Option(
+            parser=an_integer(1, MAX_THREADS),
+            metavar="INTEGER",
+            help="CPU threads.",
+            show_default="all",
+        ),
     ] = None,
     input_path: Annotated[
         Path | None,
@@ -132,6 +150,7 @@ def run(
     digit: Annotated[
         int | None,
         typer.Option(
+            parser=an_integer(-(2**63), 2**63 - 1),
             metavar="LABEL",
             help="Fit to an image with this label.",
             show_default="0; any, with --input",
@@ -139,21 +158,32 @@ def run(
     ] = None,
     index: Annotated[
         int,
-        typer.Option(min=0, metavar="INTEGER", help="Which of these images to fit to, from 0."),
+        typer.Option(
+            parser=an_integer(0),
+            metavar="INTEGER",
+            help="Which of these images to fit to, from 0.",
+        ),
     ] = 0,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="The figure: .png, .pdf or .svg.")
     ] = Path("infall-run.png"),
-    no_figure: Annotated[bool, typer.Option("--no-figure", help="Draw no figure.")] = False,
+    no_figure: Annotated[
+        bool, typer.Option("--no-figure", metavar="", help="Draw no figure.")
+    ] = False,
     save: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Keep the fitted network in this .npz file."),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of the table.")
+        bool, typer.Option("--json", metavar="", help="Print one JSON object instead of the table.")
     ] = False,
 ) -> None:
     """Fit a MaxLikelihood network to one image and measure how the others collapse."""
+    import numpy as np
+
+    from infall.experiments.run import draw_collapse, measure_collapse
+    from infall.maxlikelihood import MaxLikelihood
+
     num_rows = parse_width(width)
     seed_number = parse_seed("--seed", seed)
     source = "digits" if input_path is None else str(input_path)
@@ -173,94 +203,111 @@ def run(
     if save is not None:
         check_writable("--save", save, (".npz",))
 
-    try:
-        model = MaxLikelihood(
-            num_rows, depth, seed=seed_number, sampler=sampler, num_threads=threads
-        )
-        elapsed = _fit(model, image, normals_per_row=_normals_per_row(sampler, dim))
-    except (ValueError, TypeError, OverflowError) as error:
-        raise typer.BadParameter(str(error)) from error
-    if save is not None:
-        model.save(save)
-    measurement = measure_collapse(model, test_images)
-    if not no_figure:
-        draw_collapse(measurement, title=_title(model, dim)).savefig(out, dpi=160)
+    normals_per_row = dim if sampler == "stream" else None  # elsewhere it is no fixed number
+    with Delivery() as delivery:
+        with StageBars(_SpeedColumn()) as bars:
+            start = time.perf_counter()
+            try:
+                model = MaxLikelihood(
+                    num_rows,
+                    depth,
+                    seed=seed_number,
+                    sampler=cast(Sampler, sampler),
+                    num_threads=threads,
+                )
+                model.fit(image, progress=_on_one_bar(bars))
+            except (ValueError, TypeError, OverflowError) as error:
+                raise typer.BadParameter(
+                    with_options(str(error), {"width": "--width", "num_threads": "--threads"})
+                ) from error
+            elapsed = time.perf_counter() - start
+            if save is not None:
+                with delivery.to_file(save):
+                    model.save(save)
+            bars.waiting("other images")
+            measurement = measure_collapse(model, test_images)
 
-    rows_per_second = num_rows * depth / elapsed
-    normals_per_row = _normals_per_row(sampler, dim)
-    normals_per_second = None if normals_per_row is None else rows_per_second * normals_per_row
-    if as_json:
-        report = {
-            "width": num_rows,
-            "depth": depth,
-            "dim": dim,
-            "sampler": sampler,
-            "seed": seed_number,
-            "threads": threads,
-            "isa": _core.isa(),
-            "input": {
-                "source": source,
-                "row": row,
-                "label": None if labels is None else int(labels[row]),
-            },
-            "num_test_samples": len(test_images),
-            "elapsed_seconds": elapsed,
-            "rows_per_second": rows_per_second,
-            "normals_per_second": normals_per_second,
-            "layers": [asdict(layer) for layer in measurement.layers],
-            "figure": None if no_figure else str(out),
-            "model": None if save is None else str(save),
-        }
-        typer.echo(json.dumps(report, indent=2, allow_nan=False))
-        return
-
-    console = stdout_console()
-    label = "" if labels is None else f", label {labels[row]}"
-    console.print(
-        f"Fitted to row {row} of {source}{label}; measured on the other {len(test_images)} images",
-        highlight=False,
-        markup=False,
-    )
-    console.print(_layer_table(measurement))
-    console.print(
-        f"{depth} layers of {num_rows:,} rows in {elapsed:.3g} s: "
-        + _rates(rows_per_second, normals_per_second),
-        highlight=False,
-    )
-    for name, path in (("figure", None if no_figure else out), ("network", save)):
-        if path is not None:
-            console.print(f"{name}: {path}", highlight=False, markup=False, soft_wrap=True)
+        rows_per_second = num_rows * depth / elapsed
+        normals_per_second = None if normals_per_row is None else rows_per_second * normals_per_row
+        label = None if labels is None else int(labels[row])
+        with delivery.to_output() as output:
+            if as_json:
+                report = {
+                    "width": num_rows,
+                    "depth": depth,
+                    "dim": dim,
+                    "sampler": sampler,
+                    "seed": seed_number,
+                    "threads": threads,
+                    "isa": _core.isa(),
+                    "input": {"source": source, "row": row, "label": label},
+                    "num_test_samples": len(test_images),
+                    "elapsed_seconds": elapsed,
+                    "rows_per_second": rows_per_second,
+                    "normals_per_second": normals_per_second,
+                    "layers": [asdict(layer) for layer in measurement.layers],
+                    "figure": None if no_figure else str(out),
+                    "model": None if save is None else str(save),
+                }
+                output.json(json.dumps(report, indent=2, allow_nan=False))
+            else:
+                output.line(
+                    f"Fitted to row {row} of {source}"
+                    + ("" if label is None else f", label {label}")
+                    + f"; measured on the other {number_of(len(test_images), 'image')}"
+                )
+                _print_layers(output, measurement)
+                output.line(
+                    f"{number_of(depth, 'layer')} of {num_rows:,} rows in {elapsed:.3g} s: "
+                    + _rates(rows_per_second, normals_per_second)
+                )
+        if not no_figure:
+            with delivery.to_file(out), StageBars() as bars:
+                bars.waiting("figure")
+                save_figure(draw_collapse(measurement, title=_title(model, dim)), out, dpi=160)
+        if not as_json:
+            written = (("figure", None if no_figure else out), ("network", save))
+            delivery.print_files(written)
 
 
-@app.command()
+def _on_one_bar(bars: StageBars) -> Progress | None:
+    if bars.progress is None:
+        return None
+    return lambda done, total, stage: bars.show(done, total, stage, "fit")
+
+
+@app.command(cls=PlainCommand)
 def info(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="Print one JSON object.")
+    ] = False,
 ) -> None:
     """Print the version, the instruction set in use, CPU threads, and the state of CUDA."""
     facts = {
         "infall": infall.__version__,
         "isa": _core.isa(),
         "available_isas": list(_core.available_isas()),
-        "cpu_threads": _num_cpu_threads(),
+        "cpu_threads": thread_count(None),
         "cuda": _cuda(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
+        "numpy": version("numpy"),
+        "scipy": version("scipy"),
         "python": platform.python_version(),
     }
-    if as_json:
-        typer.echo(json.dumps(facts, indent=2))
-        return
     names = {"isa": "ISA", "available_isas": "ISAs available", "cpu_threads": "CPU threads"}
     names |= {"cuda": "CUDA", "numpy": "NumPy", "scipy": "SciPy", "python": "Python"}
-    table = Table.grid(padding=(0, 2))
-    for key, value in facts.items():
-        shown = ", ".join(value) if isinstance(value, list) else str(value)
-        table.add_row(Text(names.get(key, key), style="bold"), Text(shown))
-    stdout_console().print(table)
+    with Delivery() as delivery, delivery.to_output() as output:
+        if as_json:
+            output.json(json.dumps(facts, indent=2))
+            return
+        for key, fact in facts.items():
+            shown = ", ".join(fact) if isinstance(fact, list) else str(fact)
+            output.line(f"{names.get(key, key):<16}{shown}")
 
 
 def _load(path: Path | None) -> tuple[NDArray[np.float64], NDArray[np.int64] | None]:
     if path is None:
+        from infall.datasets import load_digits
+
         return load_digits()
     images, labels = read_images("--input", path)
     if len(images) < 2:
@@ -277,67 +324,34 @@ def _choose_image(
     index: int,
     source: str,
 ) -> int:
+    import numpy as np
+
     candidates = np.arange(len(images))
-    which = f"images in {source}"
+    chosen = ""
     if digit is not None:
         if labels is None:
             raise bad_option("--digit", f"{source} has no labels, choose with --index alone")
         candidates = np.flatnonzero(labels == digit)
-        which = f"images with label {digit} in {source}"
+        chosen = f" with label {digit}"
         if len(candidates) == 0:
-            known = np.unique(labels)
             raise bad_option(
                 "--digit",
-                f"no {which}, its labels go from {known[0]} to {known[-1]}",
+                f"no images{chosen} in {source}, its labels go from {labels.min()} to "
+                f"{labels.max()}",
             )
     if index >= len(candidates):
         raise bad_option(
-            "--index", f"{index}, but there are {len(candidates)} {which}, counted from 0"
+            "--index",
+            f"{index}, but {source} has {number_of(len(candidates), 'image')}{chosen}, counted "
+            "from 0",
         )
     return int(candidates[index])
 
 
 class _SpeedColumn(ProgressColumn):
-    def __init__(self, normals_per_row: int | None) -> None:
-        super().__init__()
-        self._normals_per_row = normals_per_row
-
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        if not speed:
-            return Text("")
-        normals = None if self._normals_per_row is None else speed * self._normals_per_row
-        return Text(_rates(speed, normals), style="green")
-
-
-def _fit(model: MaxLikelihood, image: NDArray[np.float64], *, normals_per_row: int | None) -> float:
-    """Fit, under a progress bar where stderr is a terminal; return the seconds it took."""
-    console = Console(stderr=True)
-    start = time.perf_counter()
-    if console.is_terminal:
-        columns: list[ProgressColumn] = [
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            _SpeedColumn(normals_per_row),
-            TimeRemainingColumn(),
-        ]
-        with Progress(*columns, console=console, transient=True) as progress:
-            task = progress.add_task("fit", total=model.width * model.depth)
-            model.fit(
-                image,
-                progress=lambda done, _, stage: progress.update(
-                    task, completed=done, description=stage
-                ),
-            )
-    else:
-        model.fit(image)
-    return time.perf_counter() - start
-
-
-def _normals_per_row(sampler: Sampler, dim: int) -> int | None:
-    """Return the normal variables drawn for every row; None where that is no fixed number."""
-    return dim if sampler == "stream" else None
+        return Text("" if not speed else f"{_with_prefix(speed)}rows/s", style="green")
 
 
 def _rates(rows_per_second: float, normals_per_second: float | None) -> str:
@@ -365,54 +379,39 @@ def _title(model: MaxLikelihood, dim: int) -> str:
     )
 
 
-def _layer_table(measurement: Measurement) -> Table:
-    table = Table(
-        caption=Text(
-            "τ: norm growth ||G w|| / √k, ||w|| = 1.  θ₀: angle / π to the fitted output.  "
-            "NLL: mean entropy of θ₀ in bits.\nd: layer component of [l; w]."
-        ),
-        caption_justify="left",
-        row_styles=["", "dim"],
+def _print_layers(output: Output, measurement: Measurement) -> None:
+    layers = measurement.layers
+    output.table(
+        [
+            Column("layer", ["input", *(str(report.layer) for report in layers[1:])]),
+            Column(
+                "|score|",
+                ["-", *(f"{one.score_min:.2f}..{one.score_max:.2f}" for one in layers[1:])],
+            ),
+            Column("τ", [_cell(report.tail_gain_measured, ".3f") for report in layers]),
+            Column("τ law", [_cell(report.tail_gain_predicted, ".3f") for report in layers]),
+            Column("θ₀ < ½", [str(report.count_near_0) for report in layers], "blue"),
+            Column("mean θ₀", [_cell(report.distance_to_0, ".2e") for report in layers], "blue"),
+            Column("θ₀ ≥ ½", [str(report.count_near_1) for report in layers], "yellow"),
+            Column(
+                "mean 1-θ₀", [_cell(report.distance_to_1, ".2e") for report in layers], "yellow"
+            ),
+            Column("NLL", [_cell(report.nll_measured, ".2e") for report in layers], "green"),
+            Column("NLL law", [_cell(report.nll_predicted, ".2e") for report in layers]),
+            Column("d", [_cell(report.layer_component, ".1e") for report in layers]),
+        ]
     )
-    table.add_column("layer", justify="right")
-    table.add_column("|score|", justify="right")
-    table.add_column("τ", justify="right")
-    table.add_column("τ law", justify="right")
-    table.add_column("θ₀ < ½", justify="right", style="blue")
-    table.add_column("mean θ₀", justify="right", style="blue")
-    table.add_column("θ₀ ≥ ½", justify="right", style="yellow")
-    table.add_column("mean 1-θ₀", justify="right", style="yellow")
-    table.add_column("NLL", justify="right", style="green")
-    table.add_column("NLL law", justify="right")
-    table.add_column("d", justify="right")
-    for report in measurement.layers:
-        scores = "-"
-        if report.score_min is not None:
-            scores = f"{report.score_min:.2f}..{report.score_max:.2f}"
-        table.add_row(
-            "input" if report.layer == 0 else str(report.layer),
-            scores,
-            _cell(report.tail_gain_measured, ".3f"),
-            _cell(report.tail_gain_predicted, ".3f"),
-            str(report.count_near_0),
-            _cell(report.distance_to_0, ".2e"),
-            str(report.count_near_1),
-            _cell(report.distance_to_1, ".2e"),
-            _cell(report.nll_measured, ".2e"),
-            _cell(report.nll_predicted, ".2e"),
-            _cell(report.layer_component, ".1e"),
-        )
-    return table
+    for meaning in (
+        "τ: growth of the norm, ||G w|| / √k for ||w|| = 1",
+        "θ₀: angle to the fitted output, divided by π",
+        "NLL: mean entropy of θ₀ in bits",
+        "d: layer component of [l; w]",
+    ):
+        output.line(meaning)
 
 
 def _cell(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
-
-
-def _num_cpu_threads() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))  # fewer than there are, in a container or under taskset
-    return os.cpu_count() or 1
 
 
 def _cuda() -> str:
@@ -424,9 +423,19 @@ def _cuda() -> str:
         return f"built, but cannot be loaded: {error}"
     architectures = f"built for {kernels.architectures()}"
     try:
-        return f"{architectures}; devices: {kernels.device_count()}"
+        devices = kernels.device_count()
     except RuntimeError as error:
-        return f"{architectures}, but off: {error}"
+        return f"{architectures}, but off: {error if _has_driver() else _NO_DRIVER}"
+    return f"{architectures}; devices: {devices}"
+
+
+def _has_driver() -> bool:
+    # Without any driver CUDA says that the driver is too old.
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def main() -> None:

@@ -4,45 +4,48 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast, get_args
 
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
 from infall import _core
-from infall._array_files import read_npy, read_npz
-from infall._terminal import FIGURE_SUFFIXES, bad_option, check_writable, stdout_console
+from infall._array_files import npz_names, read_npy, read_npz
+from infall._terminal import (
+    FIGURE_SUFFIXES,
+    MAX_THREADS,
+    Column,
+    Delivery,
+    Output,
+    StageBars,
+    an_integer,
+    any_of,
+    bad_option,
+    check_writable,
+    save_figure,
+    with_options,
+)
 from infall.classes import GlobalMean
 from infall.collapse import METRICS, CollapseReport, collapse_report
 from infall.collapse._inputs import Weighting
-from infall.experiments.collapse import draw_report
 
 HELP = (
     "Measure the neural collapse of features: NC1 to NC4, CDNV, PFC1 to PFC3 and more.\n\n"
-    "FEATURES is a .npy file of shape (N, d), in any floating point, with LABELS a .npy file of N "
-    "integers or texts; or FEATURES is a .npz file with arrays named features, labels and, if "
-    "there are any, classifier, bias, test_features and test_labels. Files are mapped into memory "
-    "and read block by block."
+    "FEATURES is a .npy file of shape (N, d) and any floating-point type; LABELS is a .npy file of "
+    "N integers or strings. Or FEATURES is a .npz file with arrays named features and labels, and "
+    "optionally classifier, bias, test_features and test_labels. Files are memory-mapped and read "
+    "block by block."
 )
 EPILOG = """
 [bold]Examples[/bold]
 
-[cyan]infall collapse features.npy labels.npy[/cyan]  all that follows from samples alone
+[cyan]infall collapse features.npy labels.npy[/cyan]  every metric that needs only samples
 
-[cyan]infall collapse features.npy labels.npy --classifier W.npy --bias b.npy[/cyan]  and NC3, NC4
+[cyan]infall collapse features.npy labels.npy --classifier W.npy --bias b.npy[/cyan]  with NC3, NC4
 
 [cyan]infall collapse layer.npz --plot layer.png[/cyan]
 
@@ -73,10 +76,20 @@ def collapse(
         Path | None, typer.Option(metavar="FILE", help="Labels of test samples, .npy.")
     ] = None,
     weighting: Annotated[
-        Weighting, typer.Option(help="What weighs the same in the variance within classes.")
+        str,
+        typer.Option(
+            parser=any_of(get_args(Weighting)),
+            metavar="NAME",
+            help="What weighs the same in the variance within classes: samples or classes.",
+        ),
     ] = "samples",
     global_mean: Annotated[
-        GlobalMean, typer.Option(help="Centre of the class means: their mean, or the samples'.")
+        str,
+        typer.Option(
+            parser=any_of(get_args(GlobalMean)),
+            metavar="NAME",
+            help="The centre of the class means: the mean of classes, or of samples.",
+        ),
     ] = "classes",
     metrics: Annotated[
         str | None,
@@ -86,13 +99,18 @@ def collapse(
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, metavar="INTEGER", help="CPU threads.", show_default="all"),
+        typer.Option(
+            parser=an_integer(1, MAX_THREADS),
+            metavar="INTEGER",
+            help="CPU threads.",
+            show_default="all",
+        ),
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw a figure: .png, .pdf or .svg.")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of the table.")
+        bool, typer.Option("--json", metavar="", help="Print one JSON object instead of the table.")
     ] = False,
 ) -> None:
     """Measure the neural collapse of features in files."""
@@ -102,41 +120,67 @@ def collapse(
     wanted = None if metrics is None else [name.strip() for name in metrics.split(",")]
     given = dict(zip(_PARTS[2:], (classifier, bias, test_features, test_labels), strict=True))
     arrays = _arrays(features, labels, given)
-    names = _class_names(arrays)
     start = time.perf_counter()
     try:
-        report = _measure(
-            **arrays,
-            classes=names,
-            weighting=weighting,
-            global_mean=global_mean,
-            metrics=wanted,
-            num_threads=threads,
-        )
+        with StageBars() as bars:
+            report = collapse_report(
+                **arrays,
+                classes=_class_names(arrays),
+                weighting=cast(Weighting, weighting),
+                global_mean=cast(GlobalMean, global_mean),
+                metrics=wanted,
+                num_threads=threads,
+                progress=bars.progress,
+            )
     except (ValueError, TypeError, OverflowError) as error:
-        raise typer.BadParameter(str(error)) from error
+        raise typer.BadParameter(
+            with_options(str(error), _option_names(features, labels, given))
+        ) from error
     elapsed = time.perf_counter() - start
-    if plot is not None:
-        figure = draw_report(report, arrays["features"], arrays["labels"], title=features.name)
-        figure.savefig(plot, dpi=160)
-    if as_json:
-        facts = {
-            "source": str(features),
-            **report.to_dict(),
-            "elapsed_seconds": elapsed,
-            "isa": _core.isa(),
-            "figure": None if plot is None else str(plot),
-        }
-        typer.echo(json.dumps(facts, indent=2, allow_nan=False))
-        return
-    console = stdout_console()
-    for line in report.conditions():
-        console.print(line, highlight=False, markup=False)
-    console.print(_table(report))
-    size = arrays["features"].nbytes
-    console.print(f"{size / 1e6:,.1f} MB of features in {elapsed:.3g} s", highlight=False)
-    if plot is not None:
-        console.print(f"figure: {plot}", highlight=False, markup=False, soft_wrap=True)
+    with Delivery() as delivery:
+        with delivery.to_output() as output:
+            if as_json:
+                facts = {
+                    "source": str(features),
+                    **_without_nan(report.to_dict()),
+                    "elapsed_seconds": elapsed,
+                    "isa": _core.isa(),
+                    "figure": None if plot is None else str(plot),
+                }
+                output.json(json.dumps(facts, indent=2, allow_nan=False))
+            else:
+                _print_report(output, report)
+                size = arrays["features"].nbytes
+                output.line(f"{size / 1e6:,.1f} MB of features in {elapsed:.3g} s")
+        if plot is not None:
+            from infall.experiments.collapse import draw_report
+
+            with delivery.to_file(plot), StageBars() as bars:
+                bars.waiting("figure")
+                title = features.name
+                figure = draw_report(report, arrays["features"], arrays["labels"], title=title)
+                save_figure(figure, plot, dpi=160)
+        if not as_json:
+            delivery.print_files([("figure", plot)])
+
+
+def _option_names(
+    features: Path, labels: Path | None, given: dict[str, Path | None]
+) -> dict[str, str]:
+    """Return how the command line calls the parameters of `collapse_report` that it gave.
+
+    Those that came from a .npz file keep their names, which are those of its arrays.
+    """
+    from_archive = features.suffix.lower() == ".npz"
+    names = {"num_threads": "--threads", "metrics": "--metrics"}
+    names |= {
+        name: "--" + name.replace("_", "-")
+        for name, path in given.items()
+        if path is not None or not from_archive
+    }
+    names |= {} if from_archive else {"features": "FEATURES"}
+    names |= {} if labels is None else {"labels": "LABELS"}
+    return names
 
 
 def _arrays(
@@ -145,14 +189,16 @@ def _arrays(
     """Return the arrays of the files by name, those given on the command line first."""
     arrays: dict[str, NDArray[Any]] = {}
     if features.suffix.lower() == ".npz":
-        found = _read("FEATURES", features, read_npz)
-        arrays = {name: found[name] for name in _PARTS if name in found}
-        absent = [name for name in ("features", "labels") if name not in arrays and labels is None]
-        if "features" not in arrays or absent:
-            held = ", ".join(found) or "nothing"
+        # Only what is needed is read.
+        needed = {"features", "labels"} if labels is None else {"features"}
+        optional = {name for name, path in given.items() if path is None}
+        arrays = _read("FEATURES", features, lambda path: read_npz(path, needed | optional))
+        if not needed <= arrays.keys():
+            held = _read("FEATURES", features, npz_names)
             raise bad_option(
                 "FEATURES",
-                f"{features} holds {held}; expected arrays named features and labels",
+                f"{features} holds {', '.join(held) or 'nothing'}; expected arrays named "
+                + " and ".join(sorted(needed)),
             )
     else:
         arrays["features"] = _read("FEATURES", features, read_npy)
@@ -179,33 +225,22 @@ def _class_names(arrays: dict[str, NDArray[Any]]) -> list[Any] | None:
     return np.unique(labels).tolist() if labels.dtype.kind in "SU" else None
 
 
-def _measure(**options: Any) -> CollapseReport:
-    """Measure, under a progress bar where stderr is a terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        return collapse_report(**options)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
+def _without_nan(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return fields with None for NaN, which JSON does not know."""
+    return {
+        name: None if isinstance(field, float) and math.isnan(field) else field
+        for name, field in fields.items()
+    }
+
+
+def _print_report(output: Output, report: CollapseReport) -> None:
+    for line in report.conditions():
+        output.paragraph(line)
+    symbols, shown, meanings = zip(*report.rows(), strict=True)
+    output.table(
+        [
+            Column("metric", symbols, "bold", is_text=True),
+            Column("value", shown, "green"),
+            Column("what it is", meanings, is_text=True),
+        ]
     )
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=console, transient=True) as progress:
-
-        def show(done: int, total: int, stage: str) -> None:
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(stage, total=total)
-            progress.update(tasks[stage], completed=done)
-
-        return collapse_report(progress=show, **options)
-
-
-def _table(report: CollapseReport) -> Table:
-    table = Table(row_styles=["", "dim"])
-    table.add_column("metric", style="bold")
-    table.add_column("value", justify="right", style="green")
-    table.add_column("what it is")
-    for row in report.rows():
-        table.add_row(*row)
-    return table

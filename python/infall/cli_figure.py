@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import json
 import math
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-import numpy as np
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
-from rich.text import Text
 
-from infall._arrays import Progress as ProgressCallback
+import infall
 from infall._terminal import (
     FIGURE_SUFFIXES,
+    Column,
+    Delivery,
+    Output,
+    StageBars,
+    an_integer,
+    any_of,
     bad_option,
     check_writable,
+    number_of,
     parse_seed,
     parse_width,
+    print_note,
     read_images,
-    stdout_console,
+    save_figure,
+    whole_file,
+    with_options,
 )
 from infall.experiments import EXPERIMENTS
-from infall.experiments.page import Shown, printed, setting_text, write_page
 from infall.experiments.result import Result
 from infall.rows import Sampler
 
@@ -53,7 +49,7 @@ HELP = (
 EPILOG = """
 [bold]Examples[/bold]
 
-[cyan]infall figure convergence --seeds 1[/cyan]  the paper's widths and depths, half a minute
+[cyan]infall figure convergence --seeds 1[/cyan]  the paper's widths and depths, one seed
 
 [cyan]infall figure clusters --width 2^12,2^20 --depth 6 --csv clusters.csv[/cyan]
 
@@ -66,6 +62,7 @@ EPILOG = """
 _ALL = "all"
 _DPI = 130
 _SHOWN_ROWS = 40  # of a table on the terminal
+_KEYS = ("dim", "width", "largest_pixel", "layer", "depth", "theta_0")  # columns that name a row
 # What an option is called by experiments, the first of these that one has.
 _PARAMETERS = {
     "--width": ("widths", "width"),
@@ -95,15 +92,30 @@ def figure(
     ] = None,
     depth: Annotated[
         int | None,
-        typer.Option(metavar="LAYERS", help="Number of layers.", show_default="the paper's"),
+        typer.Option(
+            parser=an_integer(1, 2**31 - 1),
+            metavar="LAYERS",
+            help="Number of layers.",
+            show_default="the paper's",
+        ),
     ] = None,
     dim: Annotated[
         int | None,
-        typer.Option(metavar="K", help="Length of the vectors.", show_default="the paper's"),
+        typer.Option(
+            parser=an_integer(2, 2**31 - 1),
+            metavar="K",
+            help="Length of the vectors.",
+            show_default="the paper's",
+        ),
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Test vectors or images.", show_default="the paper's"),
+        typer.Option(
+            parser=an_integer(1, 2**31 - 1),
+            metavar="N",
+            help="Test vectors or images.",
+            show_default="the paper's",
+        ),
     ] = None,
     seeds: Annotated[
         str | None,
@@ -114,9 +126,12 @@ def figure(
         ),
     ] = None,
     sampler: Annotated[
-        Sampler | None,
+        str | None,
         typer.Option(
-            help="How the selected rows are drawn, all from the same law.",
+            parser=any_of(get_args(Sampler)),
+            metavar="NAME",
+            help=f"How the selected rows are drawn: {', '.join(get_args(Sampler))}; all have the "
+            "same law.",
             show_default="order_statistics",
         ),
     ] = None,
@@ -130,7 +145,12 @@ def figure(
     ] = None,
     digit: Annotated[
         int | None,
-        typer.Option(metavar="LABEL", help="Label of the images used.", show_default="0"),
+        typer.Option(
+            parser=an_integer(-(2**31), 2**31 - 1),
+            metavar="LABEL",
+            help="Label of the images used.",
+            show_default="0",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -142,7 +162,7 @@ def figure(
     ] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="The table as .csv.")] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON instead of the table.")
+        bool, typer.Option("--json", metavar="", help="Print JSON instead of the table.")
     ] = False,
 ) -> None:
     """Reproduce a figure of the paper."""
@@ -158,7 +178,10 @@ def figure(
     }
     options = {option: value for option, value in given.items() if value is not None}
     if name is None:
-        stdout_console().print(_list())
+        with Delivery() as delivery, delivery.to_output() as output:
+            names = [each.ljust(max(map(len, EXPERIMENTS))) for each in EXPERIMENTS]
+            for each, one in zip(names, EXPERIMENTS.values(), strict=True):
+                output.line(f"{each}  {one.shows} ({one.paper})")
         return
     if name != _ALL and name not in EXPERIMENTS:
         raise bad_option("NAME", f"{name!r}, expected {_ALL} or one of {', '.join(EXPERIMENTS)}")
@@ -172,20 +195,28 @@ def figure(
     check_writable("--out", path, FIGURE_SUFFIXES)
     if csv is not None:
         check_writable("--csv", csv, (".csv",))
-    with _Stages() as stages:
-        result, seconds = _run(name, function, arguments, stages.progress)
-        result.plot().savefig(path, dpi=_DPI)
-    if csv is not None:
-        result.write_csv(csv)
-    if as_json:
-        report = _report(result, _command(name, options), seconds, path, csv)
-        typer.echo(json.dumps(report, indent=2, allow_nan=False))
-        return
-    console = stdout_console()
-    _print(console, result, seconds)
-    for kind, written in (("figure", path), ("table", csv)):
-        if written is not None:
-            console.print(f"{kind}: {written}", highlight=False, markup=False, soft_wrap=True)
+    with StageBars() as bars:
+        bars.waiting("loading")
+        result, seconds = _run(name, function, arguments, bars)
+    report = _report(result, _command(name, options), seconds, path, csv)
+    with Delivery() as delivery:
+        if csv is not None:
+            _write(delivery, csv, result.csv())
+        with delivery.to_output() as output:
+            if as_json:
+                output.json(json.dumps(report, indent=2, allow_nan=False))
+            else:
+                _print(output, report)
+        with delivery.to_file(path), StageBars() as bars:
+            bars.waiting("figure")
+            save_figure(result.plot(), path, dpi=_DPI)
+        if not as_json:
+            delivery.print_files([("figure", path), ("table", csv)])
+
+
+def _write(delivery: Delivery, path: Path, text: str) -> None:
+    with delivery.to_file(path), whole_file(path) as file:
+        file.write(text.encode())
 
 
 def _draw_all(options: Mapping[str, Any], folder: Path, csv: Path | None, *, as_json: bool) -> None:
@@ -208,41 +239,90 @@ def _draw_all(options: Mapping[str, Any], folder: Path, csv: Path | None, *, as_
         raise bad_option("--out", f"{folder} cannot be made: {error.strerror}") from error
     index = folder / "index.html"
     check_writable("--out", index, (".html",))
-    shown = []
-    with _Stages(len(functions)) as stages:
-        for name, function in functions.items():
-            stages.start(name)
-            result, seconds = _run(name, function, arguments[name], stages.progress)
-            result.plot().savefig(folder / f"{name}.png", dpi=_DPI)
-            result.write_csv(folder / f"{name}.csv")
-            shown.append(
-                Shown(
-                    result,
-                    EXPERIMENTS[name].shows,
-                    _command(name, chosen[name]),
-                    f"{name}.png",
-                    f"{name}.csv",
-                    seconds,
-                )
-            )
-    write_page(
-        index,
-        shown,
-        title="Figures of Wormhole Dynamics in Deep Neural Networks",
-        command=_command(_ALL, options),
-    )
-    if as_json:
-        reports = [
-            _report(one.result, one.command, one.seconds, folder / one.figure, folder / one.csv)
-            for one in shown
-        ]
-        typer.echo(json.dumps({"index": str(index), "figures": reports}, indent=2, allow_nan=False))
-        return
-    console = stdout_console()
-    for one in shown:
-        console.print(Text.assemble((one.result.name, "bold"), f"  {one.seconds:.1f} s"))
-        console.print(one.result.summary(), highlight=False, markup=False)
-    console.print(f"page: {index}", highlight=False, markup=False, soft_wrap=True)
+    reports: list[dict[str, Any]] = []
+    with Delivery() as delivery:
+        with _FigureBars(list(functions)) as bars:
+            for number, (name, function) in enumerate(functions.items(), start=1):
+                bars.start(name)
+                conditions = _conditions(name, chosen[name])
+                report = _drawn_before(folder, name, conditions)
+                if report is None:
+                    report = _draw_one(
+                        delivery, folder, name, function, arguments[name], conditions, bars
+                    )
+                    done = f"{report['elapsed_seconds']:.1f} s"
+                else:
+                    done = f"kept: {folder / name}.json has the same settings"
+                reports.append(report)
+                if not bars.is_terminal:
+                    print_note(f"{number} of {len(functions)}: {name}, {done}")
+                _write_page(delivery, index, reports, _command(_ALL, options))
+        with delivery.to_output() as output:
+            if as_json:
+                facts = {"index": str(index), "figures": reports}
+                output.json(json.dumps(facts, indent=2, allow_nan=False))
+            else:
+                for report in reports:
+                    output.line(f"{report['name']}  {report['elapsed_seconds']:.1f} s")
+                    output.paragraph(report["summary"])
+        if not as_json:
+            delivery.print_files([("page", index)])
+
+
+def _draw_one(
+    delivery: Delivery,
+    folder: Path,
+    name: str,
+    function: Callable[..., Result],
+    arguments: Mapping[str, Any],
+    conditions: Mapping[str, Any],
+    bars: StageBars,
+) -> dict[str, Any]:
+    """Write a figure of the folder, its table, and last of all its report."""
+    figure, table, done = (folder / f"{name}.{suffix}" for suffix in ("png", "csv", "json"))
+    with delivery.to_file(done):
+        done.unlink(missing_ok=True)
+    result, seconds = _run(name, function, arguments, bars)
+    report = _report(result, conditions["command"], seconds, figure, table)
+    _write(delivery, table, result.csv())
+    bars.waiting("figure")
+    with delivery.to_file(figure):
+        save_figure(result.plot(), figure, dpi=_DPI)
+        text = json.dumps({**report, "conditions": conditions}, indent=1, allow_nan=False)
+        _write(delivery, done, text)
+    return report
+
+
+def _conditions(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the result of an experiment depends on."""
+    digests = {}
+    if "--images" in options:
+        with options["--images"].open("rb") as file:
+            digests["images"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"command": _command(name, options), "infall": infall.__version__, **digests}
+
+
+def _drawn_before(folder: Path, name: str, conditions: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the report of a figure that an earlier run has finished under the same conditions."""
+    figure, table = (folder / f"{name}.{suffix}" for suffix in ("png", "csv"))
+    if not figure.is_file() or not table.is_file():
+        return None
+    try:
+        report = json.loads((folder / f"{name}.json").read_bytes())
+        if report.pop("conditions") != conditions:
+            return None
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+    return {**report, "figure": str(figure), "csv": str(table)}
+
+
+def _write_page(
+    delivery: Delivery, index: Path, reports: Sequence[Mapping[str, Any]], command: str
+) -> None:
+    from infall.experiments.page import page
+
+    title = "Figures of Wormhole Dynamics in Deep Neural Networks"
+    _write(delivery, index, page(reports, title=title, command=command))
 
 
 def _parameter(option: str, has: Mapping[str, Any]) -> str | None:
@@ -291,17 +371,17 @@ def _seeds(text: str) -> int | tuple[int, ...]:
 
 
 def _run(
-    name: str,
-    function: Callable[..., Result],
-    arguments: Mapping[str, Any],
-    progress: ProgressCallback | None,
+    name: str, function: Callable[..., Result], arguments: Mapping[str, Any], bars: StageBars
 ) -> tuple[Result, float]:
     """Return what an experiment gives, and the seconds it took."""
     start = time.perf_counter()
     try:
-        result = function(**arguments, progress=progress)
+        result = function(**arguments, progress=bars.progress)
     except (ValueError, TypeError, OverflowError) as error:
-        raise typer.BadParameter(f"{name}: {error}") from error
+        has = inspect.signature(function).parameters
+        options = {_parameter(option, has): option for option in _PARAMETERS}
+        named = {parameter: option for parameter, option in options.items() if parameter}
+        raise typer.BadParameter(f"{name}: {with_options(str(error), named)}") from error
     return result, time.perf_counter() - start
 
 
@@ -319,6 +399,7 @@ def _report(
     return {
         "name": result.name,
         "paper": result.paper,
+        "shows": EXPERIMENTS[result.name].shows,
         "command": command,
         "settings": _plain(result.settings),
         "summary": result.summary(),
@@ -333,95 +414,64 @@ def _report(
 def _plain(value: Any) -> Any:
     """Return a value as JSON knows it: None for what is no finite number."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(one) for one in value]
-    if isinstance(value, np.generic):
-        value = value.item()
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if hasattr(value, "tolist"):  # of NumPy
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def _print(console: Console, result: Result, seconds: float) -> None:
-    columns, rows = printed(result.table())
-    table = Table(
-        title=Text(f"{result.name}: {result.paper}"),
-        title_justify="left",
-        caption=Text(
-            "  ".join(f"{name} {setting_text(name, one)}" for name, one in result.settings.items())
-        ),
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-    )
-    for column in columns:
-        table.add_column(column.replace("_", " "), justify="right")
-    left_out = len(rows) - _SHOWN_ROWS
-    for number, row in enumerate(rows):
-        if left_out > 0 and number == _SHOWN_ROWS // 2:
-            table.add_row(*["..."] * len(columns))
-        if left_out <= 0 or number < _SHOWN_ROWS // 2 or number >= left_out + _SHOWN_ROWS // 2:
-            table.add_row(*row)
-    console.print(table)
+def _print(output: Output, report: Mapping[str, Any]) -> None:
+    from infall.experiments.page import printed, setting_text
+    from infall.experiments.result import Table
+
+    columns, rows = printed(Table(report["columns"], report["rows"]))
+    left_out = len(rows) - _SHOWN_ROWS if output.is_terminal else 0
     if left_out > 0:
-        console.print(f"{left_out} rows of {len(rows)} are left out; --csv writes them all")
-    console.print(result.summary(), highlight=False, markup=False)
-    console.print(f"{seconds:.3g} s", highlight=False)
+        half = _SHOWN_ROWS // 2
+        rows = [*rows[:half], ["..."] * len(columns), *rows[-half:]]
+    output.line(f"{report['name']}: {report['paper']}")
+    output.table(
+        [
+            Column(name.replace("_", " "), cells)
+            for name, cells in zip(columns, zip(*rows, strict=True), strict=True)
+        ],
+        num_keys=next(i for i, name in enumerate(columns) if name not in _KEYS),
+    )
+    settings = report["settings"].items()
+    output.paragraph("  ".join(f"{name} {setting_text(name, value)}" for name, value in settings))
+    if left_out > 0:
+        number = number_of(left_out, "row")
+        output.line(f"{number} of {len(rows) - 1 + left_out} not shown; --csv writes them all")
+    output.paragraph(report["summary"])
+    output.line(f"{report['elapsed_seconds']:.3g} s")
 
 
-def _list() -> Table:
-    table = Table.grid(padding=(0, 2))
-    for name, one in EXPERIMENTS.items():
-        table.add_row(Text(name, style="bold"), Text(one.paper), Text(one.shows))
-    return table
+class _FigureBars(StageBars):
+    """The stages of one figure after the other, below a bar for all of them."""
 
-
-class _Stages:
-    """Bars for the stages of experiments, where stderr is a terminal."""
-
-    def __init__(self, num_figures: int = 1) -> None:
-        self._console = Console(stderr=True)
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-        )
-        self._num_figures = num_figures
-        self._figures: TaskID | None = None
-        self._started = 0
-        self._stages: dict[str, TaskID] = {}
-
-    @property
-    def progress(self) -> ProgressCallback | None:
-        return self._show if self._console.is_terminal else None
-
-    def __enter__(self) -> _Stages:
-        if self._console.is_terminal:
-            self._bars.start()
-            if self._num_figures > 1:
-                self._figures = self._bars.add_task("figures", total=self._num_figures)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._console.is_terminal:
-            self._bars.stop()
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        # Figures take unlike times: what is left is known when the first network is.
+        self._seconds = {name: EXPERIMENTS[name].seconds for name in names}
+        self._name = names[0]
+        self._before = 0.0
+        self._figures = self._bars.add_task("figures", total=sum(self._seconds.values()))
 
     def start(self, name: str) -> None:
         """Begin with the next figure: its stages take the place of the last one's."""
-        for task in self._stages.values():
-            self._bars.remove_task(task)
-        self._stages = {}
-        if self._figures is not None:
-            self._bars.update(
-                self._figures, description=f"figures: {name}", completed=self._started
-            )
-        self._started += 1
+        names = list(self._seconds)
+        self._name = name
+        self._before = sum(self._seconds[each] for each in names[: names.index(name)])
+        self._bars.update(self._figures, description=f"figures: {name}", completed=self._before)
+        self.waiting("loading")
 
-    def _show(self, done: int, total: int, stage: str) -> None:
-        if stage not in self._stages:
-            self._stages[stage] = self._bars.add_task(stage, total=total)
-        self._bars.update(self._stages[stage], completed=done, total=total)
+    def show(self, done: int, total: int, stage: str, bar: str | None = None) -> None:
+        """Move the bar of a stage, and with the main one that of all figures."""
+        super().show(done, total, stage, bar)
+        if stage == "networks":
+            share = self._seconds[self._name] * done / total
+            self._bars.update(self._figures, completed=self._before + share)

@@ -5,14 +5,23 @@ from __future__ import annotations
 import gzip
 import math
 import os
-import zipfile
+import struct
 import zlib
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 import scipy  # its parts are loaded where they are used
 
+from infall._array_files import (
+    MAX_DEFLATE_RATIO,
+    npz_names,
+    open_file,
+    read_exactly,
+    read_npy,
+    read_npz,
+)
 from infall._arrays import integer
 
 __all__ = ["load_digits", "load_images"]
@@ -26,6 +35,7 @@ _IDX_DTYPES: dict[int, np.dtype[np.generic]] = {
     0x0E: np.dtype(">f8"),
 }
 _GZIP_MAGIC = b"\x1f\x8b"
+_MAX_DIMS = 64  # of a NumPy array
 
 
 def load_digits(side: int = 8) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
@@ -99,14 +109,10 @@ def load_images(
         images; the message names the file and what is wrong with it.
     """
     path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
-    if not path.is_file():
-        raise ValueError(f"{path}: not a file")
     labels: npt.NDArray[np.generic] | None
     match path.suffix.lower():
         case ".npy":
-            images, labels = _read_npy(path), None
+            images, labels = read_npy(path), None
         case ".npz":
             images, labels = _read_npz(path)
         case _:
@@ -120,78 +126,70 @@ def load_images(
     return rows, None if labels is None else _as_labels(labels, len(rows), path)
 
 
-def _read_npy(path: Path) -> npt.NDArray[np.generic]:
-    try:
-        # A memory map checks the header against the length of the file before anything is read.
-        return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError, OSError, OverflowError) as error:
-        raise ValueError(f"{path}: not a whole .npy file: {error}") from error
-
-
 def _read_npz(
     path: Path,
 ) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic] | None]:
-    try:
-        with path.open("rb") as handle:  # np.load itself would leave a damaged file open
-            archive = np.load(handle, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array, not a zip archive")
-            names = archive.files
-            labels_name = next((name for name in ("labels", "y") if name in names), None)
-            others = [name for name in names if name != labels_name]
-            named = [name for name in ("images", "x") if name in others] or others
-            if len(others) != 1 and named is others:
-                held = ", ".join(names) or "none"
-                raise ValueError(
-                    f"which array holds the images? It has {held}; "
-                    "expected one named images or x, or a single array"
-                )
-            images = archive[named[0]]
-            labels = None if labels_name is None else archive[labels_name]
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"{path}: damaged .npz file: {error}") from error
-    except (ValueError, EOFError, OSError, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{path}: not a readable .npz file: {error}") from error
-    return images, labels
+    names = npz_names(path)
+    labels_name = next((name for name in ("labels", "y") if name in names), None)
+    others = [name for name in names if name != labels_name]
+    named = [name for name in ("images", "x") if name in others] or others
+    if len(others) != 1 and named is others:
+        raise ValueError(
+            f"{path}: which array holds the images? It has {', '.join(names) or 'none'}; "
+            "expected one named images or x, or a single array"
+        )
+    wanted = [named[0]] if labels_name is None else [named[0], labels_name]
+    arrays = read_npz(path, wanted)
+    return arrays[named[0]], None if labels_name is None else arrays[labels_name]
 
 
 def _read_idx(path: Path) -> npt.NDArray[np.generic]:
     """Read an IDX file: two zero bytes, type, number of dimensions, sizes, values (big endian)."""
-    content = path.read_bytes()
-    if content.startswith(_GZIP_MAGIC):
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error) as error:
-            raise ValueError(f"{path}: damaged gzip file: {error}") from error
-    elif path.suffix.lower() == ".gz":
+    with open_file(path) as file:
+        start = file.read(2)
+        file.seek(0)
+        file_size = path.stat().st_size
+        if start == _GZIP_MAGIC:
+            try:
+                with gzip.GzipFile(fileobj=file) as stream:
+                    return _read_idx_stream(path, stream, MAX_DEFLATE_RATIO * file_size)
+            except (EOFError, OSError, zlib.error, struct.error) as error:
+                raise ValueError(f"{path}: damaged gzip file: {error}") from error
+        if path.suffix.lower() == ".gz":
+            raise ValueError(
+                f"{path}: not a gzip file: it starts with {start.hex(' ') or 'nothing'}, "
+                f"expected {_GZIP_MAGIC.hex(' ')}"
+            )
+        return _read_idx_stream(path, file, file_size)
+
+
+def _read_idx_stream(
+    path: Path, stream: IO[bytes] | gzip.GzipFile, most: int
+) -> npt.NDArray[np.generic]:
+    """Read the header, and of the rest what the header says, which is not beyond `most` bytes."""
+    magic = stream.read(4)
+    if len(magic) < 4:
+        raise ValueError(f"{path}: truncated: {len(magic)} of the 4 bytes of an IDX magic number")
+    if magic[:2] != b"\0\0" or magic[2] not in _IDX_DTYPES:
         raise ValueError(
-            f"{path}: not a gzip file: it starts with {content[:2].hex(' ') or 'nothing'}, "
-            f"expected {_GZIP_MAGIC.hex(' ')}"
+            f"{path}: not an IDX file (nor .npy, .npz): the magic number is {magic.hex(' ')}"
         )
-    if len(content) < 4:
-        raise ValueError(f"{path}: truncated: {len(content)} of the 4 bytes of an IDX magic number")
-    if content[:2] != b"\0\0" or content[2] not in _IDX_DTYPES:
+    dtype, num_dims = _IDX_DTYPES[magic[2]], magic[3]
+    sizes = stream.read(4 * num_dims)
+    if len(sizes) < 4 * num_dims:
         raise ValueError(
-            f"{path}: not an IDX file (nor .npy, .npz): the magic number is {content[:4].hex(' ')}"
-        )
-    dtype, num_dims = _IDX_DTYPES[content[2]], content[3]
-    header_size = 4 + 4 * num_dims
-    if len(content) < header_size:
-        raise ValueError(
-            f"{path}: truncated: {len(content)} of the {header_size} bytes of an IDX header "
+            f"{path}: truncated: {4 + len(sizes)} of the {4 + 4 * num_dims} bytes of an IDX header "
             f"with {num_dims} dimensions"
         )
-    shape = tuple(
-        int.from_bytes(content[start : start + 4], "big") for start in range(4, header_size, 4)
-    )
-    expected_size = header_size + math.prod(shape) * dtype.itemsize
-    if len(content) != expected_size:
-        wrong = "truncated" if len(content) < expected_size else "bytes left over"
-        raise ValueError(
-            f"{path}: {wrong}: {len(content)} bytes where shape {shape} of {dtype.name} "
-            f"takes {expected_size}"
-        )
-    return np.frombuffer(content, dtype=dtype, offset=header_size).reshape(shape)
+    if num_dims > _MAX_DIMS:
+        raise ValueError(f"{path}: {num_dims} dimensions, expected {_MAX_DIMS} at most")
+    shape = struct.unpack(f">{num_dims}I", sizes)
+    size = math.prod(shape) * dtype.itemsize
+    content = bytearray() if size > most else read_exactly(stream, size)
+    if len(content) < size or stream.read(1):
+        wrong = "truncated" if len(content) < size else "bytes left over"
+        raise ValueError(f"{path}: {wrong}: shape {shape} of {dtype.name} takes {size} bytes")
+    return np.frombuffer(content, dtype=dtype).reshape(shape)
 
 
 def _as_rows(images: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.float64]:
@@ -223,4 +221,6 @@ def _as_labels(
             f"{path}: labels of shape {labels.shape} for {num_images} images, "
             f"expected ({num_images},)"
         )
+    if labels.max() >= 2**63:
+        raise ValueError(f"{path}: a label is {labels.max()}, expected at most 2**63 - 1")
     return labels.astype(np.int64)

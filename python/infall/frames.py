@@ -12,11 +12,12 @@ has no effect, and `progress` is called once, when everything is queued.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from infall import _core, _frame_geometry
 from infall._arrays import (
@@ -28,7 +29,7 @@ from infall._arrays import (
     standard_floats,
     watch_of,
 )
-from infall._frame import BLOCK_ENTRIES, Frame, TopLogits
+from infall._frame import BLOCK_ENTRIES, Frame, TopK
 from infall._frame_geometry import (
     FrameFit,
     coherence,
@@ -47,7 +48,7 @@ __all__ = [
     "FrameFit",
     "Orthoplex",
     "SimplexETF",
-    "TopLogits",
+    "TopK",
     "coherence",
     "etf_distance",
     "maximum_margin",
@@ -75,9 +76,11 @@ class SimplexETF(Frame):
     basis : {"haar", "identity", "hadamard"}
         The orthonormal columns U. "haar": uniformly random, the Q of the QR decomposition (R's
         diagonal positive) of a Gaussian matrix with random words of its own (docs/random-rows.md);
-        stored, K d numbers, and made when first used in O(K^2 d). "identity": the first K unit
-        vectors; nothing stored. "hadamard": random signs and Walsh-Hadamard transforms, O(d log d)
-        per feature, only signs ever made, one bit per coordinate.
+        stored, K d float64 numbers, and made when first used in O(K^2 d), once for all threads.
+        Products with float32 features keep a float32 copy too, those on a device a copy there for
+        each dtype. A pickle holds the float64 numbers once they are made. "identity": the first K
+        unit vectors; nothing stored. "hadamard": random signs and Walsh-Hadamard transforms,
+        O(d log d) per feature, only signs ever made, one bit per coordinate.
     seed : int
         0 <= seed < 2**64, of "haar" and "hadamard".
     class_norms : array, shape (K,), optional
@@ -117,7 +120,7 @@ class SimplexETF(Frame):
         *,
         basis: Basis = "haar",
         seed: int = 0,
-        class_norms: Any = None,
+        class_norms: ArrayLike | None = None,
     ) -> None:
         count = integer(num_classes, "num_classes", 2, MAX_DIM, "2**32")
         dim = integer(dim, "dim", 1, MAX_DIM, "2**32")
@@ -135,7 +138,8 @@ class SimplexETF(Frame):
             hadamard = basis == "hadamard"
             self._structure = Structure(count, dim, hadamard, self.seed, self.class_norms)
         self._stored: _Float | None = None
-        self._placed: dict[tuple[str, str], Any] = {}
+        self._placed: dict[tuple[str, str], tuple[Any, Any]] = {}
+        self._lock = threading.Lock()  # of both
 
     @property
     def coherence(self) -> float:
@@ -150,7 +154,9 @@ class SimplexETF(Frame):
 
     def _rows(self, numbers: NDArray[np.int64]) -> _Float:
         if self._structure is None:
-            return self._haar()[numbers]
+            with self._lock:
+                vectors = self._haar()
+            return vectors[numbers]
         ones = np.zeros((len(numbers), self.num_classes))
         ones[np.arange(len(numbers)), numbers] = 1.0
         rows = np.empty((len(numbers), self.dim))
@@ -159,7 +165,7 @@ class SimplexETF(Frame):
         return rows
 
     def _haar(self) -> _Float:
-        """Return the vectors of the stored basis, made on first use, (K, d)."""
+        """Return the vectors of the stored basis (K, d), made on first use; under the lock."""
         if self._stored is None:
             count, dim = self.num_classes, self.dim
             tight = dim == count - 1
@@ -182,33 +188,45 @@ class SimplexETF(Frame):
             if tight:
                 rows[-1] = -length / root * total
             if self.class_norms is not None:
-                rows *= self.class_norms[:, None]
+                for first in range(0, count, step):
+                    rows[first : first + step] *= self.class_norms[first : first + step, None]
             self._stored = rows
         return self._stored
 
     def _block(self, place: Any, classes: slice, dtype: str) -> Any:
         key = (place.key, dtype)
-        if key not in self._placed:
-            self._placed[key] = place.constant(self._haar(), dtype)
-        return self._placed[key][classes]
+        with self._lock:
+            if key not in self._placed:
+                self._placed[key] = place.constant(self._haar(), dtype), place.recorded()
+            vectors, event = self._placed[key]
+        place.wait_for(event)  # which another stream may have queued
+        return vectors[classes]
 
     def _fit(self, means: _Float, returned: Callable[[_Float], Any]) -> FrameFit:
         return _frame_geometry.fit(means, None, returned, self._span)
 
     def _span(self) -> _Float:
-        """Orthonormal rows (K - 1, d) that the unit vectors are combinations of."""
-        unit = self.vectors()
-        if self.class_norms is not None:
-            unit /= self.class_norms[:, None]
-        return _frame_geometry.reduced(unit) / math.sqrt(
+        return _frame_geometry.reduced(self._unit_vectors()) / math.sqrt(
             self.num_classes / (self.num_classes - 1.0)
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_stored": None, "_placed": {}}
+    def _settings(self) -> dict[str, Any]:
+        return {"basis": self.basis, "seed": self.seed}
 
-    def _settings(self) -> str:
-        return f", basis={self.basis!r}, seed={self.seed}"
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_placed"], state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._placed, self._lock = {}, threading.Lock()
+
+    def __sizeof__(self) -> int:
+        arrays = [] if self._stored is None else [self._stored]
+        arrays += [array for (key, _), (array, _) in self._placed.items() if key == "host"]
+        # In float64 the two are one.
+        return super().__sizeof__() + sum({id(array): array.nbytes for array in arrays}.values())
 
 
 class Orthoplex(Frame):
@@ -237,7 +255,11 @@ class Orthoplex(Frame):
     """
 
     def __init__(
-        self, num_classes: int, dim: int | None = None, *, class_norms: Any = None
+        self,
+        num_classes: int,
+        dim: int | None = None,
+        *,
+        class_norms: ArrayLike | None = None,
     ) -> None:
         count = integer(num_classes, "num_classes", 2, MAX_DIM, "2**32")
         super().__init__(count, _dim_from(dim, -(-count // 2), "Cube", count), class_norms)
@@ -260,13 +282,13 @@ class Orthoplex(Frame):
         return rows
 
     def _scores(self, place: Any, x: Any, classes: slice, dtype: str) -> Any:
-        found = place.empty((len(x), classes.stop - classes.start), dtype)
+        scores = place.empty((len(x), classes.stop - classes.start), dtype)
         for odd in (0, 1):
             first = classes.start + odd  # blocks start at even classes
             columns = x[:, first // 2 : (classes.stop - odd + 1) // 2]
             weights = self._weights(place, slice(first, classes.stop, 2), dtype)
-            found[:, odd::2] = (-columns if odd else columns) * weights
-        return found
+            scores[:, odd::2] = (-columns if odd else columns) * weights
+        return scores
 
     def _add_vectors(self, place: Any, y: Any, classes: slice, dtype: str, out: Any) -> None:
         if classes.start == 0:
@@ -307,7 +329,11 @@ class Cube(Frame):
     """
 
     def __init__(
-        self, num_classes: int, dim: int | None = None, *, class_norms: Any = None
+        self,
+        num_classes: int,
+        dim: int | None = None,
+        *,
+        class_norms: ArrayLike | None = None,
     ) -> None:
         count = integer(num_classes, "num_classes", 2, MAX_DIM, "2**32")
         self.num_bits = (count - 1).bit_length()
@@ -337,14 +363,15 @@ class Cube(Frame):
 
 @standard_floats
 def walsh_hadamard(
-    x: Any, *, num_threads: int | None = None, progress: Progress | None = None
+    x: ArrayLike, *, num_threads: int | None = None, progress: Progress | None = None
 ) -> Any:
     """Return the orthonormal Walsh-Hadamard transform of vectors.
 
     Parameters
     ----------
     x : array, shape (n,) or (N, n)
-        n a power of two; dtypes as in `Frame.project`.
+        n a power of two, N may be 0; dtypes as in `Frame.project`. PyTorch does not differentiate
+        the transform.
     num_threads, progress
         As in `Frame.project`.
 
@@ -358,19 +385,21 @@ def walsh_hadamard(
     Raises
     ------
     TypeError, ValueError
-        As `Frame.project`, and for a length that is not a power of two.
+        As `Frame.project`, and ValueError for a length that is not a power of two.
     """
     with place_of(x, "x") as place:
         vectors = place.read("x")
         count, length = (int(n) for n in vectors.rows.shape)
         if length & (length - 1):
             raise ValueError(f"x has {length} columns; expected a power of two")
-        threads = thread_count(num_threads)
+        threads, careful = thread_count(num_threads), vectors.may_overflow(length)
         out = place.empty((count, length), vectors.dtype)
         for first, block in place.blocks(vectors):
             watch = watch_of(progress, count, "vectors", done_before=first)
             target = out[first : first + len(block)]
             place.walsh_hadamard(block, target, 1.0 / math.sqrt(length), threads, watch)
+            if careful:
+                vectors.check_products(first, target)
         return place.returned(out if vectors.batched else out[0])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -26,6 +27,7 @@ from infall._arrays import (
     vectors,
 )
 from infall._device import device_number, located, named_device
+from infall._gradients import is_tracked, normalised_layers
 from infall._maxlikelihood_device import Fit, QueuedFit
 from infall._threads import thread_count
 from infall.laws import binary_entropy
@@ -286,7 +288,16 @@ class MaxLikelihood:
             Before `fit`.
         TypeError, ValueError
             For X as `infall.select_rows`; for a layer there is not.
+
+        Notes
+        -----
+        PyTorch differentiates it, any number of times, with respect to a tensor X that requires a
+        gradient. The backward pass repeats the layers in PyTorch, in float64.
         """
+        if is_tracked(X):
+            self._require_fit()
+            layers = self.layers_[: self._layer_numbers(layer)[-1]]
+            return normalised_layers(X, partial(self.transform, layer=layer), layers, layer is None)
         with _Place(X) as place:
             wanted = self._layer_numbers(layer)
             layers, directions = self._fitted_at(place, wanted)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
-from infall._arrays import Progress, one_of
+from infall._arrays import Progress, watch_of
+from infall._device import Device
 from infall._simplex import (
     PairSums,
     between_directions,
@@ -19,6 +20,7 @@ from infall._simplex import (
     distance_from_pairs,
     moment_matrix,
     pair_sums,
+    power_of_two,
     product_distance,
     rounding,
     row_blocks,
@@ -27,14 +29,10 @@ from infall._simplex import (
 )
 from infall._threads import thread_count
 from infall.classes import ClassMoments, GlobalMean
+from infall.collapse import _between_device
+from infall.collapse._inputs import UndefinedMetric
 
 _Float = NDArray[np.float64]
-
-WEIGHTS = ("classes", "samples")  # what all classes, or all samples, weigh the same in
-
-
-class UndefinedMetric(ValueError):  # noqa: N818
-    """A metric has no value for these data; the message says why."""
 
 
 class Equiangularity(NamedTuple):
@@ -56,19 +54,12 @@ class CDNV(NamedTuple):
     min: float
 
 
-def check_moments(moments: Any) -> None:
-    """Raise TypeError for anything but a ClassMoments."""
-    if not isinstance(moments, ClassMoments):
-        raise TypeError(f"moments is a {type(moments).__name__}; expected a ClassMoments")
-    if not isinstance(moments.counts, np.ndarray):
-        raise TypeError(
-            "moments are in device memory; expected moments on the host, where the metrics of "
-            "collapse are computed: see to_host()"
-        )
-
-
 class Between:
-    """The centred class means of a ClassMoments, and what several metrics derive from them."""
+    """The centred class means of a ClassMoments, and what several metrics derive from them.
+
+    Means and variances are multiplied by a power of two and its square, so that no square leaves
+    the range of float64; `scale` is that power.
+    """
 
     def __init__(
         self,
@@ -76,14 +67,16 @@ class Between:
         global_mean: GlobalMean,
         num_threads: int | None,
         progress: Progress | None = None,
+        device: Device | None = None,
     ) -> None:
-        check_moments(moments)
-        one_of(global_mean, "global_mean", WEIGHTS)
         observed = moments.observed
-        self._require_two(len(observed), "class with samples", "classes with samples")
-        self._set(
-            moments.centred_means(global_mean), moments.variances[observed], num_threads, progress
-        )
+        if len(observed) < 2:
+            count = "is 1 class" if len(observed) == 1 else f"are {len(observed)} classes"
+            raise UndefinedMetric(f"there {count} with samples; expected at least 2")
+        centred, variances = moments.centred_means(global_mean), moments.variances[observed]
+        self._set(centred, variances, num_threads, progress, device)
+        counts = moments.counts[observed]
+        self.weights = np.ones(len(counts)) if global_mean == "classes" else counts.astype(float)
         self.observed = observed
 
     @classmethod
@@ -91,17 +84,12 @@ class Between:
         cls, vectors: _Float, num_threads: int | None, progress: Progress | None
     ) -> Between:
         """Return the same for vectors (K, d) as they stand, without variances."""
-        cls._require_two(len(vectors), "vector", "vectors")
+        if len(vectors) < 2:
+            raise UndefinedMetric(f"there is {len(vectors)} vector; expected at least 2")
         between = cls.__new__(cls)
-        between._set(vectors, np.zeros(len(vectors)), num_threads, progress)
+        between._set(vectors, np.zeros(len(vectors)), num_threads, progress, None)
         between.observed = np.arange(len(vectors))
         return between
-
-    @staticmethod
-    def _require_two(count: int, singular: str, plural: str) -> None:
-        if count < 2:
-            what = singular if count == 1 else plural
-            raise UndefinedMetric(f"there are {count} {what}; expected at least 2")
 
     def _set(
         self,
@@ -109,34 +97,65 @@ class Between:
         variances: _Float,
         num_threads: int | None,
         progress: Progress | None,
+        device: Device | None,
     ) -> None:
-        self.centred, self.variances = centred, variances
+        self.scale = power_of_two(centred)
+        with np.errstate(over="ignore"):  # variances against which the means coincide
+            self.centred = centred * self.scale
+            self.variances = (variances * self.scale) * self.scale
         self.num_classes = len(centred)
         self._threads, self._progress = thread_count(num_threads), progress
-        self.square_lengths = row_products(centred, centred)
+        self._device = device
+        self.square_lengths = row_products(self.centred, self.centred)
         self.lengths = np.sqrt(self.square_lengths)
-        self.trace = float(self.square_lengths.sum()) / self.num_classes  # of Sigma_B
+
+    def per_trace(self, variance: float) -> float:
+        """Return a variance over tr Sigma_B."""
+        scaled = (variance * self.scale) * self.scale
+        return scaled / (float(self.square_lengths.sum()) / self.num_classes)
+
+    @property
+    def trace(self) -> float:
+        """Tr Sigma_B, infinite where float64 ends."""
+        trace = float(self.square_lengths.sum()) / self.num_classes
+        return trace / self.scale / self.scale
 
     @cached_property
-    def all_directions(self) -> _Float:
+    def _unit_directions(self) -> tuple[_Float, int]:
         spread = math.sqrt(float(self.variances.sum()))
-        return between_directions(self.centred, spread)
+        self._report(0, "directions of class means")
+        found = between_directions(self.centred, self.weights, spread)
+        self._report(self.num_classes, "directions of class means")
+        return found
+
+    @property
+    def rank(self) -> int:
+        """Of Sigma_B."""
+        return self._unit_directions[1]
 
     @property
     def directions(self) -> _Float:
+        """D (d, c) with |h D|^2 = h (M^T M)^+ h^T of the centred means M."""
         self.require_distinct()
-        return self.all_directions
+        return self._unit_directions[0] * self.scale
+
+    def _report(self, done: int, stage: str) -> None:
+        if self._progress is not None:
+            self._progress(done, self.num_classes, stage)
 
     @cached_property
     def pairs(self) -> PairSums:
         total = self.num_classes * (self.num_classes - 1) // 2
-        progress = self._progress
-        return pair_sums(
-            self.centred,
-            self.variances,
-            self._threads,
-            None if progress is None else lambda done: progress(done, total, "class pairs"),
-        )
+        watch = watch_of(self._progress, total, "class pairs")
+        if self._device is None:
+            return pair_sums(
+                _core.pair_geometry(self.centred, self.variances, self._threads, watch)
+            )
+        with self._device:
+            totals = _between_device.pair_geometry(self._device, self.centred, self.variances)
+        if watch is not None:
+            watch(total)
+        return pair_sums(totals)
 
     def _shortest_real(self) -> float:
         largest = max(float(self.lengths.max()), math.sqrt(float(self.variances.max())))
@@ -153,12 +172,15 @@ class Between:
         if short.any():
             raise UndefinedMetric(what.format(int(self.observed[np.argmax(short)])))
 
+    def _watch(self) -> Callable[[int], object] | None:
+        return watch_of(self._progress, self.num_classes, "class means")
+
     def nc2(self) -> float:
         self._require_mean_directions()
         k, dim = self.centred.shape
         if k > dim + 1:
             total = row_sum(self.centred, self.lengths)
-            gram = moment_matrix(self.centred, self.lengths)
+            gram = moment_matrix(self.centred, self.lengths, self._watch())
             return distance_from_moments(k, float(k), float(total @ total), float(np.sum(gram**2)))
         sums = self.pairs
         return distance_from_pairs(
@@ -171,7 +193,7 @@ class Between:
         trace = float(self.square_lengths.sum())
         if k > dim + 1:
             total = row_sum(self.centred)
-            gram = moment_matrix(self.centred)
+            gram = moment_matrix(self.centred, None, self._watch())
             return distance_from_moments(k, trace, float(total @ total), float(np.sum(gram**2)))
         diagonal = self.square_lengths - trace / k
         sums = self.pairs
@@ -198,12 +220,13 @@ class Between:
 
     def nc3(self, rows: _Float) -> float:
         self._require_mean_directions()
-        distance = product_distance(rows, self.centred, self.lengths)
+        distance = product_distance(rows * power_of_two(rows), self.centred, self.lengths)
         if math.isnan(distance):
             raise UndefinedMetric("the product of classifier and class means is zero")
         return distance
 
     def nc3_papyan(self, rows: _Float, unit_means: bool) -> float:
+        rows = rows * power_of_two(rows)
         norm = math.sqrt(float(row_products(rows, rows).sum()))
         if norm == 0.0:
             raise UndefinedMetric("the classifier is zero")
@@ -228,6 +251,8 @@ class Between:
             mean, (first, second) = sums.cdnv_sum / sums.num_pairs, sums.cdnv_max_pair
             return CDNV(mean, sums.cdnv_max, self._classes(first, second), sums.cdnv_min)
         total, smallest, largest, pair = 0.0, math.inf, -math.inf, (0, 1)
+        pairs = self.num_classes * (self.num_classes - 1) // 2
+        watch = watch_of(self._progress, pairs, "class pairs")
         for rows, block in self.cdnv_blocks(power):
             for row, values in zip(range(rows.start, rows.stop), block, strict=True):
                 later = values[row + 1 :]
@@ -238,7 +263,8 @@ class Between:
                 partner = int(np.argmax(later))
                 if later[partner] > largest:
                     largest, pair = float(later[partner]), (row, row + 1 + partner)
-        pairs = self.num_classes * (self.num_classes - 1) // 2
+            if watch is not None:
+                watch(rows.stop * (2 * self.num_classes - 1 - rows.stop) // 2)
         return CDNV(total / pairs, largest, self._classes(*pair), smallest)
 
     def _classes(self, first: int, second: int) -> tuple[int, int]:
@@ -247,14 +273,22 @@ class Between:
     def cdnv_blocks(self, power: float) -> Iterator[tuple[slice, _Float]]:
         """Yield (rows, V (b, K)) of the matrix with any power of the distance."""
         for rows in row_blocks(self.num_classes, *self.centred.shape):
-            block = _core.cdnv_block(
-                self.centred, self.variances, rows.start, rows.stop, self._threads, None
-            )
+            block = self._cdnv_rows(rows)
             if power != 2.0:
-                # V of squared distances is s / d^2: s / d^p = V^(p/2) s^(1 - p/2).
+                # V of squared distances is s / d^2: s / d^p = V^(p/2) s^(1 - p/2), in the unit of
+                # the means as they came.
                 block **= power / 2.0
                 half_sums = 0.5 * (self.variances[rows, None] + self.variances)
                 half_sums[half_sums == 0.0] = 1.0  # V is 0 or infinite there
                 half_sums **= 1.0 - power / 2.0
                 block *= half_sums
+                block *= self.scale ** (power - 2.0)
             yield rows, block
+
+    def _cdnv_rows(self, rows: slice) -> _Float:
+        if self._device is None:
+            return _core.cdnv_block(
+                self.centred, self.variances, rows.start, rows.stop, self._threads, None
+            )
+        with self._device:
+            return _between_device.cdnv_block(self._device, self.centred, self.variances, rows)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
-from infall._arrays import Progress, watch_of
-from infall._decisions import decisions
-from infall._features import feature_rows
-from infall.classes import ClassMoments
-from infall.collapse._inputs import DecisionRows, Weighting, check_samples, of_observed
+from infall.classes import ClassMoments, mean_differences
+from infall.collapse._inputs import UndefinedMetric, Weighting
 from infall.collapse._samples import Samples
 
 _Float = NDArray[np.float64]
+_BLOCK_ENTRIES = 2**20
 
 
 def within_trace(moments: ClassMoments, weighting: Weighting) -> float:
@@ -41,8 +37,13 @@ def class_average(moments: ClassMoments, sums: _Float, weighting: Weighting) -> 
 
 def within_trace_along(moments: ClassMoments, directions: _Float, weighting: Weighting) -> float:
     """Return tr(D^T Sigma_W D) from the full within scatter, for directions D (d, r)."""
-    if weighting == "classes":
+    if not moments.scatter:
         raise ValueError(
+            "the ClassMoments have no scatter; expected scatter=True, or features and labels "
+            "beside moments="
+        )
+    if weighting == "classes":
+        raise UndefinedMetric(
             "weighting is 'classes', but the scatter of ClassMoments is pooled over samples; "
             "expected 'samples', or features and labels"
         )
@@ -50,36 +51,19 @@ def within_trace_along(moments: ClassMoments, directions: _Float, weighting: Wei
     return float(np.einsum("dr,dr->", directions, product))
 
 
-def nearest_classes(
-    moments: ClassMoments,
-    features: Any,
-    decision: DecisionRows | None,
-    num_threads: int | None,
-    progress: Progress | None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-    """Return the class of the nearest mean of each sample, and that of its largest output."""
-    check_samples(moments)
-    observed = moments.observed
-    classifier, bias = (None, None) if decision is None else decision
-    count = len(feature_rows(features, "features", dim=moments.num_features))
-    nearest, predicted = decisions(
-        features,
-        of_observed(moments, moments.means),
-        classifier,
-        bias,
-        num_threads=num_threads,
-        progress=watch_of(progress, count, "samples"),
-    )
-    return observed[nearest], predicted
-
-
 def mean_square_distance(
-    moments: ClassMoments, samples: Samples, indices: NDArray[np.int64], num_threads: int | None
+    moments: ClassMoments, samples: Samples, numbers: NDArray[np.int64]
 ) -> float:
-    """Return the mean of ||h - mu_c||^2 for the means of other samples, c = indices (N,)."""
-    found = ClassMoments(moments.num_classes, moments.num_features, num_threads=num_threads)
-    samples.add_to(found, indices, None)
+    """Return the mean of ||h - mu_c||^2 for the means of other samples, c = numbers (N,)."""
+    found = ClassMoments(moments.num_classes, moments.num_features, num_threads=moments.num_threads)
+    for _ in samples.each(lambda block, rows, _: found.update(block, numbers[rows]), None):
+        pass
+    found = found.to_host()
     observed = found.observed
-    shift = found.means[observed] - moments.means[observed]
-    squares = found.variances[observed] + np.einsum("kd,kd->k", shift, shift)
+    squares = found.variances[observed]
+    step = max(1, _BLOCK_ENTRIES // moments.num_features)
+    for first in range(0, len(observed), step):
+        some = observed[first : first + step]
+        shift = mean_differences(moments, found, some)
+        squares[first : first + step] += np.einsum("kd,kd->k", shift, shift)
     return float(found.counts[observed] @ squares) / found.num_samples

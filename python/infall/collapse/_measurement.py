@@ -1,29 +1,50 @@
-"""All metrics of one set of features, what they share taken once."""
+"""The metrics of one set of features, what they share taken once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import math
+from collections.abc import Hashable, Iterable, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays import Progress, one_of
-from infall.classes import ClassMoments, GlobalMean, within_projection
-from infall.collapse._between import WEIGHTS, Between, UndefinedMetric
+from infall._class_labels import ClassLabels
+from infall._classes_device import DeviceMoments
+from infall._decisions import decisions
+from infall._device import located
+from infall._simplex import (
+    deviation_sums,
+    moment_matrix,
+    power_of_two,
+    row_blocks,
+    row_products,
+    row_sum,
+)
+from infall._threads import thread_count
+from infall.classes import ClassMoments, GlobalMean, projection_of_numbered
+from infall.collapse._between import CDNV, Between, Equiangularity
 from infall.collapse._class_sums import (
     class_average,
-    nearest_classes,
+    class_weights,
+    mean_square_distance,
     within_trace,
     within_trace_along,
 )
-from infall.collapse._inputs import DecisionRows, Weighting, check_weighting, of_observed
-from infall.collapse._metrics import variance_explained
+from infall.collapse._inputs import (
+    WEIGHTS,
+    UndefinedMetric,
+    Weighting,
+    float64_entries,
+    of_observed,
+)
 from infall.collapse._report import METRICS, CollapseReport
-from infall.collapse._sample_metrics import distances_of_test, strong_residuals
-from infall.collapse._samples import Samples
+from infall.collapse._samples import ArraySamples, LineSamples, Samples
+
+_Float = NDArray[np.float64]
+_Int64 = NDArray[np.int64]
 
 _CLASSIFIER = "a classifier"
 _SAMPLES = "features and labels"
@@ -40,223 +61,649 @@ _NEEDS = {
 }
 
 
-@dataclass(frozen=True)
-class Conventions:
-    """How to measure, and what."""
+class CollapseOnTest(NamedTuple):
+    """How test samples collapse to the class means of the training samples."""
 
-    global_mean: GlobalMean
-    weighting: Weighting
-    num_threads: int | None
-    metrics: frozenset[str] | None
-    progress: Progress | None
-
-    def __post_init__(self) -> None:
-        one_of(self.global_mean, "global_mean", WEIGHTS)
-        check_weighting(self.weighting)
-        if self.progress is not None and not callable(self.progress):
-            raise TypeError(f"progress is {self.progress!r}; expected a callable")
-
-    def wants(self, name: str) -> bool:
-        """Whether a metric was asked for."""
-        return self.metrics is None or name in self.metrics
-
-    def stage(self, name: str) -> Progress | None:
-        """Return the progress of one stage."""
-        progress = self.progress
-        return None if progress is None else lambda done, total, _: progress(done, total, name)
+    strong: float
+    weak: float
+    ncc_error: float
 
 
-class Labelled(NamedTuple):
-    """Samples, their classes, and the moments of both."""
+class StrongResiduals(NamedTuple):
+    """Distances of classifier, features and bias from strong neural collapse."""
 
-    moments: ClassMoments
-    names: ClassMoments  # that knows the names of the classes
-    samples: Samples | None
-    numbers: NDArray[np.int64] | None
+    delta1: float
+    delta2: float
+    delta3: float | None
+    """None without a bias."""
 
 
 class Measurement:
-    """The metrics of one set of features, with what they share taken once."""
+    """Every metric of one set of features; the functions and the report are made of these.
+
+    Parameters
+    ----------
+    features : array (N, d), ClassMoments or Samples
+        ClassMoments stand for features and labels alike.
+    labels : array (N,), optional
+        None with ClassMoments, and where `moments` are given and no metric needs them.
+    moments : ClassMoments, optional
+        Of these samples, or of the training samples.
+    classifier, bias : arrays (num_classes, d) and (num_classes,), optional
+        Without names, labels are numbers of their rows.
+    classes : sequence of hashables, optional
+        Names of the classes.
+    test_features, test_labels : arrays (T, d) and (T,), optional
+        Test samples.
+    global_mean, weighting, num_threads, progress
+        As in `nc1`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what is not as said; UndefinedMetric without samples.
+    """
 
     def __init__(
         self,
-        labelled: Labelled,
-        decision: DecisionRows | None,
-        test: tuple[Samples, NDArray[np.int64]] | None,
-        conventions: Conventions,
+        features: Any,
+        labels: Any = None,
+        *,
+        moments: ClassMoments | None = None,
+        classifier: ArrayLike | None = None,
+        bias: ArrayLike | None = None,
+        classes: Sequence[Hashable] | None = None,
+        test_features: Any = None,
+        test_labels: Any = None,
+        global_mean: GlobalMean = "classes",
+        weighting: Weighting = "samples",
+        num_threads: int | None = None,
+        progress: Progress | None = None,
     ) -> None:
-        self.moments, self.names, self.samples, self.numbers = labelled
+        self.global_mean = cast(GlobalMean, one_of(global_mean, "global_mean", WEIGHTS))
+        self.weighting = cast(Weighting, one_of(weighting, "weighting", WEIGHTS))
+        if progress is not None and not callable(progress):
+            raise TypeError(f"progress is {progress!r}; expected a callable")
+        self._num_threads, self._progress = num_threads, progress
+        thread_count(num_threads)
+        if classifier is None and bias is not None:
+            raise ValueError("bias came without a classifier")
+        self.classifier = None if classifier is None else float64_entries(classifier, "classifier")
+        self.bias = None if bias is None else float64_entries(bias, "bias")
+        self.samples: Samples | None = None
+        self.numbers: _Int64 | None = None
+        if isinstance(features, ClassMoments):
+            given = (labels, moments, classes)
+            if any(argument is not None for argument in given):
+                raise ValueError(
+                    "labels and classes are part of the ClassMoments; expected neither, nor moments"
+                )
+            self._placed_moments, self.labels = features, _labels_of(features)
+        else:
+            self._take_samples(features, labels, moments, classes)
+        self.moments = self._placed_moments.to_host()
         if self.moments.num_samples == 0:
-            raise ValueError("features has no samples")
-        self.decision, self.test = decision, test
-        self.conventions = conventions
-        self.values: dict[str, Any] = {}
-        self.missing: dict[str, str] = {}
-        self.given = {
-            _CLASSIFIER: decision is not None,
-            _SAMPLES: self.samples is not None,
-            _TEST_SAMPLES: test is not None,
-        }
+            raise UndefinedMetric("there are no samples")
+        self._check_classifier()
+        if (test_features is None) != (test_labels is None):
+            raise ValueError("test_features and test_labels come together; one of them is absent")
+        self.test: tuple[Samples, _Int64] | None = None
+        if test_features is not None:
+            samples = ArraySamples(test_features, "test_features")
+            self._check_columns(samples)
+            numbers = self.labels.numbers(test_labels, samples.shape[0], "test_labels")
+            self.test = samples, numbers
 
-    def report(self) -> CollapseReport:
-        """Measure what is wanted."""
-        moments, conventions = self.moments, self.conventions
+    # What is given ---------------------------------------------------------------------------------
+
+    def _take_samples(
+        self,
+        features: Any,
+        labels: Any,
+        moments: ClassMoments | None,
+        classes: Sequence[Hashable] | None,
+    ) -> None:
+        samples = features if isinstance(features, Samples) else ArraySamples(features, "features")
+        count, dim = samples.shape
+        if count == 0:
+            raise UndefinedMetric(f"{samples.name} has no samples")
+        self.samples = samples
+        if moments is not None:
+            if not isinstance(moments, ClassMoments):
+                raise TypeError(f"moments is a {type(moments).__name__}; expected a ClassMoments")
+            if classes is not None:
+                raise ValueError("classes are part of the ClassMoments; expected moments alone")
+            self._placed_moments, self.labels = moments, _labels_of(moments)
+            self._check_columns(samples)
+            if labels is not None:
+                self.numbers = moments.label_numbers(labels, count)
+        else:
+            if labels is None:
+                raise ValueError("features came without labels")
+            if classes is not None:
+                self.labels = ClassLabels.named(classes)
+                self.numbers = self.labels.numbers(labels, count)
+            elif self.classifier is not None:
+                self.labels = ClassLabels(max(1, len(self.classifier)), None)
+                self.numbers = self.labels.numbers(labels, count)
+            else:
+                self.labels, self.numbers = ClassLabels.distinct(labels, count)
+        if moments is None:
+            assert self.numbers is not None
+            self._placed_moments = self._moments_of(samples, self.numbers, dim)
+
+    def _moments_of(self, samples: Samples, numbers: _Int64, dim: int) -> ClassMoments:
+        found = ClassMoments(self.labels.num_classes, dim, num_threads=self._num_threads)
+        stage = self.stage("class means")
+        for _ in samples.each(
+            lambda block, rows, within: found.update(block, numbers[rows], progress=within), stage
+        ):
+            pass
+        if samples.device is not None:
+            # Devices do not search what they add; their host can, since it waits for them.
+            state = found.to_host()
+            with np.errstate(invalid="ignore"):
+                variances = state.variances[state.observed]
+            if not np.isfinite(variances).all():
+                samples.require_finite()
+                raise ValueError("features overflows: squares of a class do not fit into float64")
+        return found
+
+    def _check_columns(self, samples: Samples) -> None:
+        if samples.shape[1] != self._placed_moments.num_features:
+            raise ValueError(
+                f"{samples.name} has {samples.shape[1]} columns; expected "
+                f"{self._placed_moments.num_features}"
+            )
+
+    def _check_classifier(self) -> None:
+        rows, moments = self.classifier, self.moments
+        if rows is None:
+            return
+        shape = moments.num_classes, moments.num_features
+        for name, entries, expected, text in (
+            ("classifier", rows, shape, "(num_classes, num_features)"),
+            ("bias", self.bias, shape[:1], "(num_classes,)"),
+        ):
+            if entries is not None and entries.shape != expected:
+                raise ValueError(f"{name} has shape {entries.shape}; expected {text} = {expected}")
+
+    def require_same_samples(self) -> None:
+        """Raise ValueError for moments that were not made of the samples beside them."""
+        if self.numbers is None:
+            if self.samples is not None:
+                raise ValueError("features came without labels")
+            return
+        counts = np.bincount(self.numbers, minlength=self.moments.num_classes)
+        other = np.flatnonzero(counts != self.moments.counts)
+        if len(other) > 0:
+            name = self.labels.names_of([int(other[0])])[0]
+            raise ValueError(
+                f"moments have {self.moments.counts[other[0]]} samples of class {name!r}, labels "
+                f"{counts[other[0]]}; expected the moments of these samples"
+            )
+
+    def stage(self, name: str) -> Progress | None:
+        """Return the progress of one stage."""
+        progress = self._progress
+        return None if progress is None else lambda done, total, _: progress(done, total, name)
+
+    # What several metrics share --------------------------------------------------------------------
+
+    @cached_property
+    def between(self) -> Between:
+        """The centred class means."""
+        state = self._placed_moments._state
+        return Between(
+            self.moments,
+            self.global_mean,
+            self._num_threads,
+            self._progress,
+            state.device if isinstance(state, DeviceMoments) else None,
+        )
+
+    @cached_property
+    def _classifier_rows(self) -> _Float:
+        if self.classifier is None:
+            raise TypeError("classifier is None; expected an array (num_classes, num_features)")
+        return of_observed(self.moments, self.classifier)
+
+    @cached_property
+    def _classifier_vectors(self) -> Between:
+        stage = self.stage("pairs of classifier rows")
+        return Between.of_vectors(self._classifier_rows, self._num_threads, stage)
+
+    def _nearest(
+        self, samples: Samples, stage: str, *, classifier: bool
+    ) -> Iterable[tuple[slice, tuple[_Int64, _Int64 | None]]]:
+        """Yield slices, the class of the nearest mean, and of the largest output if wanted."""
+        observed = self.moments.observed
+        means = of_observed(self.moments, self.moments.means)
+        outputs = (self.classifier, self.bias) if classifier else (None, None)
+
+        def work(block: Any, _: slice, within: Progress | None) -> tuple[_Int64, _Int64 | None]:
+            watch = within and (lambda done: within(done, 0, ""))
+            found = decisions(block, means, *outputs, num_threads=self._num_threads, progress=watch)
+            nearest, predicted = (_downloaded(positions) for positions in found)
+            assert nearest is not None
+            if (nearest < 0).any():
+                samples.require_finite()
+            return observed[nearest], predicted
+
+        return samples.each(work, self.stage(stage))
+
+    @cached_property
+    def _disagreements(self) -> tuple[int, int]:
+        """Samples not nearest to their own class mean; not to that of the classifier's choice."""
+        if self.samples is None:
+            raise TypeError("features are ClassMoments; expected samples, and moments= beside them")
+        wrong = other = 0
+        for rows, (nearest, predicted) in self._nearest(
+            self.samples, "nearest class means", classifier=self.classifier is not None
+        ):
+            if self.numbers is not None:
+                wrong += int(np.count_nonzero(nearest != self.numbers[rows]))
+            if predicted is not None:
+                other += int(np.count_nonzero(nearest != predicted))
+        return wrong, other
+
+    # Metrics ---------------------------------------------------------------------------------------
+
+    def nc1(self) -> float:
+        """tr(Sigma_W Sigma_B^+) / K."""
+        directions = self.between.directions
+        if self.samples is None:
+            return within_trace_along(self.moments, directions, self.weighting)
+        assert self.numbers is not None
+        numbers, samples = self.numbers, self.samples
+        state = self._placed_moments._state
+        on_host = not isinstance(state, DeviceMoments) or samples.device is None
+        moments = self.moments if on_host else self._placed_moments
+
+        def work(block: Any, rows: slice, within: Progress | None) -> _Float:
+            found = projection_of_numbered(
+                *(block, numbers[rows], moments, directions),
+                num_threads=self._num_threads,
+                progress=within,
+            )
+            result = _downloaded(found)
+            assert result is not None
+            return result
+
+        sums = np.zeros(self.moments.num_classes)
+        stage = self.stage("deviations from class means")
+        for _, found in samples.each(work, stage, on_host=on_host):
+            sums += found
+        return class_average(self.moments, sums, self.weighting)
+
+    def nc2(self) -> float:
+        """Unit class means to a simplex ETF."""
+        return self.between.nc2()
+
+    def nc3(self) -> float:
+        """Classifier times class means to a simplex ETF."""
+        return self.between.nc3(self._classifier_rows)
+
+    def nc3_papyan(self, unit_means: bool = True) -> float:
+        """Classifier to class means."""
+        return self.between.nc3_papyan(self._classifier_rows, unit_means)
+
+    def nc4(self) -> float:
+        """Share of samples that classifier and nearest class mean decide differently."""
+        if self.classifier is None:
+            raise TypeError("classifier is None; expected an array (num_classes, num_features)")
+        disagreements = self._disagreements[1]
+        assert self.samples is not None
+        return disagreements / self.samples.shape[0]
+
+    def ncc_error(self) -> float:
+        """Share of samples not nearest to the mean of their class."""
+        errors = self._disagreements[0]
+        assert self.samples is not None
+        if self.numbers is None:
+            raise ValueError("features came without labels")
+        return errors / self.samples.shape[0]
+
+    def pfc3(self) -> float:
+        """Share of samples nearest to the mean of their class."""
+        return 1.0 - self.ncc_error()
+
+    def cdnv(self, power: float = 2.0) -> CDNV:
+        """Class-distance normalized variance, with the names of the worst pair."""
+        found = self.between.cdnv(power)
+        return found._replace(pair=self.labels.names_of(found.pair))
+
+    def pfc1(self) -> float:
+        """Tr Sigma_W / tr Sigma_B."""
+        self.between.require_distinct()
+        return self.between.per_trace(within_trace(self.moments, self.weighting))
+
+    def pfc2(self) -> float:
+        """Class means at their own lengths to a simplex ETF."""
+        return self.between.pfc2()
+
+    def equinorm(self) -> float:
+        """Deviation of the lengths of the class means over their mean."""
+        self.between.require_distinct()
+        return self.between.equinorm()
+
+    def equiangularity(self) -> Equiangularity:
+        """Deviation of the angles of the class means."""
+        return self.between.equiangularity()
+
+    def variance_explained(self) -> float:
+        """Share of the variance that lies between classes."""
+        moments = self.moments
+        centred = moments.centred_means(self.weighting)
+        scale = power_of_two(centred)
+        centred = centred * scale
+        weights = class_weights(moments, self.weighting)
+        between = float(weights @ row_products(centred, centred))
+        total = between + within_trace(moments, self.weighting) * scale * scale
+        if total == 0.0:
+            raise UndefinedMetric("all samples coincide")
+        return between / total if math.isfinite(total) else 0.0
+
+    def strong_residuals(self) -> StrongResiduals:
+        """Distances from strong collapse."""
+        rows, moments = self._classifier_rows, self.moments
+        num_classes, dim = rows.shape
+        size = moments.num_samples / num_classes
+        root = math.sqrt(size)
+        squares = row_products(rows, rows)
+        if num_classes > dim + 1:
+            gram = moment_matrix(rows)
+            total = row_sum(rows)
+            inner = float(squares.sum() - total @ total / num_classes)
+            first = float(np.sum(gram * gram)) - 2.0 * root * inner + size * (num_classes - 1)
+        else:
+            diagonal, _, off = deviation_sums(rows, rows, np.ones(num_classes), squares, root)
+            first = diagonal + off
+        counts = moments.counts[moments.observed]
+        means = of_observed(moments, moments.means)
+        second = moments.variances[moments.observed]
+        for block in row_blocks(*rows.shape):
+            difference = means[block] - rows[block] / root
+            second[block] += np.einsum("kd,kd->k", difference, difference)
+        third = None
+        if self.bias is not None:
+            offsets = of_observed(moments, self.bias)
+            third = float(np.linalg.norm(offsets - 1.0 / num_classes))
+        return StrongResiduals(math.sqrt(max(first, 0.0)), math.sqrt(float(counts @ second)), third)
+
+    def collapse_on_test(self) -> CollapseOnTest:
+        """Collapse of test samples to the class means."""
+        if self.test is None:
+            raise TypeError("test_features is None; expected an array (T, num_features)")
+        samples, numbers = self.test
+        if len(numbers) == 0:
+            raise UndefinedMetric("test_features has no samples")
+        self.between.require_distinct()
+        unseen = self.moments.counts[numbers] == 0
+        if unseen.any():
+            where = int(np.argmax(unseen))
+            name = self.labels.names_of([int(numbers[where])])[0]
+            raise ValueError(
+                f"test_labels is {name!r} at position {where}, a class without training samples"
+            )
+        parts = self._nearest(samples, "test samples", classifier=False)
+        nearest = np.concatenate([found for _, (found, _) in parts])
+        return CollapseOnTest(
+            self.between.per_trace(mean_square_distance(self.moments, samples, numbers)),
+            self.between.per_trace(mean_square_distance(self.moments, samples, nearest)),
+            float(np.count_nonzero(nearest != numbers)) / len(numbers),
+        )
+
+    # The report ------------------------------------------------------------------------------------
+
+    def report(self, metrics: frozenset[str] | None) -> CollapseReport:
+        """Take the metrics that are wanted; None stands for all that can be had."""
+        moments = self.moments
+        found: dict[str, Any] = {}
+        missing: dict[str, str] = {}
         for name in METRICS:
-            if conventions.wants(name):
-                self._attempt(name)
-        self.values["trace_within"] = within_trace(moments, conventions.weighting)
+            if metrics is not None and name not in metrics:
+                continue
+            absent = self._absent(name)
+            if absent and metrics is not None:
+                raise ValueError(f"metrics asks for {name}, which {absent}")
+            if absent:
+                missing[name] = absent
+                continue
+            try:
+                found |= self._fields(name)
+            except UndefinedMetric as error:
+                missing[name] = str(error)
         if len(moments.observed) > 1:
-            self.values["trace_between"] = self._between.trace
+            found["trace_between"] = self.between.trace
+            if (metrics is None or "nc1" in metrics) and not self._absent("nc1"):
+                found["rank"] = self.between.rank
         return CollapseReport(
             num_samples=moments.num_samples,
             num_features=moments.num_features,
             num_classes=moments.num_classes,
             num_observed=len(moments.observed),
-            empty_classes=self._named(np.flatnonzero(moments.counts == 0).tolist()),
+            classes=None if self.labels.names is None else tuple(self.labels.names),
+            empty_classes=self.labels.names_of(np.flatnonzero(moments.counts == 0).tolist()),
             single_sample_classes=int(np.count_nonzero(moments.counts == 1)),
             dtype=None if self.samples is None else self.samples.dtype,
-            weighting=conventions.weighting,
-            global_mean=conventions.global_mean,
-            missing=self.missing,
-            **self.values,
+            weighting=self.weighting,
+            global_mean=self.global_mean,
+            trace_within=within_trace(moments, self.weighting),
+            missing=missing,
+            **found,
         )
 
-    def _attempt(self, name: str) -> None:
-        absent = [need for need in _NEEDS.get(name, ()) if not self.given[need]]
+    def _absent(self, name: str) -> str:
+        given = {
+            _CLASSIFIER: self.classifier is not None,
+            _SAMPLES: self.samples is not None,
+            _TEST_SAMPLES: self.test is not None,
+        }
+        absent = [need for need in _NEEDS.get(name, ()) if not given[need]]
         if name == "nc1" and self.samples is None and not self.moments.scatter:
             absent = ["features and labels, or ClassMoments with scatter=True"]
-        if absent:
-            needs = f"needs {' and '.join(absent)}"
-            if self.conventions.metrics is not None:
-                raise ValueError(f"metrics asks for {name}, which {needs}")
-            self.missing[name] = needs
-            return
-        try:
-            getattr(self, f"_{name}")()
-        except UndefinedMetric as error:
-            self.missing[name] = str(error)
+        return f"needs {' and '.join(absent)}" if absent else ""
 
-    def _named(self, numbers: Iterable[int]) -> tuple[Any, ...]:
-        names = self.names.classes
-        return tuple(numbers if names is None else (names[number] for number in numbers))
+    def _fields(self, name: str) -> dict[str, Any]:
+        """Return the fields of the report that belong to a metric."""
+        if name == "cdnv":
+            cdnv = self.cdnv()
+            names = ("cdnv_mean", "cdnv_max", "cdnv_max_pair", "cdnv_min")
+            return dict(zip(names, cdnv, strict=True))
+        if name == "classifier_equinorm":
+            return {name: self._classifier_vectors.equinorm()}
+        if name.endswith("equiangularity"):
+            vectors = self._classifier_vectors if name.startswith("classifier") else self.between
+            angles = vectors.equiangularity()
+            return {f"{name}_std": angles.std, f"{name}_max": angles.max}
+        if name == "strong_residuals":
+            return self.strong_residuals()._asdict()
+        if name == "collapse_on_test":
+            on_test = self.collapse_on_test()
+            return {
+                "strong_test_collapse": on_test.strong,
+                "weak_test_collapse": on_test.weak,
+                "test_ncc_error": on_test.ncc_error,
+            }
+        return {name: getattr(self, name)()}
 
-    @cached_property
-    def _between(self) -> Between:
-        return Between(
-            self.moments,
-            self.conventions.global_mean,
-            self.conventions.num_threads,
-            self.conventions.stage("pairs of classes"),
-        )
 
-    @cached_property
-    def _classifier(self) -> NDArray[np.float64]:
-        assert self.decision is not None
-        return of_observed(self.moments, self.decision[0])
+def _labels_of(moments: ClassMoments) -> ClassLabels:
+    return ClassLabels(moments.num_classes, moments.classes)
 
-    @cached_property
-    def _classifier_vectors(self) -> Between:
-        stage = self.conventions.stage("pairs of classifier rows")
-        return Between.of_vectors(self._classifier, self.conventions.num_threads, stage)
 
-    @cached_property
-    def _disagreements(self) -> tuple[int, int]:
-        """Samples not nearest to their own class mean; not to that of the classifier's choice."""
-        assert self.samples is not None
-        assert self.numbers is not None
-        stage = self.conventions.stage("nearest class means")
-        wrong = other = 0
-        for rows, block, progress in self.samples.blocks(stage):
-            nearest, predicted = nearest_classes(
-                self.moments, block, self.decision, self.conventions.num_threads, progress
-            )
-            wrong += int(np.count_nonzero(nearest != self.numbers[rows]))
-            if predicted is not None:
-                other += int(np.count_nonzero(nearest != predicted))
-        return wrong, other
+def _downloaded(array: Any) -> NDArray[Any] | None:
+    device, found = located(array, "a result")
+    if device is None:
+        return cast("NDArray[Any] | None", found)
+    with device:
+        return device.download(found)
 
-    def _nc1(self) -> None:
-        between, weighting = self._between, self.conventions.weighting
-        self.values["rank"] = between.all_directions.shape[1]
-        if self.samples is None or self.numbers is None:
-            if weighting == "classes":
-                raise UndefinedMetric("the scatter of ClassMoments is pooled, not by classes")
-            along = within_trace_along(self.moments, between.directions, weighting)
-            self.values["nc1"] = along
-            return
-        sums = np.zeros(self.moments.num_classes)
-        stage = self.conventions.stage("deviations from class means")
-        for rows, block, progress in self.samples.blocks(stage):
-            sums += within_projection(
-                block,
-                self.numbers[rows],
-                self.moments,
-                between.directions,
-                num_threads=self.conventions.num_threads,
-                progress=progress,
-            )
-        self.values["nc1"] = class_average(self.moments, sums, weighting)
 
-    def _nc2(self) -> None:
-        self.values["nc2"] = self._between.nc2()
+def collapse_report(
+    features: Any,
+    labels: Any = None,
+    *,
+    classifier: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    classes: Sequence[Hashable] | None = None,
+    global_mean: GlobalMean = "classes",
+    weighting: Weighting = "samples",
+    metrics: Iterable[str] | None = None,
+    test_features: Any = None,
+    test_labels: Any = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> CollapseReport:
+    """Measure how far features have collapsed.
 
-    def _nc3(self) -> None:
-        self.values["nc3"] = self._between.nc3(self._classifier)
+    Parameters
+    ----------
+    features : array, shape (N, d), or ClassMoments
+        Real numbers in any layout: NumPy, PyTorch, CuPy, JAX; memory maps, HDF5, Zarr and Dask
+        arrays are read block by block. From ClassMoments all metrics follow that need no samples;
+        NC1 too if they hold the scatter.
+    labels : array or sequence, shape (N,)
+        Integers, text, bool or other names of the classes. None with ClassMoments.
+    classifier : array, shape (num_classes, d), optional
+        Weights A of the last layer.
+    bias : array, shape (num_classes,), optional
+        Of the last layer, zero by default.
+    classes : sequence of hashables, optional
+        Names of the classes, in the order of the rows of `classifier`. Without them, labels are
+        the numbers of these rows, from 0 on; without a classifier, the classes are the distinct
+        labels in ascending order.
+    global_mean : {"classes", "samples"}
+        Centre of the class means.
+    weighting : {"samples", "classes"}
+        Weights in Sigma_W: 1/N, or 1/(K n_c).
+    metrics : iterable of str, optional
+        Some of `METRICS`; by default all that can be had from what is given.
+    test_features, test_labels : arrays, shapes (T, d) and (T,), optional
+        Samples that the class means were not made from.
+    num_threads : int, optional
+        All processors by default; does not change the result but for what NumPy's own matrix
+        products round.
+    progress : callable, optional
+        Called as progress(done, total, stage), stage a few words; what it raises stops the call.
 
-    def _nc3_papyan(self) -> None:
-        self.values["nc3_papyan"] = self._between.nc3_papyan(self._classifier, unit_means=True)
+    Returns
+    -------
+    CollapseReport
+        The numbers, and by which conventions they were taken.
 
-    def _nc4(self) -> None:
-        self.values["nc4"] = self._disagreements[1] / self.moments.num_samples
+    Raises
+    ------
+    TypeError
+        For masked arrays, and dtypes that are not real numbers.
+    ValueError
+        For shapes that do not match, entries that are not finite, labels that are none of the
+        classes, unknown `metrics`, and such as need what is not given; `UndefinedMetric` without
+        samples.
 
-    def _cdnv(self) -> None:
-        found = self._between.cdnv(2.0)
-        self.values["cdnv_mean"], self.values["cdnv_max"] = found.mean, found.max
-        self.values["cdnv_max_pair"] = self._named(found.pair)
-        self.values["cdnv_min"] = found.min
+    Notes
+    -----
+    Two passes over the features, three with `pfc3` or `nc4`; memory is that of K d numbers and a
+    block, or a chunk of the file if that is larger. Features in CUDA memory stay there: moments,
+    projections, decisions and pairs of classes are taken by its kernels, and the call waits for
+    the current stream. docs/collapse.md explains each metric.
 
-    def _pfc1(self) -> None:
-        self._between.require_distinct()
-        within = within_trace(self.moments, self.conventions.weighting)
-        self.values["pfc1"] = within / self._between.trace
+    Ctrl-C is answered within a fraction of a second, but where class means are nearly dependent,
+    so that NC1 takes a decomposition of NumPy's.
 
-    def _pfc2(self) -> None:
-        self.values["pfc2"] = self._between.pfc2()
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import infall
+    >>> rng = np.random.default_rng(0)
+    >>> labels = np.arange(300) % 3
+    >>> features = np.eye(3, 8)[labels] + 1e-3 * rng.standard_normal((300, 8))
+    >>> report = infall.collapse_report(features, labels)
+    >>> report.rank, report.nc2 < 1e-3, report.pfc3
+    (2, True, 1.0)
+    """
+    wanted = _wanted(metrics)
+    return Measurement(
+        features,
+        labels,
+        classifier=classifier,
+        bias=bias,
+        classes=classes,
+        test_features=test_features,
+        test_labels=test_labels,
+        global_mean=global_mean,
+        weighting=weighting,
+        num_threads=num_threads,
+        progress=progress,
+    ).report(wanted)
 
-    def _pfc3(self) -> None:
-        self.values["pfc3"] = 1.0 - self._disagreements[0] / self.moments.num_samples
 
-    def _equinorm(self) -> None:
-        self._between.require_distinct()
-        self.values["equinorm"] = self._between.equinorm()
+def geodesic_reports(
+    first: Any,
+    last: Any,
+    labels: Any,
+    times: ArrayLike,
+    *,
+    classes: Sequence[Hashable] | None = None,
+    global_mean: GlobalMean = "classes",
+    weighting: Weighting = "samples",
+    metrics: Iterable[str] | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> list[CollapseReport]:
+    """Measure the features (1 - t) first + t last: what straight paths through the layers predict.
 
-    def _equiangularity(self) -> None:
-        std, largest = self._between.equiangularity()
-        self.values["equiangularity_std"], self.values["equiangularity_max"] = std, largest
+    Parameters
+    ----------
+    first, last : arrays, shape (N, d)
+        Features of the same samples in the first and the last layer.
+    labels : array or sequence, shape (N,)
+        As in `collapse_report`.
+    times : array, shape (T,)
+        Each from 0 to 1.
+    classes, global_mean, weighting, metrics, num_threads, progress
+        As in `collapse_report`.
 
-    def _classifier_equinorm(self) -> None:
-        self.values["classifier_equinorm"] = self._classifier_vectors.equinorm()
+    Returns
+    -------
+    list of CollapseReport
+        One for each time. The features between are made block by block, in float64 in host memory.
 
-    def _classifier_equiangularity(self) -> None:
-        std, largest = self._classifier_vectors.equiangularity()
-        self.values["classifier_equiangularity_std"] = std
-        self.values["classifier_equiangularity_max"] = largest
+    Raises
+    ------
+    TypeError, ValueError
+        As `collapse_report`; for features of different shapes.
 
-    def _variance_explained(self) -> None:
-        self.values["variance_explained"] = variance_explained(
-            self.moments, weighting=self.conventions.weighting
-        )
+    Notes
+    -----
+    Source: Wang et al., Progressive Feedforward Collapse, Eq. 10 and Section IV-A.
+    """
+    wanted = _wanted(metrics)
+    positions = float64_entries(np.atleast_1d(times), "times")
+    if positions.ndim != 1:
+        raise ValueError(f"times has shape {positions.shape}; expected (T,)")
+    for i, time in enumerate(positions.tolist()):
+        if not 0.0 <= time <= 1.0:
+            raise ValueError(f"times[{i}] is {time}; expected a number from 0 to 1")
+    ends = ArraySamples(first, "first"), ArraySamples(last, "last")
+    return [
+        Measurement(
+            LineSamples(*ends, time),
+            labels,
+            classes=classes,
+            global_mean=global_mean,
+            weighting=weighting,
+            num_threads=num_threads,
+            progress=progress,
+        ).report(wanted)
+        for time in positions.tolist()
+    ]
 
-    def _strong_residuals(self) -> None:
-        assert self.decision is not None
-        found = strong_residuals(self.moments, *self.decision)
-        self.values["delta1"], self.values["delta2"], self.values["delta3"] = found
 
-    def _collapse_on_test(self) -> None:
-        assert self.test is not None
-        stage = self.conventions.stage("test samples")
-        found = distances_of_test(
-            self.moments, self._between, *self.test, self.conventions.num_threads, stage
-        )
-        self.values["strong_test_collapse"], self.values["weak_test_collapse"] = found[:2]
-        self.values["test_ncc_error"] = found.ncc_error
+def _wanted(metrics: Iterable[str] | None) -> frozenset[str] | None:
+    if metrics is None:
+        return None
+    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
+        raise TypeError(f"metrics is {metrics!r}; expected a sequence of names")
+    return frozenset(one_of(name, "an entry of metrics", METRICS) for name in metrics)

@@ -1,46 +1,34 @@
-"""Metrics of neural collapse that follow from class moments, and a classifier.
+"""The metrics of neural collapse, one by one.
 
-A class without samples is left out of every formula: K counts the classes with samples. Where a
-formula has no value (one class, coincident class means, a zero classifier), `UndefinedMetric` says
-why.
+Each takes features and labels, or a `ClassMoments` in their place. A class without samples is left
+out of every formula: K counts the classes with samples. Where a formula has no value (one class,
+coincident class means, a zero classifier), `UndefinedMetric` says why.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays import Progress
-from infall._simplex import row_products
-from infall.classes import ClassMoments, GlobalMean, within_projection
-from infall.collapse._between import CDNV, Between, Equiangularity, UndefinedMetric
-from infall.collapse._class_sums import (
-    class_average,
-    class_weights,
-    within_trace,
-    within_trace_along,
-)
-from infall.collapse._inputs import (
-    Weighting,
-    check_samples,
-    check_weighting,
-    classifier_rows,
-    positive,
-    vector_rows,
-)
+from infall.classes import ClassMoments, GlobalMean
+from infall.collapse._between import CDNV, Between, Equiangularity
+from infall.collapse._inputs import Weighting, positive, vector_rows
+from infall.collapse._measurement import CollapseOnTest, Measurement, StrongResiduals
 
 _Float = NDArray[np.float64]
 
 
 def nc1(
-    moments: ClassMoments,
-    features: Any = None,
-    labels: Any = None,
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
     *,
+    moments: ClassMoments | None = None,
     weighting: Weighting = "samples",
     global_mean: GlobalMean = "classes",
+    classes: Sequence[Hashable] | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
 ) -> float:
@@ -48,21 +36,23 @@ def nc1(
 
     Parameters
     ----------
-    moments : ClassMoments
-        Of the samples below. Without them it must hold the full within scatter
-        (``scatter=True``).
-    features : array, shape (N, d), optional
-        float16, bfloat16, float32 or float64, in memory or memory-mapped. Given them, no d x d
-        matrix is made.
-    labels : array, shape (N,), optional
-        Their classes, as `ClassMoments.update` takes them.
+    features : array, shape (N, d), or ClassMoments
+        As `collapse_report` takes them. Of moments alone, which must hold the within scatter
+        (``scatter=True``); of features no d x d matrix is made.
+    labels : array or sequence, shape (N,)
+        Integers, text, bool or other names of the classes. None with ClassMoments.
+    moments : ClassMoments, optional
+        Of these samples, if they are at hand; made of them by default.
     weighting : {"samples", "classes"}
         Every sample weighs 1/N in Sigma_W, or 1/(K n_c); the same for classes of one size. By
-        classes only with `features`.
+        classes only with features.
     global_mean : {"classes", "samples"}
         Centre of Sigma_B: the mean of the class means, or of the samples.
+    classes : sequence of hashables, optional
+        Names of the classes in order; by default the distinct labels, ascending.
     num_threads : int, optional
-        All processors by default.
+        All processors by default; does not change the result but for what NumPy's own matrix
+        products round.
     progress : callable, optional
         Called as progress(done, total, stage); what it raises stops the call.
 
@@ -74,69 +64,98 @@ def nc1(
 
     Raises
     ------
-    TypeError, ValueError
-        As `ClassMoments.update`; without features for moments without scatter.
+    TypeError
+        For masked arrays, and dtypes that are not real numbers.
+    ValueError
+        For shapes that do not match, entries that are not finite, labels that are none of the
+        classes, moments of other samples, and moments alone without scatter.
     UndefinedMetric
-        For fewer than two classes with samples, and class means that all coincide.
+        For fewer than two classes with samples, and class means that all coincide; from moments
+        alone also by classes.
 
     Notes
     -----
     With centred^T = U S V^T it is the mean of ||S^-1 U^T (h - mu_c)||^2; see `between_rank` for
-    the directions that count.
+    the directions that count. Deviations are taken from a sample of the class, so that an offset
+    which all samples share costs no digits.
+
+    Features in CUDA memory stay there, with their moments; the call waits for the current stream.
 
     Source: Kothapalli, Neural Collapse: A Review, Eq. 4; Papyan et al. 2020.
     """
-    between = Between(moments, global_mean, num_threads)
-    weighting = check_weighting(weighting)
-    directions = between.directions
-    if features is None:
-        if labels is not None:
-            raise ValueError("labels came without features; expected both or neither")
-        return within_trace_along(moments, directions, weighting)
-    if labels is None:
-        raise ValueError("features came without labels; expected both or neither")
-    sums = within_projection(
-        features, labels, moments, directions, num_threads=num_threads, progress=progress
+    measurement = Measurement(
+        features,
+        labels,
+        moments=moments,
+        classes=classes,
+        weighting=weighting,
+        global_mean=global_mean,
+        num_threads=num_threads,
+        progress=progress,
     )
-    return class_average(moments, sums, weighting)
+    measurement.require_same_samples()
+    return measurement.nc1()
 
 
-def between_rank(moments: ClassMoments, *, global_mean: GlobalMean = "classes") -> int:
+def between_rank(
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    global_mean: GlobalMean = "classes",
+    classes: Sequence[Hashable] | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> int:
     """Rank of Sigma_B as `nc1` takes it: K - 1, or fewer if class means coincide or d < K - 1.
 
     A singular value of the centred means counts if it exceeds 2^-52 max(K, d) times the larger of
-    the largest one and the root of the summed class variances: below that, it is rounding.
-    For K > d the same holds for the eigenvalues, the squares.
+    the largest one and the root of the summed class variances: below that, it is rounding error.
+    For K > d and class means that are nearly dependent the same holds for the eigenvalues, the
+    squares.
 
     Parameters
     ----------
-    moments : ClassMoments
-        Of at least two classes with samples.
-    global_mean : {"classes", "samples"}
-        As in `nc1`.
+    features, labels, global_mean, classes, num_threads, progress
+        As in `nc1`; moments with or without scatter.
 
     Returns
     -------
     int
         From 0 on.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `nc1`.
+    UndefinedMetric
+        For fewer than two classes with samples.
     """
-    return int(Between(moments, global_mean, None).all_directions.shape[1])
+    return Measurement(
+        features,
+        labels,
+        global_mean=global_mean,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).between.rank
 
 
 def pfc1(
-    moments: ClassMoments,
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
     *,
     weighting: Weighting = "samples",
     global_mean: GlobalMean = "classes",
+    classes: Sequence[Hashable] | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
 ) -> float:
     """Variability collapse by traces: tr Sigma_W / tr Sigma_B.
 
     Parameters
     ----------
-    moments : ClassMoments
-        With or without scatter.
-    weighting, global_mean : str
-        As in `nc1`.
+    features, labels, weighting, global_mean, classes, num_threads, progress
+        As in `nc1`; moments with or without scatter.
 
     Returns
     -------
@@ -145,19 +164,33 @@ def pfc1(
 
     Raises
     ------
-    UndefinedMetric
+    TypeError, ValueError, UndefinedMetric
         As `nc1`.
 
     Notes
     -----
     Source: Wang et al., Progressive Feedforward Collapse, Eq. 7.
     """
-    between = Between(moments, global_mean, None)
-    between.require_distinct()
-    return within_trace(moments, check_weighting(weighting)) / between.trace
+    return Measurement(
+        features,
+        labels,
+        weighting=weighting,
+        global_mean=global_mean,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).pfc1()
 
 
-def variance_explained(moments: ClassMoments, *, weighting: Weighting = "samples") -> float:
+def variance_explained(
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    weighting: Weighting = "samples",
+    classes: Sequence[Hashable] | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> float:
     """Share of the total variance that lies between classes, eta squared.
 
     B / (B + W) with W = tr Sigma_W and B the variance of the class means around their own mean,
@@ -166,10 +199,8 @@ def variance_explained(moments: ClassMoments, *, weighting: Weighting = "samples
 
     Parameters
     ----------
-    moments : ClassMoments
-        With or without scatter.
-    weighting : {"samples", "classes"}
-        As in `nc1`.
+    features, labels, weighting, classes, num_threads, progress
+        As in `nc1`; moments with or without scatter.
 
     Returns
     -------
@@ -178,24 +209,27 @@ def variance_explained(moments: ClassMoments, *, weighting: Weighting = "samples
 
     Raises
     ------
+    TypeError, ValueError
+        As `nc1`.
     UndefinedMetric
         Without samples, and if all samples coincide.
     """
-    weighting = check_weighting(weighting)
-    check_samples(moments)
-    centred = moments.centred_means(weighting)
-    weights = class_weights(moments, weighting)
-    between = float(weights @ row_products(centred, centred))
-    total = between + within_trace(moments, weighting)
-    if total == 0.0:
-        raise UndefinedMetric("all samples coincide")
-    return between / total
+    return Measurement(
+        features,
+        labels,
+        weighting=weighting,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).variance_explained()
 
 
 def nc2(
-    moments: ClassMoments,
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
     *,
     global_mean: GlobalMean = "classes",
+    classes: Sequence[Hashable] | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
 ) -> float:
@@ -205,10 +239,8 @@ def nc2(
 
     Parameters
     ----------
-    moments : ClassMoments
-        With or without scatter.
-    global_mean, num_threads, progress
-        As in `nc1`; progress counts classes.
+    features, labels, global_mean, classes, num_threads, progress
+        As in `nc1`; moments with or without scatter.
 
     Returns
     -------
@@ -218,20 +250,31 @@ def nc2(
 
     Raises
     ------
+    TypeError, ValueError
+        As `nc1`.
     UndefinedMetric
         For fewer than two classes, and where a class mean coincides with the global mean.
 
     Notes
     -----
-    No K x K matrix is kept. Source: Kothapalli, Eq. 7.
+    No K x K matrix is kept. Of an array of vectors: `etf_distance`. Source: Kothapalli, Eq. 7.
     """
-    return Between(moments, global_mean, num_threads, progress).nc2()
+    return Measurement(
+        features,
+        labels,
+        global_mean=global_mean,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).nc2()
 
 
 def pfc2(
-    moments: ClassMoments,
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
     *,
     global_mean: GlobalMean = "classes",
+    classes: Sequence[Hashable] | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
 ) -> float:
@@ -239,7 +282,7 @@ def pfc2(
 
     Parameters
     ----------
-    moments, global_mean, num_threads, progress
+    features, labels, global_mean, classes, num_threads, progress
         As in `nc2`.
 
     Returns
@@ -249,6 +292,8 @@ def pfc2(
 
     Raises
     ------
+    TypeError, ValueError
+        As `nc1`.
     UndefinedMetric
         For fewer than two classes, and class means that all coincide.
 
@@ -256,16 +301,36 @@ def pfc2(
     -----
     Source: Wang et al., Progressive Feedforward Collapse, Eq. 8.
     """
-    return Between(moments, global_mean, num_threads, progress).pfc2()
+    return Measurement(
+        features,
+        labels,
+        global_mean=global_mean,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).pfc2()
 
 
-def equinorm(vectors: ClassMoments | ArrayLike) -> float:
+def equinorm(
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    global_mean: GlobalMean = "classes",
+    classes: Sequence[Hashable] | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> float:
     """Coefficient of variation of the lengths of K vectors: standard deviation over mean.
 
     Parameters
     ----------
-    vectors : ClassMoments or array, shape (K, d)
-        Of moments the centred class means; an array, such as a classifier, as it stands.
+    features : array, shape (N, d) or (K, d), or ClassMoments
+        With labels, or of moments: the centred class means. An array without labels, such as a
+        classifier: its rows as they stand.
+    labels : array or sequence, shape (N,), optional
+        As in `nc1`.
+    global_mean, classes, num_threads, progress
+        As in `nc1`, for class means.
 
     Returns
     -------
@@ -274,19 +339,34 @@ def equinorm(vectors: ClassMoments | ArrayLike) -> float:
 
     Raises
     ------
+    TypeError, ValueError
+        As `nc1`.
     UndefinedMetric
-        For fewer than two vectors, and if all are zero.
+        For fewer than two vectors, if all are zero, and class means that all coincide.
 
     Notes
     -----
     Source: Papyan, Han, Donoho 2020, Fig. 2.
     """
-    return _between(vectors, None, None).equinorm()
+    if labels is None and not isinstance(features, ClassMoments):
+        rows = vector_rows(features, "features")
+        return Between.of_vectors(rows, num_threads, progress).equinorm()
+    return Measurement(
+        features,
+        labels,
+        global_mean=global_mean,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).equinorm()
 
 
 def equiangularity(
-    vectors: ClassMoments | ArrayLike,
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
     *,
+    global_mean: GlobalMean = "classes",
+    classes: Sequence[Hashable] | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
 ) -> Equiangularity:
@@ -294,10 +374,8 @@ def equiangularity(
 
     Parameters
     ----------
-    vectors : ClassMoments or array, shape (K, d)
+    features, labels, global_mean, classes, num_threads, progress
         As in `equinorm`.
-    num_threads, progress
-        As in `nc2`.
 
     Returns
     -------
@@ -307,6 +385,8 @@ def equiangularity(
 
     Raises
     ------
+    TypeError, ValueError
+        As `nc1`.
     UndefinedMetric
         For fewer than two vectors, and if one is zero.
 
@@ -314,14 +394,28 @@ def equiangularity(
     -----
     Source: Papyan, Han, Donoho 2020, Fig. 3 and 4.
     """
-    return _between(vectors, num_threads, progress).equiangularity()
+    if labels is None and not isinstance(features, ClassMoments):
+        rows = vector_rows(features, "features")
+        return Between.of_vectors(rows, num_threads, progress).equiangularity()
+    return Measurement(
+        features,
+        labels,
+        global_mean=global_mean,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).equiangularity()
 
 
 def nc3(
-    moments: ClassMoments,
-    classifier: ArrayLike,
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
     *,
+    classifier: ArrayLike,
     global_mean: GlobalMean = "classes",
+    classes: Sequence[Hashable] | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
 ) -> float:
     """Self-duality: distance of A M^T from a simplex ETF.
 
@@ -330,12 +424,12 @@ def nc3(
 
     Parameters
     ----------
-    moments : ClassMoments
-        With or without scatter.
+    features, labels, global_mean, num_threads, progress
+        As in `nc1`; moments with or without scatter.
     classifier : array, shape (num_classes, d)
         Weights of the last layer; rows of classes without samples are left out.
-    global_mean : {"classes", "samples"}
-        As in `nc1`.
+    classes : sequence of hashables, optional
+        Names of the rows of `classifier`, in order; by default labels are their numbers.
 
     Returns
     -------
@@ -345,7 +439,7 @@ def nc3(
     Raises
     ------
     TypeError, ValueError
-        For a classifier that is not real, finite and of that shape.
+        As `nc1`; for a classifier that is not real, finite and of that shape.
     UndefinedMetric
         As `nc2`, and for A M^T = 0.
 
@@ -353,21 +447,33 @@ def nc3(
     -----
     Source: Kothapalli, Eq. 8.
     """
-    return Between(moments, global_mean, None).nc3(classifier_rows(moments, classifier))
+    return Measurement(
+        features,
+        labels,
+        classifier=classifier,
+        global_mean=global_mean,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).nc3()
 
 
 def nc3_papyan(
-    moments: ClassMoments,
-    classifier: ArrayLike,
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
     *,
-    global_mean: GlobalMean = "classes",
+    classifier: ArrayLike,
     unit_means: bool = True,
+    global_mean: GlobalMean = "classes",
+    classes: Sequence[Hashable] | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
 ) -> float:
     """Self-duality: || A / ||A||_F - M / ||M||_F ||_F^2.
 
     Parameters
     ----------
-    moments, classifier, global_mean
+    features, labels, classifier, global_mean, classes, num_threads, progress
         As in `nc3`.
     unit_means : bool
         Whether the centred class means M have length one, as in Kothapalli's review, or their own,
@@ -387,14 +493,170 @@ def nc3_papyan(
     -----
     Source: Papyan, Han, Donoho 2020, Fig. 5; Kothapalli, Section 2.3.
     """
-    rows = classifier_rows(moments, classifier)
-    return Between(moments, global_mean, None).nc3_papyan(rows, unit_means)
+    return Measurement(
+        features,
+        labels,
+        classifier=classifier,
+        global_mean=global_mean,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).nc3_papyan(unit_means)
+
+
+def nc4(
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    classifier: ArrayLike,
+    bias: ArrayLike | None = None,
+    moments: ClassMoments | None = None,
+    classes: Sequence[Hashable] | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> float:
+    """Share of samples that the classifier and the nearest class mean decide differently.
+
+    Parameters
+    ----------
+    features : array, shape (N, d)
+        As in `nc1`; samples are needed.
+    labels : array or sequence, shape (N,)
+        As in `nc1`; not needed with `moments`, for the classes of the samples do not matter.
+    classifier : array, shape (num_classes, d)
+        Weights A; the decision is the largest of A h + b, over all rows.
+    bias : array, shape (num_classes,), optional
+        b, zero by default.
+    moments : ClassMoments, optional
+        Of the training samples, whose class means decide; made of these samples by default.
+    classes : sequence of hashables, optional
+        As in `nc3`.
+    num_threads, progress
+        As in `nc1`.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `nc3`, and for moments alone.
+    UndefinedMetric
+        Without samples.
+
+    Notes
+    -----
+    Ties go to the lower class. Source: Kothapalli, Eq. 9.
+    """
+    return Measurement(
+        features,
+        labels,
+        classifier=classifier,
+        bias=bias,
+        moments=moments,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).nc4()
+
+
+def ncc_error(
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    moments: ClassMoments | None = None,
+    classes: Sequence[Hashable] | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> float:
+    """Share of samples whose nearest class mean is not that of their class.
+
+    Parameters
+    ----------
+    features, labels : arrays, shape (N, d) and (N,)
+        As in `nc1`; samples are needed.
+    moments : ClassMoments, optional
+        Of the training samples, whose class means are the centres; made of these samples by
+        default.
+    classes, num_threads, progress
+        As in `nc1`.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `nc1`, and for moments alone.
+    UndefinedMetric
+        Without samples.
+
+    Notes
+    -----
+    Squared Euclidean distance; ties go to the lower class.
+
+    Source: Kothapalli, Section 4.2 (nearest class center).
+    """
+    return Measurement(
+        features,
+        labels,
+        moments=moments,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).ncc_error()
+
+
+def pfc3(
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    moments: ClassMoments | None = None,
+    classes: Sequence[Hashable] | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> float:
+    """Accuracy of the nearest class mean, 1 - `ncc_error`.
+
+    Parameters
+    ----------
+    features, labels, moments, classes, num_threads, progress
+        As in `ncc_error`.
+
+    Returns
+    -------
+    float
+        1 where every sample is nearest to the mean of its class.
+
+    Raises
+    ------
+    TypeError, ValueError, UndefinedMetric
+        As `ncc_error`.
+
+    Notes
+    -----
+    Source: Wang et al., Progressive Feedforward Collapse, Eq. 9.
+    """
+    return Measurement(
+        features,
+        labels,
+        moments=moments,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).pfc3()
 
 
 def cdnv(
-    moments: ClassMoments,
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
     *,
     power: float = 2.0,
+    classes: Sequence[Hashable] | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
 ) -> CDNV:
@@ -404,12 +666,10 @@ def cdnv(
 
     Parameters
     ----------
-    moments : ClassMoments
-        With or without scatter.
+    features, labels, classes, num_threads, progress
+        As in `nc1`; moments with or without scatter.
     power : float
         Of the distance, positive.
-    num_threads, progress
-        As in `nc2`.
 
     Returns
     -------
@@ -419,7 +679,7 @@ def cdnv(
     Raises
     ------
     TypeError, ValueError
-        For another power.
+        As `nc1`; for another power.
     UndefinedMetric
         For fewer than two classes.
 
@@ -429,40 +689,150 @@ def cdnv(
 
     Source: Kothapalli, Eq. 51; Galanti, Gyorgy, Hutter 2021.
     """
-    return Between(moments, "classes", num_threads, progress).cdnv(positive(power, "power"))
+    power = positive(power, "power")
+    return Measurement(
+        features,
+        labels,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).cdnv(power)
 
 
 def cdnv_matrix(
-    moments: ClassMoments, *, power: float = 2.0, num_threads: int | None = None
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    power: float = 2.0,
+    classes: Sequence[Hashable] | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
 ) -> _Float:
     """Class-distance normalized variances as a matrix.
 
     Parameters
     ----------
-    moments, power, num_threads
+    features, labels, power, classes, num_threads, progress
         As in `cdnv`.
 
     Returns
     -------
     float64 array, shape (K, K)
-        Symmetric, rows as `moments.observed`, zero on the diagonal.
+        Symmetric, one row for each class with samples in the order of the classes, zero on the
+        diagonal. In host memory.
 
     Raises
     ------
     TypeError, ValueError, UndefinedMetric
         As `cdnv`.
     """
-    between = Between(moments, "classes", num_threads)
     power = positive(power, "power")
+    between = Measurement(
+        features, labels, classes=classes, num_threads=num_threads, progress=progress
+    ).between
     matrix = np.empty((between.num_classes, between.num_classes))
     for rows, block in between.cdnv_blocks(power):
         matrix[rows] = block
     return matrix
 
 
-def _between(
-    vectors: ClassMoments | ArrayLike, num_threads: int | None, progress: Progress | None
-) -> Between:
-    if isinstance(vectors, ClassMoments):
-        return Between(vectors, "classes", num_threads, progress)
-    return Between.of_vectors(vector_rows(vectors, "vectors"), num_threads, progress)
+def collapse_on_test(
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    test_features: ArrayLike,
+    test_labels: ArrayLike,
+    classes: Sequence[Hashable] | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> CollapseOnTest:
+    """Collapse of test samples to the class means of the training samples.
+
+    The mean squared distance of test samples to the training mean of their own class (strong) or
+    of whichever class is nearest (weak), over tr Sigma_B of the training samples: PFC1 with test
+    samples in its numerator.
+
+    Parameters
+    ----------
+    features, labels, classes, num_threads, progress
+        The training samples as in `nc1`; moments with or without scatter.
+    test_features, test_labels : arrays, shapes (T, d) and (T,)
+        Test samples; their classes must have training samples.
+
+    Returns
+    -------
+    CollapseOnTest
+        (strong, weak, ncc_error), weak <= strong up to rounding.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `nc1`, and for a class without training samples.
+    UndefinedMetric
+        As `pfc1`, and without test samples.
+
+    Notes
+    -----
+    Source: Kothapalli, Section 4.1; Hui, Belkin, Nakkiran 2022.
+    """
+    return Measurement(
+        features,
+        labels,
+        test_features=test_features,
+        test_labels=test_labels,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).collapse_on_test()
+
+
+def strong_residuals(
+    features: ClassMoments | ArrayLike,
+    labels: ArrayLike | None = None,
+    *,
+    classifier: ArrayLike,
+    bias: ArrayLike | None = None,
+    classes: Sequence[Hashable] | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> StrongResiduals:
+    """Distances from strong neural collapse, the minimiser of the squared error from zero.
+
+    delta1 = ||A A^T - sqrt(n) (I - 11^T/K)||_F, delta2 = ||F - (A (x) 1_n)^T / sqrt(n)||_F and
+    delta3 = ||b - 1/K||, with n = N / K.
+
+    Parameters
+    ----------
+    features, labels, classifier, classes, num_threads, progress
+        As in `nc3`.
+    bias : array, shape (num_classes,), optional
+        Without it there is no delta3.
+
+    Returns
+    -------
+    StrongResiduals
+        (delta1, delta2, delta3), not relative to anything. The paper has classes of one size;
+        elsewhere n is their mean.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `nc3`.
+    UndefinedMetric
+        Without samples.
+
+    Notes
+    -----
+    ||F - ...||^2 is the sum of n_c (Var_c + ||mu_c - a_c / sqrt(n)||^2).
+
+    Source: Kothapalli, Eq. 17; Mixon, Parshall, Pi 2020.
+    """
+    return Measurement(
+        features,
+        labels,
+        classifier=classifier,
+        bias=bias,
+        classes=classes,
+        num_threads=num_threads,
+        progress=progress,
+    ).strong_residuals()

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from infall._arrays import one_of
+
 METRICS = (
     "nc1",
     "nc2",
@@ -62,7 +64,7 @@ NUMBERS = {
 """The numeric fields of a report: symbol and meaning."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CollapseReport:
     """The metrics of neural collapse of one set of features.
 
@@ -79,6 +81,8 @@ class CollapseReport:
     """Classes that there are, with or without samples."""
     num_observed: int
     """K of the formulas: classes with samples."""
+    classes: tuple[Any, ...] | None
+    """Their names, in order; None where they are the numbers from 0 on."""
     empty_classes: tuple[Any, ...]
     """Names, or numbers, of the classes without samples, which are left out."""
     single_sample_classes: int
@@ -124,12 +128,13 @@ class CollapseReport:
     """See `collapse_on_test`."""
     weak_test_collapse: float | None = None
     test_ncc_error: float | None = None
-    missing: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    missing: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     """Why a metric is None: name in `METRICS` to reason."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dictionary that JSON can hold; infinity becomes ``"inf"``."""
-        return {name: _to_json(value) for name, value in dataclasses.asdict(self).items()}
+        fields = dataclasses.fields(self)
+        return {field.name: _to_json(getattr(self, field.name)) for field in fields}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CollapseReport:
@@ -148,7 +153,8 @@ class CollapseReport:
         Raises
         ------
         TypeError, ValueError
-            For what is not a report.
+            For what is not a report: fields that are absent, unknown, or of another kind, numbers
+            that are not finite, and reasons for no metric.
         """
         if not isinstance(values, Mapping):
             raise TypeError(f"values is a {type(values).__name__}; expected a mapping")
@@ -157,13 +163,16 @@ class CollapseReport:
         absent = [
             name
             for name, field in fields.items()
-            if name not in values and field.default is dataclasses.MISSING and name != "missing"
+            if name not in values and field.default is dataclasses.MISSING and name not in _OPTIONAL
         ]
         if unknown or absent:
             raise ValueError(
                 f"values is not a CollapseReport: unknown fields {unknown}, absent {absent}"
             )
-        return cls(**{name: _from_json(value) for name, value in values.items()})
+        content = {"classes": None, **{name: _from_json(value) for name, value in values.items()}}
+        for name, value in content.items():
+            _check_field(name, value)
+        return cls(**content)
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return (symbol, value, meaning) of every metric that has a value, as text."""
@@ -180,12 +189,13 @@ class CollapseReport:
 
     def conditions(self) -> list[str]:
         """Return lines on what was measured, by which conventions, and what was left out."""
-        count = f"{self.num_observed} classes"
+        count = _count(self.num_observed, "class", "classes")
         if self.num_observed < self.num_classes:
             count = f"{self.num_observed} of {self.num_classes} classes"
         kind = "" if self.dtype is None else f", {self.dtype}"
         lines = [
-            f"{self.num_samples} samples of {count}, {self.num_features} features{kind}",
+            f"{_count(self.num_samples, 'sample')} of {count}, "
+            f"{_count(self.num_features, 'feature')}{kind}",
             f"weights by {self.weighting}, global mean of {self.global_mean}"
             + ("" if self.rank is None else f", rank of Sigma_B {self.rank}"),
         ]
@@ -210,6 +220,46 @@ class CollapseReport:
 def _listed(names: Sequence[Any]) -> str:
     shown = ", ".join(str(name) for name in names[:8])
     return shown if len(names) <= 8 else f"{shown}, ... ({len(names)} in all)"
+
+
+def _count(number: int, singular: str, plural: str | None = None) -> str:
+    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+
+
+_OPTIONAL = ("classes", "missing")  # in what `from_dict` takes
+_COUNTS = ("num_samples", "num_features", "num_classes", "num_observed", "single_sample_classes")
+
+
+def _check_field(name: str, value: Any) -> None:
+    """Raise TypeError or ValueError for what a report cannot hold in a field."""
+    if name in ("empty_classes", "classes", "cdnv_max_pair"):
+        expected, right = "a sequence of names", isinstance(value, tuple)
+        right = right or (value is None and name != "empty_classes")
+        if right and name == "cdnv_max_pair" and value is not None and len(value) != 2:
+            raise ValueError(f"{name} is {value!r}; expected two names")
+    elif name == "missing":
+        expected, right = "a mapping of metrics to reasons", isinstance(value, Mapping)
+        for metric, reason in value.items() if right else ():
+            one_of(metric, "an entry of missing", METRICS)
+            right = right and isinstance(reason, str)
+    elif name in ("weighting", "global_mean"):
+        one_of(value, name, ("classes", "samples"))
+        return
+    elif name == "dtype":
+        expected, right = "text or None", value is None or isinstance(value, str)
+    elif name in _COUNTS or name == "rank":
+        expected = "a whole number, not negative"
+        right = isinstance(value, int) and not isinstance(value, bool)
+        right = right or (name == "rank" and value is None)
+        if right and value is not None and value < 0:
+            raise ValueError(f"{name} is {value!r}; expected {expected}")
+    else:
+        expected = "a number or None"
+        right = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+        if right and value is not None and math.isnan(value):
+            raise ValueError(f"{name} is nan; expected {expected}")
+    if not right:
+        raise TypeError(f"{name} is {value!r}; expected {expected}")
 
 
 def _to_json(value: Any) -> Any:

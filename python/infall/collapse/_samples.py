@@ -1,101 +1,242 @@
-"""Features of one layer, handed out block by block where they are not read in place."""
+"""Features of one layer, read where they lie or handed out block by block."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from itertools import accumulate
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from infall._arrays import Progress
-from infall.classes import ClassMoments
-from infall.collapse._inputs import feature_shape, float64_rows, in_one_piece, is_in_one_piece
+from infall._arrays import MAX_DIM, Progress, check_finite, to_numpy
+from infall._device import Device, located
+from infall._features import feature_rows, float32_of, refuse_nonfinite
+from infall._threads import thread_count
 
 _BLOCK_BYTES = 2**26
+_KERNEL_DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+_Result = TypeVar("_Result")
 
 
 class Samples(ABC):
-    """Features (N, d) and how they are cut into blocks."""
+    """Features (N, d) and how they are cut into blocks.
 
+    Attributes
+    ----------
+    name : str
+        Of the argument they came as.
+    shape : tuple of int
+        (N, d), d not 0.
+    dtype : str
+        Of the features as they came.
+    device : Device or None
+        Where the blocks lie.
+    """
+
+    name: str
     shape: tuple[int, int]
     dtype: str
+    device: Device | None = None
 
     @abstractmethod
-    def pieces(self) -> Iterator[tuple[slice, Any]]:
-        """Yield slices of the samples and their features, in order."""
+    def pieces(self, *, on_host: bool = False) -> Iterator[tuple[slice, Any]]:
+        """Yield slices of the samples and their features as the kernels read them, in order."""
 
-    def blocks(self, progress: Progress | None) -> Iterator[tuple[slice, Any, Progress | None]]:
-        """Yield slices, their features, and the progress of the whole within each of them."""
+    def each(
+        self,
+        work: Callable[[Any, slice, Progress | None], _Result],
+        progress: Progress | None,
+        *,
+        on_host: bool = False,
+    ) -> Iterator[tuple[slice, _Result]]:
+        """Yield slices of the samples and the result of work(features, slice, progress of all).
+
+        Raises
+        ------
+        ValueError
+            For NaN and infinity, with their position among all samples; what `work` raises.
+        """
         total = self.shape[0]
-        for rows, block in self.pieces():
-            if progress is None:
-                yield rows, block, None
-            else:
-                yield rows, block, partial(_report_within, progress, rows.start, total)
-
-    def add_to(
-        self, moments: ClassMoments, numbers: NDArray[np.int64], progress: Progress | None
-    ) -> None:
-        """Add the samples, of classes (N,), to moments."""
-        for rows, block, within in self.blocks(progress):
+        for rows, block in self.pieces(on_host=on_host):
+            within = progress and partial(_report_within, progress, rows.start, total)
             try:
-                moments.update(block, numbers[rows], progress=within)
-            except ValueError as error:
-                if rows.start == 0:
-                    raise
-                raise ValueError(f"{error}, counted from sample {rows.start} on") from None
+                result = work(block, rows, within)
+            except ValueError:
+                if self.device is None or on_host:
+                    self._refuse_nonfinite(block, rows.start)
+                raise
+            yield rows, result
 
-    def _cut(self, bytes_per_sample: int) -> Iterator[slice]:
-        step = max(1, _BLOCK_BYTES // bytes_per_sample)
-        for first in range(0, self.shape[0], step):
-            yield slice(first, min(first + step, self.shape[0]))
+    def require_finite(self) -> None:
+        """Raise ValueError for NaN and infinity, with their position."""
+        for rows, block in self.pieces(on_host=True):
+            self._refuse_nonfinite(block, rows.start)
+
+    def _refuse_nonfinite(self, block: Any, first_row: int) -> None:
+        rows = feature_rows(block, self.name)
+        refuse_nonfinite(rows, self.name, thread_count(None), first_row=first_row)
+
+    def _cut(self, bytes_per_sample: int, ends: Sequence[int] = ()) -> Iterator[slice]:
+        # Where the array has chunks, of which `ends` are the last rows: whole ones, at least one.
+        step, first = max(1, _BLOCK_BYTES // bytes_per_sample), 0
+        while first < self.shape[0]:
+            last = min(first + step, self.shape[0])
+            if len(ends):
+                number = bisect_right(ends, last) - 1
+                if number < 0 or ends[number] <= first:
+                    number += 1
+                last = ends[number]
+            yield slice(first, last)
+            first = last
 
 
 class ArraySamples(Samples):
-    """Features as they are given: read in place, or in blocks from a memory map.
+    """Features as they are given: read in place, or in blocks.
 
-    NumPy arrays whose rows are not in one piece, not aligned or of the other byte order are
-    copied block by block.
+    Blocks are cut from memory maps, from arrays that are read from files (HDF5, Zarr, Dask: any
+    with shape, dtype and slices), along the chunks these have, and from arrays in memory that the
+    kernels do not read in place: other layouts, byte orders and integers.
+
+    Raises
+    ------
+    TypeError
+        For masked arrays and dtypes that are not real numbers.
+    ValueError
+        For another shape than (N, d), or d = 0.
     """
 
     def __init__(self, features: Any, name: str) -> None:
-        if not hasattr(features, "dtype"):
-            features = np.asarray(features)
-        self.shape = feature_shape(features, name)
-        self.dtype = str(features.dtype).removeprefix("torch.")
+        self.name = name
+        self.device, features = located(features, name)
+        if self.device is None and not _can_be_cut(features):
+            features = to_numpy(features, name)
+        self.dtype = _dtype_name(features)
+        if not self.dtype.startswith(("float", "bfloat", "int", "uint", "bool")):
+            raise TypeError(
+                f"{name} has dtype {self.dtype}; expected real numbers (floating point or integer)"
+            )
+        shape = tuple(int(n) for n in features.shape)
+        if len(shape) != 2 or not 0 < shape[1] < MAX_DIM:
+            raise ValueError(f"{name} has shape {shape}; expected (N, d), d from 1 to 2**32 - 1")
+        self.shape = shape[0], shape[1]
         self._features = features
 
-    def pieces(self) -> Iterator[tuple[slice, Any]]:
+    def pieces(self, *, on_host: bool = False) -> Iterator[tuple[slice, Any]]:
         features = self._features
-        if not isinstance(features, np.memmap) and is_in_one_piece(features):
+        if self.device is not None:
+            yield from self._pieces_of_device(self.device, on_host)
+        elif not isinstance(features, np.memmap) and _is_readable(features):
+            yield slice(0, self.shape[0]), features
+        else:
+            itemsize = 8 if self.dtype not in _KERNEL_DTYPES else features.dtype.itemsize
+            for rows in self._cut(self.shape[1] * itemsize, self._chunk_ends()):
+                yield rows, _readable(features[rows], self.name)
+
+    def float64_rows(self, rows: slice) -> NDArray[np.float64]:
+        """Return some samples as finite float64 in host memory, a copy of these alone."""
+        block = self._features[rows]
+        if self.device is not None:
+            with self.device:
+                block = self.device.download(block)
+        values = np.array(float32_of(feature_rows(_readable(block, self.name), self.name)), float)
+        check_finite(values, self.name, first_row=rows.start)
+        return values
+
+    def _pieces_of_device(self, device: Device, on_host: bool) -> Iterator[tuple[slice, Any]]:
+        features, dtype = self._features, self.dtype
+        with device:
+            strides = device.element_strides(features, self.name)
+        in_place = dtype in _KERNEL_DTYPES and (self.shape[1] == 1 or strides[1] == 1)
+        if in_place and not on_host:
             yield slice(0, self.shape[0]), features
             return
-        for rows in self._cut(self.shape[1] * features.dtype.itemsize):
-            yield rows, in_one_piece(features[rows])
+        for rows in self._cut(self.shape[1] * 8):
+            with device:
+                block = features[rows]
+                if on_host:
+                    block = _readable(device.download(block), self.name)
+                else:
+                    kept = dtype if dtype in _KERNEL_DTYPES else "float64"
+                    block = device.contiguous(device.cast(block, kept))
+            yield rows, block
+
+    def _chunk_ends(self) -> Sequence[int]:
+        # h5py and Zarr have the length of a chunk, Dask that of each.
+        chunks = getattr(self._features, "chunks", None)
+        if not isinstance(chunks, tuple) or len(chunks) != 2:
+            return ()
+        if isinstance(chunks[0], tuple):
+            return list(accumulate(chunks[0]))
+        step, count = int(chunks[0]), self.shape[0]
+        return [*range(step, count, step), count]
 
 
 class LineSamples(Samples):
     """Features (1 - t) first + t last in float64, of which only a block is made at a time."""
 
+    name = "features"
     dtype = "float64"
 
-    def __init__(self, first: Any, last: Any, time: float) -> None:
-        self.shape = feature_shape(first, "first")
-        if feature_shape(last, "last") != self.shape:
+    def __init__(self, first: ArraySamples, last: ArraySamples, time: float) -> None:
+        if first.shape != last.shape:
             raise ValueError(
-                f"last has shape {feature_shape(last, 'last')}, first {self.shape}; expected the "
-                "same, for there is no line between features of different widths"
+                f"last has shape {last.shape}, first {first.shape}; expected the same, for there "
+                "is no line between features of different widths"
             )
+        self.shape = first.shape
         self._first, self._last, self._time = first, last, time
 
-    def pieces(self) -> Iterator[tuple[slice, Any]]:
+    def pieces(self, *, on_host: bool = False) -> Iterator[tuple[slice, Any]]:
         for rows in self._cut(self.shape[1] * 8):
-            block = float64_rows(self._first, rows, "first") * (1.0 - self._time)
-            block += float64_rows(self._last, rows, "last") * self._time
+            block = self._first.float64_rows(rows) * (1.0 - self._time)
+            block += self._last.float64_rows(rows) * self._time
             yield rows, block
+
+
+def _can_be_cut(features: Any) -> bool:
+    """Whether features are an array that need not be made one, whole, before it is cut."""
+    if isinstance(features, np.ma.MaskedArray) or isinstance(features, np.generic):
+        return False
+    if "bfloat16" in str(getattr(features, "dtype", "")) or isinstance(features, np.ndarray):
+        return True
+    is_array = all(hasattr(features, name) for name in ("shape", "dtype", "__getitem__"))
+    return is_array and not hasattr(features, "__dlpack__")
+
+
+def _dtype_name(array: Any) -> str:
+    return str(getattr(array.dtype, "name", array.dtype)).removeprefix("torch.")
+
+
+def _readable(block: Any, name: str) -> Any:
+    """Return features (n, d) in host memory as the kernels read them: themselves, or a copy."""
+    if _is_readable(block):
+        return block
+    if _dtype_name(block) == "bfloat16":
+        return np.ascontiguousarray(block) if isinstance(block, np.ndarray) else block.contiguous()
+    rows = to_numpy(block, name)
+    dtype = rows.dtype.newbyteorder("=") if rows.dtype.name in _KERNEL_DTYPES else np.float64
+    with np.errstate(over="ignore"):  # of long doubles; infinity is refused
+        return np.array(rows, dtype=dtype, order="C")
+
+
+def _is_readable(block: Any) -> bool:
+    if not isinstance(block, np.ndarray):  # a tensor of bfloat16, or an array that is cut
+        is_tensor = hasattr(block, "__dlpack__")
+        return is_tensor and (not hasattr(block, "stride") or block.stride()[1] == 1)
+    if isinstance(block, np.ma.MaskedArray) or block.dtype.name not in _KERNEL_DTYPES:
+        return False
+    in_one_piece = block.shape[1] == 1 or block.strides[1] == block.itemsize
+    return (
+        in_one_piece
+        and block.strides[0] % block.itemsize == 0
+        and block.flags.aligned
+        and block.dtype.isnative
+    )
 
 
 def _report_within(

@@ -7,7 +7,9 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Hashable, Sequence
+import threading
+from collections.abc import Hashable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,8 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays import one_of
-from infall.collapse import collapse_report, effective_depth, geodesic_reports
-from infall.collapse._inputs import number_between
+from infall.collapse._inputs import float64_entries, number_between, real_vector
+from infall.collapse._layers import effective_depth
+from infall.collapse._measurement import collapse_report, geodesic_reports
 from infall.collapse._report import NUMBERS, CollapseReport
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 _FORMAT = "infall.CollapseTrajectory"
 _FORMAT_VERSION = 1
 _AXES = ("layer", "epoch")
+_PARTS = ("axis", "names", "reports", "coordinates", "predicted_times", "predicted")
 _COLUMNS = ("nc1", "nc2", "nc3", "nc4", "cdnv_mean", "pfc1", "pfc2", "pfc3")
 _COLORS = ("#2a6fbb", "#d9722e", "#3a9a5b", "#8a5fa8", "#b23a48", "#5b6770", "#c9a227", "#1b998b")
 
@@ -56,7 +60,7 @@ class CollapseTrajectory:
     Examples
     --------
     >>> import numpy as np
-    >>> from infall import CollapseTrajectory
+    >>> from infall.collapse import CollapseTrajectory
     >>> labels = np.arange(60) % 3
     >>> noise = np.random.default_rng(0).standard_normal((60, 4))
     >>> layers = [np.eye(3, 4)[labels] + scale * noise for scale in (1.0, 0.3, 0.1)]
@@ -76,6 +80,14 @@ class CollapseTrajectory:
         self.coordinates: NDArray[np.float64] | None = None
         self.predicted_times: NDArray[np.float64] | None = None
         self.predicted: list[CollapseReport] = []
+        self._lock = threading.Lock()  # of the lists, which belong together
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.reports)
@@ -109,19 +121,17 @@ class CollapseTrajectory:
             As `infall.collapse_report`; for a name of another kind, or that is there already. The
             trajectory stays as it was.
         """
-        if isinstance(name, (bool, np.bool_)) or not isinstance(name, (str, int, np.integer)):
-            raise TypeError(f"name is {name!r}; expected a str or an int")
-        name = name if isinstance(name, str) else int(name)
-        if name in self.names:
-            raise ValueError(f"name is {name!r}, which is there already")
+        name = _checked_name(name, self.names)
         report = collapse_report(features, labels, **options)
-        self.names.append(name)
-        self.reports.append(report)
-        self.coordinates = None  # they were of fewer layers
+        with self._lock:
+            _checked_name(name, self.names)  # another thread may have added it
+            self.names.append(name)
+            self.reports.append(report)
+            self.coordinates = None  # they were of fewer layers
         return report
 
     def set_coordinates(self, coordinates: ArrayLike) -> None:
-        """Place the reports on the horizontal axis, for example at `infall.layer_coordinates`.
+        """Place the reports on the horizontal axis, for example at `layer_coordinates`.
 
         Parameters
         ----------
@@ -130,14 +140,16 @@ class CollapseTrajectory:
 
         Raises
         ------
-        ValueError
-            For another shape, and numbers that are not finite.
+        TypeError, ValueError
+            For what is not real numbers, another shape, and numbers that are not finite.
+
+        See Also
+        --------
+        infall.collapse.layer_coordinates
         """
-        found = np.array(coordinates, dtype=np.float64)
+        found = float64_entries(coordinates, "coordinates")
         if found.shape != (len(self),):
             raise ValueError(f"coordinates has shape {found.shape}; expected ({len(self)},)")
-        if not np.isfinite(found).all():
-            raise ValueError(f"coordinates is not finite: {found.tolist()}")
         self.coordinates = found
 
     def predict(
@@ -157,21 +169,20 @@ class CollapseTrajectory:
         first, last : arrays, shape (N, d)
             Features of the same samples in the first and last layer.
         labels, classes, **options
-            As `infall.geodesic_reports` takes them.
+            As `infall.collapse.geodesic_reports` takes them.
         times : array, optional
             Ascending, in [0, 1]; 21 evenly spaced ones by default.
 
         Raises
         ------
         TypeError, ValueError
-            As `infall.geodesic_reports`, and for times that do not ascend. The trajectory stays as
-            it was.
+            As `infall.collapse.geodesic_reports`, and for times that do not ascend. The trajectory
+            stays as it was.
         """
-        found = np.linspace(0.0, 1.0, 21) if times is None else np.array(times, dtype=np.float64)
-        if found.ndim != 1 or len(found) == 0 or not (np.diff(found) > 0.0).all():
-            raise ValueError(f"times is {found.tolist()}; expected ascending numbers")
+        found = np.linspace(0.0, 1.0, 21) if times is None else _checked_times(times, "times")
         predicted = geodesic_reports(first, last, labels, found, classes=classes, **options)
-        self.predicted_times, self.predicted = found, predicted
+        with self._lock:
+            self.predicted_times, self.predicted = found, predicted
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
         """Return every numeric field of the reports as a float64 array (number of reports,).
@@ -327,20 +338,13 @@ class CollapseTrajectory:
         TypeError
             For names of classes that JSON cannot hold.
         """
-        text = json.dumps(
-            {
-                "format": _FORMAT,
-                "version": _FORMAT_VERSION,
-                "axis": self.axis,
-                "names": self.names,
-                "reports": [report.to_dict() for report in self.reports],
-                "coordinates": _listed(self.coordinates),
-                "predicted_times": _listed(self.predicted_times),
-                "predicted": [report.to_dict() for report in self.predicted],
-            },
-            allow_nan=False,
-            indent=1,
-        )
+        content = {
+            "format": _FORMAT,
+            "version": _FORMAT_VERSION,
+            "engine": version("infall"),
+            **self.state_dict(),
+        }
+        text = json.dumps(content, allow_nan=False, indent=1)
         target = Path(path)
         temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
         try:
@@ -375,27 +379,80 @@ class CollapseTrajectory:
         """
         content = Path(path).read_bytes()
         try:
-            found = json.loads(content)
-            if found["format"] != _FORMAT:
+            state = json.loads(content)
+            if not isinstance(state, dict) or state.pop("format", None) != _FORMAT:
                 raise ValueError("of another format")
-            if found["version"] != _FORMAT_VERSION:
+            if state["version"] != _FORMAT_VERSION:
                 raise ValueError(
-                    f"of format version {found['version']}; this infall reads {_FORMAT_VERSION}"
+                    f"of format version {state['version']}; this infall reads {_FORMAT_VERSION}"
                 )
-            trajectory = cls(found["axis"])
-            trajectory.names = list(found["names"])
-            trajectory.reports = [CollapseReport.from_dict(r) for r in found["reports"]]
-            if len(trajectory.names) != len(trajectory.reports):
-                raise ValueError("there is not one name per report")
-            if found["coordinates"] is not None:
-                trajectory.set_coordinates(found["coordinates"])
-            trajectory.predicted = [CollapseReport.from_dict(r) for r in found["predicted"]]
-            if found["predicted_times"] is not None:
-                trajectory.predicted_times = np.array(found["predicted_times"], dtype=np.float64)
-        except (KeyError, TypeError, ValueError) as error:
+            del state["version"]
+            state.pop("engine", None)
+            return cls.from_state_dict(state)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ValueError(
                 f"{path} is not a saved CollapseTrajectory, or a damaged one: {error}"
             ) from None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all of the trajectory as lists, text and numbers, which JSON can hold.
+
+        Returns
+        -------
+        dict
+            Axis, names, reports, coordinates and the prediction.
+        """
+        with self._lock:
+            return {
+                "axis": self.axis,
+                "names": list(self.names),
+                "reports": [report.to_dict() for report in self.reports],
+                "coordinates": _listed(self.coordinates),
+                "predicted_times": _listed(self.predicted_times),
+                "predicted": [report.to_dict() for report in self.predicted],
+            }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> CollapseTrajectory:
+        """Return the trajectory that `state_dict` has described.
+
+        Parameters
+        ----------
+        state : mapping
+            As `state_dict` returns it, also by way of JSON.
+
+        Returns
+        -------
+        CollapseTrajectory
+            Equal in all its parts.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For what is not such a state.
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
+        if set(state) != set(_PARTS):
+            raise ValueError(f"state has the parts {sorted(map(str, state))}; expected {_PARTS}")
+        for part in ("names", "reports", "predicted"):
+            if not isinstance(state[part], list):
+                raise TypeError(f"{part} is {state[part]!r}; expected a list")
+        trajectory = cls(state["axis"])
+        for name in state["names"]:
+            trajectory.names.append(_checked_name(name, trajectory.names))
+        trajectory.reports = [CollapseReport.from_dict(report) for report in state["reports"]]
+        if len(trajectory.names) != len(trajectory.reports):
+            raise ValueError("there is not one name per report")
+        if state["coordinates"] is not None:
+            trajectory.set_coordinates(state["coordinates"])
+        trajectory.predicted = [CollapseReport.from_dict(report) for report in state["predicted"]]
+        if state["predicted_times"] is not None:
+            times = _checked_times(state["predicted_times"], "predicted_times")
+            trajectory.predicted_times = times
+        count = 0 if trajectory.predicted_times is None else len(trajectory.predicted_times)
+        if count != len(trajectory.predicted):
+            raise ValueError("there is not one predicted report per time")
         return trajectory
 
     def _positions(self) -> NDArray[np.float64]:
@@ -404,6 +461,22 @@ class CollapseTrajectory:
         if all(isinstance(name, int) for name in self.names):
             return np.array(self.names, dtype=np.float64)
         return np.arange(len(self), dtype=np.float64)
+
+
+def _checked_name(name: Any, others: Sequence[str | int]) -> str | int:
+    if isinstance(name, (bool, np.bool_)) or not isinstance(name, (str, int, np.integer)):
+        raise TypeError(f"name is {name!r}; expected a str or an int")
+    name = name if isinstance(name, str) else int(name)
+    if name in others:
+        raise ValueError(f"name is {name!r}, which is there already")
+    return name
+
+
+def _checked_times(times: ArrayLike, name: str) -> NDArray[np.float64]:
+    found = real_vector(times, name)
+    if not ((found >= 0.0) & (found <= 1.0)).all() or not (np.diff(found) > 0.0).all():
+        raise ValueError(f"{name} is {found.tolist()}; expected ascending numbers from 0 to 1")
+    return found
 
 
 def _arrays(reports: list[CollapseReport]) -> dict[str, NDArray[np.float64]]:

@@ -19,6 +19,8 @@ class Experiment(NamedTuple):
     """What of the paper it reproduces."""
     shows: str
     """What is measured, in a few words."""
+    seconds: float
+    """About how long it takes as it is, on two processors: for the time that is left of several."""
 
     def load(self) -> Callable[..., Result]:
         """Import the module and return the function.
@@ -38,34 +40,52 @@ class Experiment(NamedTuple):
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {
         "clusters": Experiment(
-            "clusters:clusters", "Fig. 3", "two clusters of random vectors, layer by layer"
+            "clusters:clusters",
+            "Fig. 3",
+            "two clusters of random vectors, layer by layer",
+            100.0,
         ),
         "convergence": Experiment(
-            "convergence:convergence", "Fig. 4 and 5", "loss and NLL over width and depth"
+            "convergence:convergence",
+            "Fig. 4 and 5",
+            "loss and NLL over width and depth",
+            100.0,
         ),
         "collapse": Experiment(
             "layer_collapse:layer_collapse",
             "Section VI, Fig. 6",
             "neural collapse of the two sides",
+            10.0,
         ),
         "memorization": Experiment(
-            "memorization:memorization", "Fig. 7 and 8", "2L clusters from L layers"
+            "memorization:memorization",
+            "Fig. 7 and 8",
+            "2L clusters from L layers",
+            100.0,
         ),
         "flipped_labels": Experiment(
-            "flipped_labels:flipped_labels", "Fig. 9, Eq. 30-31", "images told from their negatives"
+            "flipped_labels:flipped_labels",
+            "Fig. 9, Eq. 30-31",
+            "images told from their negatives",
+            10.0,
         ),
         "trajectories": Experiment(
             "trajectories:trajectories",
             "Fig. 10, Eq. 32-38, Theorem 1",
             "paths of vectors in the extended space",
+            10.0,
         ),
         "reconciliation": Experiment(
             "reconciliation:reconciliation",
             "Fig. 11, Eq. 39-45",
             "a random label turned into an image",
+            10.0,
         ),
         "hashing": Experiment(
-            "hashing:hashing", "Propositions 1 and 2, Eq. 9-21", "Hamming distances and their law"
+            "hashing:hashing",
+            "Propositions 1 and 2, Eq. 9-21",
+            "Hamming distances and their law",
+            10.0,
         ),
     }
 )

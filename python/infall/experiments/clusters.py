@@ -257,10 +257,12 @@ def clusters(
     measured = {name: np.empty(shape) for name in _MEASURES}
     points, labels = [], []
     widest = []
-    total = len(numbers) * len(num_rows)
+    done, total = 0, len(numbers) * len(num_rows) * (depth + 1)
     for s, seed in enumerate(numbers):
         w, X = gaussian_input(seed, dim, num_test)
         for i, width in enumerate(num_rows):
+            if progress is not None:
+                progress(done, total, "networks")
             model = fitted(w, width, depth, seed, sampler, progress)
             outputs = model.transform(X, layer=None)  # (L + 1, N, k)
             near_one = outputs @ _fitted_outputs(model)[:, :, None] < 0.0  # (L + 1, N, 1)
@@ -273,8 +275,9 @@ def clusters(
                 if s == 0 and layer in shown:
                     points.append(outputs[layer, :embedded])
                     labels.append(clustered[:embedded])
-            if progress is not None:
-                progress(s * len(num_rows) + i + 1, total, "networks")
+                done += 1
+                if progress is not None:
+                    progress(done, total, "networks")
         widest.append(model)
 
     compared = min(depth, _COMPARED_DEPTH)

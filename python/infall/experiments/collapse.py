@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infall.collapse._inputs import float64_rows
 from infall.collapse._report import NUMBERS, CollapseReport
+from infall.collapse._samples import ArraySamples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,9 +78,8 @@ def _draw_metrics(axes: Axes, report: CollapseReport) -> None:
 def _draw_samples(axes: Axes, features: Any, labels: NDArray[Any]) -> None:
     count = len(labels)
     chosen = np.unique(np.linspace(0, count - 1, min(count, _MAX_SAMPLES)).round().astype(int))
-    rows = np.concatenate(
-        [float64_rows(features, slice(row, row + 1), "features") for row in chosen]
-    )
+    samples = ArraySamples(features, "features")
+    rows = np.concatenate([samples.float64_rows(slice(row, row + 1)) for row in chosen])
     names, numbers = np.unique(labels[chosen], return_inverse=True)
     means = np.stack([rows[numbers == number].mean(axis=0) for number in range(len(names))])
     centre = means.mean(axis=0)

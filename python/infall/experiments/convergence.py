@@ -296,6 +296,8 @@ def convergence(
     for s, seed in enumerate(numbers):
         w, X = gaussian_input(seed, dim, num_test)
         for i, width in enumerate(num_rows):
+            if progress is not None:
+                progress(s * len(num_rows) + i, total, "networks")
             model = fitted(w, width, depth, seed, sampler, progress)
             distances, near_one = deep_angles(model, X, depths)
             for name, values in _measure(distances, near_one).items():
@@ -376,6 +378,8 @@ def _law(
     evenly = (np.arange(num_test) + 0.5) / (2 * num_test)
     typical = np.arctan2(math.sqrt(dim - 1), stats.t.isf(evenly, dim - 1))  # acute
     for i, width in enumerate(widths):
+        if progress is not None:
+            progress(i, len(widths), "law")
         cosines = rng.standard_normal(shape)
         start = np.arctan2(np.sqrt(rng.chisquare(dim - 1, shape)), cosines)
         angles = laws.angle_chain(

@@ -31,6 +31,8 @@ def embed(
     from sklearn.manifold import TSNE
 
     embedded = []
+    if progress is not None:
+        progress(0, len(sets), "t-SNE")
     with single_threaded():
         for number, points in enumerate(sets):
             components = PCA(dim, random_state=seed % 2**32).fit_transform(points)

@@ -291,7 +291,7 @@ def flipped_labels(
     found = []
     for done, seed in enumerate(numbers):
         if progress is not None:
-            progress(done, len(numbers), "flipped_labels: seeds")
+            progress(done, len(numbers), "networks")
         found.append(measure(seed, sampler))
         input_scores = found[-1][1][0]
         predicted.append(_predicted_decidability(input_scores, width, usable.shape[1], depth, seed))
@@ -306,7 +306,7 @@ def flipped_labels(
         f"ln d' after layer {depth}", models, np.log(decidability[:, -1]).tolist(), other
     )
     if progress is not None:
-        progress(len(numbers), len(numbers), "flipped_labels: seeds")
+        progress(len(numbers), len(numbers), "networks")
     settings = {
         "width": width,
         "depth": depth,

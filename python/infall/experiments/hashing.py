@@ -348,7 +348,7 @@ def hashing(
         for layer in range(num_layers):
             if progress is not None:
                 total = num_layers * len(numbers)
-                progress(done * num_layers + layer, total, "hashing: selected layers")
+                progress(done * num_layers + layer, total, "networks")
             found.append(_selected_distances(w, tests, angle_scores, width, seed, layer, sampler))
         counts, expected = zip(*found, strict=True)
         selected.append(np.stack(counts, axis=1))
@@ -359,7 +359,7 @@ def hashing(
     other = _selected_distances(w, tests, angle_scores, width, other_seed, 0, other_sampler)
     if progress is not None:
         total = num_layers * len(numbers)
-        progress(total, total, "hashing: selected layers")
+        progress(total, total, "networks")
     settings = {
         "dim": dim,
         "num_bits": num_bits,

@@ -241,7 +241,7 @@ def layer_collapse(
         for layer in range(depth + 1):
             if progress is not None:
                 at = done * (depth + 1) + layer
-                progress(at, len(numbers) * (depth + 1), "collapse: layers")
+                progress(at, len(numbers) * (depth + 1), "networks")
             found[layer] = _metrics(_fit(model, layer), outputs[layer], sides)
         if done == 0:
             samples = np.array(
@@ -265,7 +265,7 @@ def layer_collapse(
         other,
     )
     if progress is not None:
-        progress(len(numbers) * (depth + 1), len(numbers) * (depth + 1), "collapse: layers")
+        progress(len(numbers) * (depth + 1), len(numbers) * (depth + 1), "networks")
     settings = {
         "width": width,
         "depth": depth,

@@ -301,6 +301,8 @@ def memorization(
 
     models, found, unions = [], [], []
     for done, seed in enumerate(numbers):
+        if progress is not None:
+            progress(done, len(numbers), "networks")
         w, X = _inputs(seed, dim, num_test, depth)
         models.append(fitted(w, width, depth, seed, sampler, progress))
         unions.append(_union(models[-1], X))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from infall.experiments.inputs import width_name
-from infall.experiments.result import Result, Table
+from infall.experiments.result import Table
 
 _STYLE = """
 :root {
@@ -62,34 +62,29 @@ th:first-child, td:first-child { text-align: left; }
 """
 
 
-class Shown(NamedTuple):
-    """An experiment as the page shows it; its files lie beside the page."""
+def page(reports: Sequence[Mapping[str, Any]], *, title: str, command: str) -> str:
+    """Return a page in HTML that needs nothing but the figures beside it.
 
-    result: Result
-    shows: str
-    command: str
-    figure: str
-    csv: str
-    seconds: float
+    Parameters
+    ----------
+    reports : sequence of mappings
+        As `infall figure --json` prints them.
+    title, command : str
+        Of the page; what made it.
 
-
-def write_page(path: Path, shown: Sequence[Shown], *, title: str, command: str) -> None:
-    """Write a page that needs nothing but the figures beside it.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
+    Returns
+    -------
+    str
+        To be written into the folder of the figures.
     """
     links = "\n".join(
-        f'<li><a href="#{one.result.name}">{escape(one.result.name)}</a> '
-        f'<span class="faint">{escape(one.result.paper)}: {escape(one.shows)}</span></li>'
-        for one in shown
+        f'<li><a href="#{report["name"]}">{escape(report["name"])}</a> '
+        f'<span class="faint">{escape(report["paper"])}: {escape(report["shows"])}</span></li>'
+        for report in reports
     )
-    sections = "\n".join(_section(one) for one in shown)
-    seconds = sum(one.seconds for one in shown)
-    path.write_text(
-        f"""<!DOCTYPE html>
+    sections = "\n".join(_section(report) for report in reports)
+    seconds = sum(report["elapsed_seconds"] for report in reports)
+    return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -100,7 +95,7 @@ def write_page(path: Path, shown: Sequence[Shown], *, title: str, command: str) 
 <body>
 <header>
 <h1>{escape(title)}</h1>
-<p class="faint">{len(shown)} experiments on MaxLikelihood networks in {seconds:.0f} s.
+<p class="faint">{len(reports)} experiments on MaxLikelihood networks in {seconds:.0f} s.
 Errors are standard errors over seeds.</p>
 <pre><code>{escape(command)}</code></pre>
 </header>
@@ -114,9 +109,7 @@ Errors are standard errors over seeds.</p>
 </main>
 </body>
 </html>
-""",
-        encoding="utf-8",
-    )
+"""
 
 
 def setting_text(name: str, value: Any) -> str:
@@ -163,28 +156,29 @@ def printed(table: Table) -> tuple[list[str], list[list[str]]]:
     return shown, rows
 
 
-def _section(one: Shown) -> str:
-    result = one.result
+def _section(report: Mapping[str, Any]) -> str:
     settings = "\n".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(setting_text(name, value))}</dd></div>"
-        for name, value in result.settings.items()
+        for name, value in report["settings"].items()
     )
-    return f"""<section id="{result.name}">
-<h2>{escape(result.name)}
-<span class="faint">{escape(result.paper)}: {escape(one.shows)}</span></h2>
-<p>{escape(result.summary())}</p>
-<a href="{escape(one.figure)}"><img src="{escape(one.figure)}" alt="{escape(one.shows)}"></a>
+    figure, csv = (escape(Path(report[kind]).name) for kind in ("figure", "csv"))
+    return f"""<section id="{report["name"]}">
+<h2>{escape(report["name"])}
+<span class="faint">{escape(report["paper"])}: {escape(report["shows"])}</span></h2>
+<p>{escape(report["summary"])}</p>
+<a href="{figure}"><img src="{figure}" alt="{escape(report["shows"])}"></a>
 <dl>
 {settings}
-<div><dt>time</dt><dd>{one.seconds:.1f} s</dd></div>
+<div><dt>time</dt><dd>{report["elapsed_seconds"]:.1f} s</dd></div>
 </dl>
-<pre><code>{escape(one.command)}</code></pre>
-{_table(result, one.csv)}
+<pre><code>{escape(report["command"])}</code></pre>
+{_table(Table(report["columns"], report["rows"]))}
+<p><a href="{csv}">{csv}</a></p>
 </section>"""
 
 
-def _table(result: Result, csv: str) -> str:
-    columns, rows = printed(result.table())
+def _table(table: Table) -> str:
+    columns, rows = printed(table)
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
     body = "\n".join(
         "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
@@ -197,5 +191,4 @@ def _table(result: Result, csv: str) -> str:
 {body}
 </tbody>
 </table></div>
-</details>
-<p><a href="{escape(csv)}">{escape(csv)}</a></p>"""
+</details>"""

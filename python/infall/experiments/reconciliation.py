@@ -357,7 +357,7 @@ def reconciliation(
     found = []
     for done, seed in enumerate(numbers):
         if progress is not None:
-            progress(done, len(numbers), "reconciliation: seeds")
+            progress(done, len(numbers), "networks")
         model, scores, outputs, labels = measure(seed, sampler)
         recovery = _measured(model, outputs, labels, eta)
         chain = _predicted_scores(scores[0], width, dim, depth, seed)
@@ -382,7 +382,7 @@ def reconciliation(
         other,
     )
     if progress is not None:
-        progress(len(numbers), len(numbers), "reconciliation: seeds")
+        progress(len(numbers), len(numbers), "networks")
     settings = {
         "width": width,
         "depth": depth,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,15 @@ class Result(ABC):
     def summary(self) -> str:
         """Return in a sentence or two what the numbers show beside what the paper says."""
 
+    def csv(self) -> str:
+        """Return the table as text, under one line of column names."""
+        table = self.table()
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(table.columns)
+        writer.writerows(table.rows)
+        return text.getvalue()
+
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the table, under one line of column names.
 
@@ -51,8 +61,4 @@ class Result(ABC):
         OSError
             If the file cannot be written.
         """
-        table = self.table()
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(table.columns)
-            writer.writerows(table.rows)
+        Path(path).write_text(self.csv(), encoding="utf-8", newline="")

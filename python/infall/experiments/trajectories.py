@@ -360,7 +360,7 @@ def trajectories(
         found = []
         for done, seed in enumerate(numbers):
             if progress is not None:
-                progress(number * len(numbers) + done, 4 * len(numbers), "trajectories: networks")
+                progress(number * len(numbers) + done, 4 * len(numbers), "networks")
             model, tests = _fitted_and_tests(dim, rows, depth, num_test, seed, sampler, progress)
             if (dim, rows) == (long_dim, width):
                 models.append(model)
@@ -390,7 +390,7 @@ def trajectories(
         other,
     )
     if progress is not None:
-        progress(4 * len(numbers), 4 * len(numbers), "trajectories: networks")
+        progress(4 * len(numbers), 4 * len(numbers), "networks")
     settings = {
         "width": width,
         "depth": depth,

@@ -1,0 +1,19 @@
+"""The script `infall`: it starts the command line, or says in one line why it cannot.
+
+This is no part of the package: importing the package is what may fail, or be interrupted.
+"""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line of infall."""
+    try:
+        from infall.cli import main as run
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    except ImportError as error:
+        print(f"error: infall cannot be imported: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    run()
