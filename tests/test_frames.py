@@ -1092,16 +1092,16 @@ def test_the_first_position_in_vectors_longer_than_a_block():
     assert_array_equal(frames.walsh_hadamard(x), frames.walsh_hadamard(x.astype(np.float32)))
 
 
-@pytest.mark.parametrize("num_top", [1, 2, 3])
-def test_logits_of_a_stored_frame_that_overflow(num_top):
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_topk_of_a_stored_frame_that_overflow(k):
     frame = SimplexETF(3, 4096)
     h = np.ones((4, 4096), np.float32)
     h[2] = 3e38 * np.sign(frame.vectors([1])[0])
-    assert np.isfinite(frame.topk(h[:2], num_top).values).all()
+    assert np.isfinite(frame.topk(h[:2], k).values).all()
     with raises(ValueError, "H[2] is too long: its products overflow float32"):
-        frame.topk(h, num_top)
+        frame.topk(h, k)
     with raises(ValueError, "H is too long: its products overflow float32"):
-        frame.topk(h[2], num_top)
+        frame.topk(h[2], k)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

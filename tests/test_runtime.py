@@ -81,7 +81,7 @@ def frame_results(basis):
     frame = SimplexETF(5, 9, basis=basis, class_norms=[1, 2, 3, 4, 5], seed=3)
     results = [frame.vectors()]
     if basis != "haar":  # products of stored vectors are NumPy's
-        results += [frame.project(H), frame.adjoint(TINY_Y), *frame.logits(TINY_H, 2)]
+        results += [frame.project(H), frame.adjoint(TINY_Y), *frame.topk(TINY_H, 2)]
     return results
 
 
@@ -95,7 +95,7 @@ COMPUTED = {
     **{f"select_rows, {name}": lambda name=name: selection(W, name) for name in SAMPLERS},
     **{f"tiny w, {name}": lambda name=name: selection(TINY_W, name) for name in SAMPLERS},
     "select_rows of a batch": lambda: selection(BATCH, "rotated"),
-    "select_rows_from": lambda: [infall.select_rows_from(MATRIX, MATRIX_W, 4).projections],
+    "select_rows_from": lambda: [infall.select_rows_from(MATRIX_W, MATRIX, num_rows=4).projections],
     "gaussian_rows": lambda: [infall.gaussian_rows(np.arange(100), 37, num_threads=2)],
     "hyperplane_codes": lambda: [infall.hyperplane_codes(TINY, 500)],
     "moments": lambda: moments(FEATURES),
@@ -244,7 +244,7 @@ def test_the_row_an_error_names_does_not_depend_on_the_threads():
     matrix[:4095] = 0.0
     for _ in range(100):
         with pytest.raises(ValueError, match="the projection of row 4095 is not finite"):
-            infall.select_rows_from(matrix, np.ones(4), 1, num_threads=8)
+            infall.select_rows_from(np.ones(4), matrix, num_rows=1, num_threads=8)
 
 
 @pytest.mark.sanitize
@@ -278,7 +278,7 @@ LONG_CALLS = {
         for sampler in ("stream", "rotated")
     },
     "order_statistics": "infall.select_rows(w, 2**50, num_rows=2**21, sampler='order_statistics')",
-    "select_rows_from": "infall.select_rows_from(matrix, w)",
+    "select_rows_from": "infall.select_rows_from(w, matrix)",
     "hyperplane_codes": "infall.hyperplane_codes(matrix, 2**20)",
     "hamming_distances": "infall.hamming_distances(codes, codes)",
     "gaussian_rows": "infall.gaussian_rows(np.arange(2**22), 64)",

@@ -11,14 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from infall import _frame_geometry, _gradients
-from infall._arrays import (
-    Progress,
-    check_finite,
-    integer,
-    standard_floats,
-    to_numpy,
-    watch_of,
-)
+from infall._arrays import Progress, check_finite, integer, standard_floats, to_numpy, watch_of
 from infall._frame_geometry import FrameFit, maximum_margin
 from infall._frames_device import place_of
 from infall._frames_host import Structure, Vectors
@@ -204,8 +197,6 @@ class Frame(abc.ABC):
         with place_of(array, name) as place:
             x = place.read(name, lengths[0])
             threads, careful = thread_count(num_threads), x.may_overflow(*self._growth())
-            if careful:
-                threads = 1  # so that it is the first of the vectors that is named
             count = len(x.rows)
             out = place.empty((count, lengths[1]), x.dtype)
             for first, block in place.blocks(x):
@@ -265,8 +256,6 @@ class Frame(abc.ABC):
         with place_of(H, "H") as place:
             x = place.read("H", self.dim)
             threads, careful = thread_count(num_threads), x.may_overflow(*self._growth())
-            if careful:
-                threads = 1
             count = len(x.rows)
             classes = place.empty((count, k), "int64")
             values = place.empty((count, k), x.dtype)

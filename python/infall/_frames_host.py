@@ -160,9 +160,9 @@ class Host:
 
     def top_scores(
         self, scores: Any, labels: Any | None, classes: Any, values: Any, threads: int
-    ) -> int | None:
-        """Return the number of a vector whose scores overflowed, or None."""
-        return _core.top_scores(scores, labels, classes, values, threads, None)
+    ) -> None:
+        overflowed = _core.top_scores(scores, labels, classes, values, threads, None)
+        assert overflowed is None, "scores are looked at before the largest are"
 
     def walsh_hadamard(self, x: Any, out: Any, factor: float, threads: int, watch: Watch) -> None:
         _core.walsh_hadamard(x, out, factor, threads, watch)

@@ -350,6 +350,7 @@ class ClassMoments:
         """
         self._change(lambda _: self._replacement(self._without_samples()))
 
+    @standard_floats
     def state_dict(self) -> dict[str, NDArray[Any] | str | int | bool]:
         """Return the moments as plain arrays and numbers, to be stored in any format.
 
