@@ -233,7 +233,7 @@ def header_of(text):
 
 def test_members_are_read_only_if_they_are_wanted_and_are_what_they_say(tmp_path):
     path = tmp_path / "x"
-    save(path, values=np.arange(5.0), huge=np.zeros(2**22))
+    save(path, values=np.arange(5.0), huge=np.zeros(2**19))
     tracemalloc.start()
     try:
         assert "huge" not in load(path, members=lambda name: name == "values")
@@ -254,12 +254,10 @@ def test_members_are_read_only_if_they_are_wanted_and_are_what_they_say(tmp_path
         ("values", b"junk", "or a damaged one"),
         ("format", bytes(2**20), "format has 1048576 bytes"),
     ):
-        with zipfile.ZipFile(tmp_path / "other", "w") as archive:
-            for member, array in np.load(path).items():
-                if member != name:
-                    with archive.open(f"{member}.npy", "w") as file:
-                        np.lib.format.write_array(file, array)
-            archive.writestr(f"{name}.npy", content)
+        with zipfile.ZipFile(tmp_path / "other", "w") as other, zipfile.ZipFile(path) as archive:
+            for member in ("format", "version", "engine", "mapping", "values"):
+                stored = archive.read(f"{member}.npy")
+                other.writestr(f"{member}.npy", content if member == name else stored)
         with raises(ValueError, text) as caught:
             load(tmp_path / "other", members=lambda name: name == "values")
         assert str(tmp_path / "other") in str(caught.value)
