@@ -52,8 +52,10 @@ class _DeviceContext:
 
     def __enter__(self):
         current_device.append(self.number)
+        self._depth = len(current_device.numbers)
 
     def __exit__(self, *_):
+        assert self._depth == len(current_device.numbers), "contexts are left as they were entered"
         current_device.pop()
 
 

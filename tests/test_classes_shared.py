@@ -180,6 +180,7 @@ def test_progress_may_read_but_not_change():
 
 def test_labels_that_another_thread_writes_into():
     features, labels = samples(60_000, dim=8)
+    labels[:] = 0
     done = threading.Event()
 
     def write():
