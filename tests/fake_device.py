@@ -18,6 +18,7 @@ from numpy.testing import assert_array_equal
 
 import infall
 
+
 class _Current(threading.local):
     """The devices that a thread has made current, the last of them the current one."""
 

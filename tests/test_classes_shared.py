@@ -536,7 +536,10 @@ def test_any_layout(layout, scatter, monkeypatch):
     monkeypatch.setattr("infall._features._BLOCK_ENTRIES", 700 * 64)
     features, labels = samples(2000, dtype=np.float64)
     given = layouts(features)[layout]
-    found, expected = ClassMoments(10, 64, scatter=scatter), moments_of(features, labels, scatter=scatter)
+    found, expected = (
+        ClassMoments(10, 64, scatter=scatter),
+        moments_of(features, labels, scatter=scatter),
+    )
     reported = []
     found.update(given, labels, progress=lambda *part: reported.append(part))
     assert reported[-1] == (2000, 2000, "samples")
@@ -547,7 +550,9 @@ def test_any_layout(layout, scatter, monkeypatch):
         assert found.within_scatter.tobytes() == expected.within_scatter.tobytes()
     directions = np.random.default_rng(1).normal(size=(64, 5))
     along = classes.within_projection(given, labels, found, directions)
-    assert along.tobytes() == classes.within_projection(features, labels, found, directions).tobytes()
+    assert (
+        along.tobytes() == classes.within_projection(features, labels, found, directions).tobytes()
+    )
     before = bits(found)
     if layout != "list":
         spoilt = np.array(given, order="K", copy=True, subok=True)

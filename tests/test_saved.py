@@ -171,9 +171,7 @@ def test_the_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     done = []
     sync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda handle: (done.append("fsync"), sync(handle)))
-    monkeypatch.setattr(
-        os, "replace", lambda *names: (done.append("replace"), replace(*names))
-    )
+    monkeypatch.setattr(os, "replace", lambda *names: (done.append("replace"), replace(*names)))
     save(tmp_path / "x")
     assert done == ["fsync", "replace", "fsync"]
 
@@ -192,7 +190,9 @@ def test_other_versions_and_kinds_are_refused_by_name(tmp_path):
         _saved.load(tmp_path / "x", KIND, 4)
     other = rewritten(tmp_path / "x", mapping=np.array(2))
     load(other)
-    with raises(ValueError, f"{other} has mapping version 2, written by infall {infall.__version__}"):
+    with raises(
+        ValueError, f"{other} has mapping version 2, written by infall {infall.__version__}"
+    ):
         load(other, mapping=True)
 
 
@@ -241,13 +241,21 @@ def test_members_are_read_only_if_they_are_wanted_and_are_what_they_say(tmp_path
     finally:
         tracemalloc.stop()
     for name, content, text in (
-        ("values", header_of("{'descr': '<f8', 'fortran_order': False, 'shape': (10**9,)}"), "or a damaged one"),
+        (
+            "values",
+            header_of("{'descr': '<f8', 'fortran_order': False, 'shape': (10**9,)}"),
+            "or a damaged one",
+        ),
         (
             "values",
             header_of("{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000,)}"),
             "values does not have the size that its header says",
         ),
-        ("values", header_of("{'descr': (), 'fortran_order': False, 'shape': ()}"), "or a damaged one"),
+        (
+            "values",
+            header_of("{'descr': (), 'fortran_order': False, 'shape': ()}"),
+            "or a damaged one",
+        ),
         ("values", header_of("{'descr': '|O', 'fortran_order': False, 'shape': ()}"), "pickled"),
         ("values", header_of("(" + "-" * 100 + "1,)"), "or a damaged one"),
         ("values", header_of("(" + "[" * 100), "or a damaged one"),

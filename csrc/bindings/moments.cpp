@@ -29,14 +29,13 @@ ClassShifts read_only(const py::array& shifts) {
 // An update and the arrays that it writes to.
 class ArraysUpdate {
   public:
-    ArraysUpdate(Array<int64_t> counts, py::array shifts, Array<double> sums,
-                 Array<double> squares)
+    ArraysUpdate(Array<int64_t> counts, py::array shifts, Array<double> sums, Array<double> squares)
         : counts_(std::move(counts)),
           shifts_(std::move(shifts)),
           sums_(std::move(sums)),
           squares_(std::move(squares)),
-          update_({counts_.size(), counts_.mutable_data(), shifts_of(shifts_),
-                   sums_.mutable_data(), squares_.mutable_data()},
+          update_({counts_.size(), counts_.mutable_data(), shifts_of(shifts_), sums_.mutable_data(),
+                   squares_.mutable_data()},
                   sums_.shape(1)) {}
 
     void add(const py::array& features, const Array<int64_t>& labels, int num_threads,

@@ -615,9 +615,7 @@ class ClassMoments:
         self._changes, self._lock = object_lock(), object_lock()
         self._changing_process = 0
 
-    def _change(
-        self, prepare: Callable[[HostMoments | DeviceMoments], Callable[[], None]]
-    ) -> None:
+    def _change(self, prepare: Callable[[HostMoments | DeviceMoments], Callable[[], None]]) -> None:
         # prepare(state) leaves the state as it is, and returns what exchanges it. Between an
         # exchange and the end of this function no call returns but those of the locks: there is no
         # other place where Python answers a signal.
