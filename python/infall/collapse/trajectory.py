@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import secrets
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from infall import _saved
 from infall._arrays import one_of
+from infall._locks import object_lock
 from infall.collapse import collapse_report, effective_depth, geodesic_reports
 from infall.collapse._inputs import number_between
 from infall.collapse._report import NUMBERS, CollapseReport
@@ -76,6 +76,15 @@ class CollapseTrajectory:
         self.coordinates: NDArray[np.float64] | None = None
         self.predicted_times: NDArray[np.float64] | None = None
         self.predicted: list[CollapseReport] = []
+        self._lock = object_lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = object_lock()
 
     def __len__(self) -> int:
         return len(self.reports)
@@ -115,9 +124,13 @@ class CollapseTrajectory:
         if name in self.names:
             raise ValueError(f"name is {name!r}, which is there already")
         report = collapse_report(features, labels, **options)
-        self.names.append(name)
-        self.reports.append(report)
-        self.coordinates = None  # they were of fewer layers
+        with self._lock:
+            if name in self.names:
+                raise ValueError(f"name is {name!r}, which is there already")
+            # Assigned together: no call between them lets an interrupt or another thread in.
+            names, reports = [*self.names, name], [*self.reports, report]
+            self.names, self.reports = names, reports
+            self.coordinates = None  # they were of fewer layers
         return report
 
     def set_coordinates(self, coordinates: ArrayLike) -> None:
@@ -138,7 +151,10 @@ class CollapseTrajectory:
             raise ValueError(f"coordinates has shape {found.shape}; expected ({len(self)},)")
         if not np.isfinite(found).all():
             raise ValueError(f"coordinates is not finite: {found.tolist()}")
-        self.coordinates = found
+        with self._lock:
+            if len(found) != len(self):
+                raise ValueError(f"coordinates has shape {found.shape}; expected ({len(self)},)")
+            self.coordinates = found
 
     def predict(
         self,
@@ -327,8 +343,8 @@ class CollapseTrajectory:
         TypeError
             For names of classes that JSON cannot hold.
         """
-        text = json.dumps(
-            {
+        with self._lock:
+            content = {
                 "format": _FORMAT,
                 "version": _FORMAT_VERSION,
                 "axis": self.axis,
@@ -337,20 +353,10 @@ class CollapseTrajectory:
                 "coordinates": _listed(self.coordinates),
                 "predicted_times": _listed(self.predicted_times),
                 "predicted": [report.to_dict() for report in self.predicted],
-            },
-            allow_nan=False,
-            indent=1,
-        )
-        target = Path(path)
-        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            with temporary.open("x", encoding="utf-8") as file:
-                file.write(text)
-            temporary.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+            }
+        text = json.dumps(content, allow_nan=False, indent=1)
+        with _saved.written_whole(path) as file:
+            file.write(text.encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CollapseTrajectory:
@@ -392,7 +398,7 @@ class CollapseTrajectory:
             trajectory.predicted = [CollapseReport.from_dict(r) for r in found["predicted"]]
             if found["predicted_times"] is not None:
                 trajectory.predicted_times = np.array(found["predicted_times"], dtype=np.float64)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
             raise ValueError(
                 f"{path} is not a saved CollapseTrajectory, or a damaged one: {error}"
             ) from None
