@@ -80,9 +80,9 @@ struct ClassState {
     double *sums, *squares;
 };
 
-// Samples that are about to be added to a state. Its counts, sums and squares stay as they are until
-// `publish` exchanges them for the new ones, and come back with `withdraw`. Only what has no meaning
-// yet is written before: the shifts and sums of classes without samples.
+// Samples that are about to be added to a state. Its counts, sums and squares stay as they are
+// until `publish` exchanges them for the new ones, and come back with `withdraw`. Only what has no
+// meaning yet is written before: the shifts and sums of classes without samples.
 class MomentsUpdate {
   public:
     MomentsUpdate(const ClassState& state, int64_t dim) : state_(state), dim_(dim) {}

@@ -226,7 +226,6 @@ def _listed(names: Sequence[Any]) -> str:
     return shown if len(names) <= 8 else f"{shown}, ... ({len(names)} in all)"
 
 
-
 _OPTIONAL = ("classes", "missing")  # in what `from_dict` takes
 _COUNTS = ("num_samples", "num_features", "num_classes", "num_observed", "single_sample_classes")
 

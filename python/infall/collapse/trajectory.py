@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import secrets
-import threading
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from infall import _saved
 from infall._arrays import one_of
 from infall._core import __version__
+from infall._locks import object_lock
 from infall.collapse._inputs import float64_entries, number_between, real_vector
 from infall.collapse._layers import effective_depth
 from infall.collapse._measurement import collapse_report, geodesic_reports
@@ -86,14 +85,14 @@ class CollapseTrajectory:
         self.coordinates: NDArray[np.float64] | None = None
         self.predicted_times: NDArray[np.float64] | None = None
         self.predicted: list[CollapseReport] = []
-        self._lock = threading.Lock()  # of the lists, which belong together
+        self._lock = object_lock()  # of the lists, which belong together
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._lock = threading.Lock()
+        self._lock = object_lock()
 
     def __len__(self) -> int:
         return len(self.reports)
@@ -351,16 +350,8 @@ class CollapseTrajectory:
             **self.state_dict(),
         }
         text = json.dumps(content, allow_nan=False, indent=1)
-        target = Path(path)
-        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            with temporary.open("x", encoding="utf-8") as file:
-                file.write(text)
-            temporary.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        with _saved.written_whole(path) as file:
+            file.write(text.encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CollapseTrajectory:
@@ -395,7 +386,7 @@ class CollapseTrajectory:
             del state["version"]
             state.pop("engine", None)
             return cls.from_state_dict(state)
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
             raise ValueError(
                 f"{path} is not a saved CollapseTrajectory, or a damaged one: {error}"
             ) from None
