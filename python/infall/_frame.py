@@ -389,7 +389,8 @@ class Frame(abc.ABC):
         Notes
         -----
         One singular value decomposition of NumPy's, (K - 1) x d for a simplex ETF and d x d for
-        others. LAPACK cannot be left before it is done: Ctrl-C is answered after it.
+        others. LAPACK cannot be left before it is done: Ctrl-C is answered after it, and the
+        last bits are those of its rounding, on the machine and the threads it takes.
 
         Source: Schoenemann (1966), A generalized solution of the orthogonal Procrustes problem.
         """
