@@ -207,7 +207,7 @@ def test_progress_bar(monkeypatch):
         (("h.npy", "y.npy", "--classifier", "absent.npy"), "--classifier: absent.npy: no such"),
         (("h.npy", "y.npy", "--bias", "b.npy"), "--bias came without a --classifier"),
         (("h.npy", "y.npy", "--test-features", "h.npy"), "--test-features and --test-labels come"),
-        (("h.npy", "h.npy"), "LABELS has dtype float32"),
+        (("h.npy", "h.npy"), "LABELS has shape"),
         (("y.npy", "y.npy"), "FEATURES has shape"),
         (("h.npy", "y.npy", "--classifier", "b.npy"), "classifier has shape (5,)"),
         (("h.npy", "y.npy", "--metrics", "nc9"), "an entry of --metrics is 'nc9'"),

@@ -132,35 +132,53 @@ bool all_finite(const FeatureRows& features, int64_t first, int64_t last) {
     });
 }
 
-template <class T, class Base>
+// out = h - base, or (h - base) - offset, of the class of each sample.
+template <bool with_offsets, class T, class Base>
 INFALL_HD void subtract_of(const T* data, int64_t stride, int64_t dim, int64_t first, int64_t count,
                            int64_t first_column, int64_t columns, const int64_t* labels,
-                           const Base* base, double* out, int64_t out_stride) {
-    for (int64_t i = 0; i < count; ++i, out += out_stride) {
+                           const Base* base, const double* offsets, double* out) {
+    for (int64_t i = 0; i < count; ++i, out += columns) {
         const T* row = data + (first + i) * stride + first_column;
         // The columns that are wanted next, after some multiplications.
         const T* ahead = row + (first_column + 2 * columns <= dim ? columns : 0);
-        const Base* origin = base + labels[first + i] * dim + first_column;
+        const int64_t start = labels[first + i] * dim + first_column;
+        const Base* origin = base + start;
+        const double* offset = with_offsets ? offsets + start : nullptr;
         int64_t j = 0;
         for (; j + double_lanes <= columns; j += double_lanes) {
             __builtin_prefetch(ahead + j);
-            store_doubles(out + j, load_doubles(row + j) - load_doubles(origin + j));
+            Doubles difference = load_doubles(row + j) - load_doubles(origin + j);
+            if (with_offsets) difference -= load_doubles(offset + j);
+            store_doubles(out + j, difference);
         }
-        for (; j < columns; ++j) out[j] = entry(row + j) - entry(origin + j);
+        for (; j < columns; ++j) {
+            out[j] = entry(row + j) - entry(origin + j);
+            if (with_offsets) out[j] -= offset[j];
+        }
     }
+}
+
+template <bool with_offsets>
+void subtract_class(const FeatureRows& features, int64_t first, int64_t count, int64_t first_column,
+                    int64_t columns, const int64_t* labels, const void* base, bool base_is_float64,
+                    const double* offsets, double* out) {
+    with_type(features, [&](const auto* data) {
+        if (base_is_float64)
+            subtract_of<with_offsets>(data, features.stride, features.dim, first, count,
+                                      first_column, columns, labels,
+                                      static_cast<const double*>(base), offsets, out);
+        else
+            subtract_of<with_offsets>(data, features.stride, features.dim, first, count,
+                                      first_column, columns, labels,
+                                      static_cast<const float*>(base), offsets, out);
+    });
 }
 
 void subtract(const FeatureRows& features, int64_t first, int64_t count, int64_t first_column,
               int64_t columns, const int64_t* labels, const void* base, bool base_is_float64,
               double* out) {
-    with_type(features, [&](const auto* data) {
-        if (base_is_float64)
-            subtract_of(data, features.stride, features.dim, first, count, first_column, columns,
-                        labels, static_cast<const double*>(base), out, columns);
-        else
-            subtract_of(data, features.stride, features.dim, first, count, first_column, columns,
-                        labels, static_cast<const float*>(base), out, columns);
-    });
+    subtract_class<false>(features, first, count, first_column, columns, labels, base,
+                          base_is_float64, nullptr, out);
 }
 
 // One panel of a tile of the scatter: rows i, columns j on, `rows` and `columns` of them inside.
@@ -277,19 +295,6 @@ INFALL_HD void project_single(const double* tile, const double* direction, int64
     }
 }
 
-// tile (count, depth) -= depth columns of the offset of each row's class, offsets (num_classes,
-// dim).
-INFALL_HD void subtract_offsets(const int64_t* labels, int64_t count, const double* offsets,
-                                int64_t dim, int64_t depth, double* tile) {
-    for (int64_t i = 0; i < count; ++i, tile += depth) {
-        const double* offset = offsets + labels[i] * dim;
-        int64_t j = 0;
-        for (; j + double_lanes <= depth; j += double_lanes)
-            store_doubles(tile + j, load_doubles(tile + j) - load_doubles(offset + j));
-        for (; j < depth; ++j) tile[j] -= offset[j];
-    }
-}
-
 void project_samples(const FeatureRows& features, int64_t first, int64_t samples,
                      const int64_t* labels, const void* shifts, bool shifts_are_float64,
                      const double* offsets, const double* packed, int64_t count, double* scratch,
@@ -302,8 +307,8 @@ void project_samples(const FeatureRows& features, int64_t first, int64_t samples
     for (int64_t i = 0; i < project_scratch(count); ++i) scratch[i] = 0.0;
     for (int64_t column = 0; column < dim; column += depth_tile) {
         const int64_t depth = dim - column < depth_tile ? dim - column : depth_tile;
-        subtract(features, first, samples, column, depth, labels, shifts, shifts_are_float64, tile);
-        subtract_offsets(labels + first, samples, offsets + column, dim, depth, tile);
+        subtract_class<true>(features, first, samples, column, depth, labels, shifts,
+                             shifts_are_float64, offsets, tile);
         for (int64_t k = 0; k < padded; k += panel_width) {
             const int64_t width = layout.width_of_panel(k);
             const double* panel = packed + k * dim + column * width;

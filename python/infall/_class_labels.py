@@ -54,8 +54,7 @@ class ClassLabels:
         TypeError, ValueError
             As `numbers`; for a label that is missing (None, NaN), and kinds without an order.
         """
-        found = _host_labels(labels, name)
-        check_length(found.shape, num_samples, name)
+        found = _host_labels(labels, num_samples, name)
         if found.dtype.kind in "iu" and num_samples > 0:
             low, span = int(found.min()), int(found.max()) - int(found.min()) + 1
             if span <= 4 * num_samples:
@@ -95,12 +94,11 @@ class ClassLabels:
         """
         if self._numbers is not None:
             return _numbers_of_names(labels, num_samples, self._numbers, name)
-        found = _host_labels(labels, name)
+        found = _host_labels(labels, num_samples, name)
         if found.dtype.kind not in "iub":
             raise TypeError(
                 f"{name} has dtype {found.dtype}; expected integers (or names, with classes=)"
             )
-        check_length(found.shape, num_samples, name)
         bad = (found < 0) | (found >= self.num_classes)
         if bad.any():
             i = int(np.argmax(bad))
@@ -136,8 +134,8 @@ def check_length(shape: tuple[int, ...], num_samples: int, name: str = "labels")
         raise ValueError(f"{name} has shape {shape}; expected ({num_samples},), one per sample")
 
 
-def _host_labels(labels: Any, name: str) -> NDArray[Any]:
-    """Return labels in host memory: integers, bool, text, or objects.
+def _host_labels(labels: Any, num_samples: int, name: str) -> NDArray[Any]:
+    """Return labels (N,) in host memory: integers, bool, text, or objects.
 
     Floating point labels become integers. From a device they are copied, which waits for its
     stream.
@@ -147,7 +145,7 @@ def _host_labels(labels: Any, name: str) -> NDArray[Any]:
     TypeError
         For other kinds, and masked arrays.
     ValueError
-        For a fraction, NaN or infinity, with its position.
+        For another shape, and a fraction, NaN or infinity, with its position.
     """
     device, found = located(labels, name)
     if device is not None:
@@ -159,6 +157,7 @@ def _host_labels(labels: Any, name: str) -> NDArray[Any]:
         found = to_numpy(found, name)
     elif not isinstance(found, np.ndarray):
         found = _array_of(found, name)
+    check_length(found.shape, num_samples, name)
     if found.dtype.kind == "f":
         found = _whole_numbers(found, name)
     if found.dtype.kind == "T":
@@ -191,10 +190,9 @@ def _whole_numbers(labels: NDArray[Any], name: str) -> _Int64:
     with np.errstate(invalid="ignore"):
         bad = ~((np.abs(labels) < 2.0**63) & (np.trunc(labels) == labels))
     if bad.any():
-        i = tuple(int(n) for n in np.unravel_index(int(np.argmax(bad)), labels.shape))
-        where = i[0] if len(i) == 1 else i
+        i = int(np.argmax(bad))
         raise ValueError(
-            f"{name} is {labels[i]} at position {where}; expected whole numbers or names of classes"
+            f"{name} is {labels[i]} at position {i}; expected whole numbers or names of classes"
         )
     return labels.astype(np.int64)
 
@@ -242,8 +240,7 @@ def _numbers_of_names(
     # A list may hold names that NumPy would take for rows of an array.
     names = list(labels) if isinstance(labels, (list, tuple)) else None
     if names is None:
-        found = _host_labels(labels, name)
-        check_length(found.shape, num_samples, name)
+        found = _host_labels(labels, num_samples, name)
         if found.dtype.kind != "O":
             # Each distinct label is looked up once.
             distinct, first, inverse = np.unique(found, return_index=True, return_inverse=True)
