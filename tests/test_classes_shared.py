@@ -1,5 +1,6 @@
 """Class moments that several threads use, that are interrupted, copied, pickled and restored."""
 
+import contextlib
 import copy
 import io
 import os
@@ -192,12 +193,9 @@ def test_labels_that_another_thread_writes_into():
         try:
             for _ in range(60):
                 moments = ClassMoments(10, 8)
-                try:
+                with contextlib.suppress(ValueError):  # of a label out of range
                     moments.update(features, labels)
-                except ValueError as error:
-                    assert "labels is 1099511627776 at position" in str(error)
-                else:
-                    assert moments.counts.tolist() == [60_000] + 9 * [0]
+                assert moments.counts.tolist() in ([60_000] + 9 * [0], 10 * [0])
         finally:
             done.set()
 
@@ -217,12 +215,9 @@ def test_features_that_another_thread_writes_into():
         try:
             for _ in range(40):
                 moments = ClassMoments(10, 16)
-                try:
+                with contextlib.suppress(ValueError):  # of a feature that is not finite
                     moments.update(features, labels)
-                except ValueError as error:
-                    assert "features" in str(error)
-                else:
-                    assert np.isfinite(moments.variances).all()
+                assert moments.num_samples == 0 or np.isfinite(moments.variances).all()
         finally:
             done.set()
 
@@ -489,7 +484,7 @@ def test_state_dict(scatter, names):
         ("shifts", lambda a: a * np.inf, "shifts is not finite"),
         ("shifts", lambda a: a[:, :5], "shifts is float32 of shape (10, 5)"),
         ("within", lambda a: a * np.nan, "within is not finite"),
-        ("within", lambda a: np.triu(a), "within is not symmetric"),
+        ("within", np.triu, "within is not symmetric"),
         ("observed", lambda a: a[::-1].copy(), "observed is not an ascending list of classes"),
         ("observed", lambda a: a + 1, "observed is not an ascending list of classes"),
         ("observed", lambda a: a[0], "observed is int64 of shape ()"),

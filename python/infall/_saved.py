@@ -45,8 +45,9 @@ def save(path: str | os.PathLike[str], kind: str, version: int, arrays: Mapping[
         "engine": __version__,
         "mapping": MAPPING_VERSION,
     }
+    members: dict[str, Any] = {**arrays, **header}
     with written_whole(path) as file:
-        np.savez(file, **{name: np.asarray(value) for name, value in (arrays | header).items()})
+        np.savez(file, **members)
 
 
 @contextlib.contextmanager
@@ -117,10 +118,10 @@ def load(
         For what is not a path.
     """
     given = _path_text(path)
-    with _naming(given):
-        _mode_of(Path(given), given, to_write=False)
-        handle = Path(given).open("rb")
-    with handle:
+    with contextlib.ExitStack() as stack:
+        with _naming(given):
+            _mode_of(Path(given), given, to_write=False)
+            handle = stack.enter_context(Path(given).open("rb"))
         try:
             with zipfile.ZipFile(handle) as archive:
                 header = {name: _member(archive, name, _HEADER_BYTES) for name in _HEADER[:1]}
@@ -135,14 +136,14 @@ def load(
                     if name not in _HEADER and (members is None or members(name))
                 ]
                 return header | {name: _member(archive, name) for name in wanted}
-        except _OtherVersion as error:
+        except _OtherVersionError as error:
             raise ValueError(f"{given} has {error}") from None
         except Exception as error:  # a damaged archive raises many kinds
             text = str(error) or type(error).__name__
             raise ValueError(f"{given} is not a saved {kind}, or a damaged one: {text}") from None
 
 
-class _OtherVersion(ValueError):
+class _OtherVersionError(ValueError):
     """The file is whole, but of another version."""
 
 
@@ -151,13 +152,13 @@ def _check_versions(
 ) -> None:
     written, engine = saved_integer(header, "version"), str(header["engine"])
     if written != version:
-        raise _OtherVersion(
+        raise _OtherVersionError(
             f"format version {written}, written by infall {engine}; this infall reads version "
             f"{version}"
         )
     written = saved_integer(header, "mapping")
     if mapping and written != MAPPING_VERSION:
-        raise _OtherVersion(
+        raise _OtherVersionError(
             f"mapping version {written}, written by infall {engine}; this infall makes the entries "
             f"of rows by version {MAPPING_VERSION}, so that the rows of this {kind} would be others"
         )
@@ -180,10 +181,12 @@ def _member(archive: zipfile.ZipFile, name: str, max_bytes: int | None = None) -
         if info.file_size != file.tell() + math.prod(shape) * dtype.itemsize:
             raise ValueError(f"{name} does not have the size that its header says")
         array = np.empty(shape, dtype=dtype, order="F" if is_fortran else "C")
-        bytes_of = memoryview(array.reshape(-1, order="A").view(np.uint8)) if array.size else b""
-        for first in range(0, len(bytes_of), _CHUNK_BYTES):
-            part = bytes_of[first : first + _CHUNK_BYTES]
-            part[:] = file.read(len(part))  # the last part checks the CRC as well
+        if array.nbytes:
+            stored = array.reshape(-1, order="A").view(np.uint8)
+            for first in range(0, len(stored), _CHUNK_BYTES):
+                part = stored[first : first + _CHUNK_BYTES]
+                # The last part checks the CRC as well.
+                part[:] = np.frombuffer(file.read(len(part)), dtype=np.uint8)
     return array
 
 
