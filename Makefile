@@ -14,11 +14,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Directories count as well, so that a removed file rebuilds the package.
 SOURCES := CMakeLists.txt pyproject.toml \
     $(shell find csrc python -not -name '*.pyc' -not -name __pycache__)
-CSRC := $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
+CSRC := tests/digests.cpp $(shell find csrc -name '*.h' -o -name '*.cpp' -o -name '*.cuh' -o -name '*.cu')
 
 .PHONY: help
 help:  ## List the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo '  Options are handed on with ARGS, for example: make test ARGS="-k rows -x"'
 
 # Environments. A stamp in the environment stands for each thing installed into it.
