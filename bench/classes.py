@@ -262,7 +262,7 @@ def infall_nc1(num_samples: int, dim: int, num_classes: int, threads: int) -> Ru
     def run() -> float:
         moments = infall.ClassMoments(num_classes, dim, num_threads=threads)
         moments.update(features, labels)
-        return infall.collapse.nc1(moments, features, labels, num_threads=threads)
+        return infall.collapse.nc1(features, labels, moments=moments, num_threads=threads)
 
     return run
 
@@ -459,7 +459,9 @@ def infall_nc4(num_samples: int, dim: int, num_classes: int, threads: int) -> Ru
     found = infall.ClassMoments(num_classes, dim, num_threads=threads)
     found.update(features, labels)
     weights, bias = classifier_of(num_classes, dim)
-    return lambda: infall.collapse.nc4(found, features, weights, bias, num_threads=threads)
+    return lambda: infall.collapse.nc4(
+        features, classifier=weights, bias=bias, moments=found, num_threads=threads
+    )
 
 
 # Streams of batches.

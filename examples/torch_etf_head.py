@@ -7,26 +7,26 @@ from infall.datasets import load_digits
 
 
 class ETFHead(torch.nn.Module):
-    """Logits of normalised features under a fixed simplex ETF, in place of `torch.nn.Linear`."""
+    """Logits of normalised features under a fixed simplex ETF, in place of `torch.nn.Linear`.
 
-    def __init__(self, in_features, num_classes, *, basis="haar", seed=0, temperature=8.0):
+    There is no matrix of weights, on any device: a feature goes through signs and Walsh-Hadamard
+    transforms, and its gradient comes back through them.
+    """
+
+    def __init__(self, in_features, num_classes, *, basis="hadamard", seed=0, temperature=8.0):
         super().__init__()
         self.frame = infall.SimplexETF(num_classes, in_features, basis=basis, seed=seed)
         self.temperature = temperature
-        vectors = torch.from_numpy(
-            self.frame.vectors(dtype="float32")
-        )  # (num_classes, in_features)
-        self.register_buffer("vectors", vectors)  # moves and is saved with the module, not trained
 
     def forward(self, features):
         """Logits (N, num_classes) of features (N, in_features), with gradients."""
         unit = torch.nn.functional.normalize(features, dim=-1)
-        return self.temperature * unit @ self.vectors.T
+        return self.temperature * self.frame.project(unit)
 
     @torch.no_grad()
     def predict(self, features):
-        """Classes (N,), without an array of logits: for very many classes, where the tensor is."""
-        return self.frame.classify(features)
+        """Classes (N,), without an array of logits: for very many classes."""
+        return self.frame.classify(torch.nn.functional.normalize(features, dim=-1))
 
 
 torch.manual_seed(0)
@@ -41,8 +41,7 @@ backbone = torch.nn.Sequential(
     torch.nn.Linear(images.shape[1], 128), torch.nn.ReLU(), torch.nn.Linear(128, 32)
 )
 head = ETFHead(32, 10, seed=0)
-assert not list(head.parameters())
-assert "vectors" in head.state_dict()
+assert not head.state_dict()  # nothing to train or save: the seed makes it
 
 optimizer = torch.optim.Adam(backbone.parameters(), lr=3e-3)
 for _ in range(20):

@@ -4,10 +4,14 @@ This is no part of the package: importing the package is what may fail, or be in
 """
 
 import sys
+from importlib.metadata import version
 
 
 def main() -> None:
     """Run the command line of infall."""
+    if sys.argv[1:] == ["--version"]:  # without waiting for any import
+        print(version("infall"))
+        return
     try:
         from infall.cli import main as run
     except KeyboardInterrupt:

@@ -137,18 +137,20 @@ void moments() {
                                             : static_cast<void*>(narrow_shifts.data()),
                                  is_float64};
         const ClassState state{num_classes, counts.data(), shifts, sums.data(), squares.data()};
-        start_classes(features, num_samples, labels.data(), state);
-        accumulate_moments(features, num_samples, labels.data(), state, num_threads, nullptr);
+        MomentsUpdate update(state, dim);
+        update.add(features, num_samples, labels.data(), num_threads, nullptr);
+        update.publish(num_threads);
         std::vector<double> x(num_samples * dim), scatter(dim * dim), means(num_classes * dim),
-            offsets(num_classes), norms(num_samples);
-        deviations(features, num_samples, labels.data(), shifts, num_threads, x.data());
+            square_offsets(num_classes), norms(num_samples);
+        deviations(features, num_samples, labels.data(), shifts, num_threads, nullptr, x.data());
         accumulate_scatter(x.data(), num_samples, dim, num_threads, nullptr, scatter.data());
         const std::vector<double> centre(dim, 0.25), directions = widened(normals(dim, 7, 1));
-        class_means(state, dim, centre.data(), num_threads, nullptr, means.data(), offsets.data());
-        projected_square_norms(features, num_samples, labels.data(), means.data(),
+        class_means(state, dim, centre.data(), num_threads, nullptr, means.data(),
+                    square_offsets.data());
+        projected_square_norms(features, num_samples, labels.data(), shifts, sums.data(),
                                directions.data(), 7, num_threads, nullptr, norms.data());
-        digest.add(counts).add(sums).add(squares).add(x).add(scatter).add(means).add(offsets);
-        digest.add(norms);
+        digest.add(counts).add(sums).add(squares).add(x).add(scatter).add(means);
+        digest.add(square_offsets).add(norms);
     }
     digest.print("moments");
 }

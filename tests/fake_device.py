@@ -5,10 +5,12 @@ streams, devices and errors. The kernels are the CUDA kernels run by the host, w
 CPU's bit for bit.
 """
 
+import contextlib
 import ctypes
 import importlib
 import itertools
 import sys
+import threading
 import types
 
 import numpy as np
@@ -16,11 +18,33 @@ from numpy.testing import assert_array_equal
 
 import infall
 
-current_device = [0]
+
+class _Current(threading.local):
+    """The devices that a thread has made current, the last of them the current one."""
+
+    def __init__(self):
+        self.numbers = [0]
+
+    def __getitem__(self, index):
+        return self.numbers[index]
+
+    def __eq__(self, numbers):
+        return self.numbers == numbers
+
+    def append(self, number):
+        self.numbers.append(number)
+
+    def pop(self):
+        self.numbers.pop()
+
+
+current_device = _Current()
 current_streams = {0: 0x1000, 1: 0x1001}
 waits = []  # (stream that waits, stream waited for)
 calls = []  # (kernel, device, stream)
 synchronisations = []  # what made the host wait for a device
+copied = []  # bytes of each copy to the host
+failures = []  # [arrays to be made before the next one fails, error]
 
 
 class _DeviceContext:
@@ -29,8 +53,10 @@ class _DeviceContext:
 
     def __enter__(self):
         current_device.append(self.number)
+        self._depth = len(current_device.numbers)
 
     def __exit__(self, *_):
+        assert self._depth == len(current_device.numbers), "contexts are left as they were entered"
         current_device.pop()
 
 
@@ -38,6 +64,12 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
     """What CuPy arrays and PyTorch tensors have in common, over host memory."""
 
     def __init__(self, values, number=None):
+        if failures:
+            failures[0] -= 1
+            if failures[0] < 0:
+                error = failures[1]
+                failures.clear()
+                raise error
         self._values = values
         self._number = current_device[-1] if number is None else number
 
@@ -151,6 +183,7 @@ class Tensor(Array):
 
     def cpu(self):
         synchronisations.append("cpu")
+        copied.append(self._values.nbytes)
         return types.SimpleNamespace(numpy=self._values.copy)
 
 
@@ -232,6 +265,7 @@ def make_cupy():
 
     def asnumpy(array):
         synchronisations.append("asnumpy")
+        copied.append(array._values.nbytes)
         return array._values.copy()
 
     def asarray(source):
@@ -327,7 +361,7 @@ def make_cuda():
 
 def installed(monkeypatch):
     """Put the stand-ins in the places of CuPy, PyTorch and infall._cuda: a fixture's generator."""
-    for log in (calls, waits, synchronisations):
+    for log in (calls, waits, synchronisations, copied):
         log.clear()
     cuda = make_cuda()
     monkeypatch.setitem(sys.modules, "infall._cuda", cuda)
@@ -336,6 +370,19 @@ def installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", make_torch())
     yield
     assert current_device == [0], "every device that was made current was left again"
+
+
+@contextlib.contextmanager
+def failing_after(count, error):
+    """Raise `error` where the next array but `count` is made on a device."""
+    failures[:] = [count, error]
+    reached = []
+    try:
+        yield reached
+        if not failures:
+            reached.append(True)
+    finally:
+        failures.clear()
 
 
 class Library:

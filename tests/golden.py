@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import itertools
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +42,10 @@ def digests(named_arrays):
     """SHA-256 by name: of the dtypes, shapes and little-endian bytes of all arrays of a name."""
     hashes = {}
     for name, array in named_arrays:
-        array = np.asarray(array)
-        little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        dtype = np.asarray(array).dtype.newbyteorder("<")
+        little = np.ascontiguousarray(array, dtype=dtype)
         found = hashes.setdefault(name, hashlib.sha256())
-        found.update(f"{little.dtype.str} {array.shape} ".encode() + little.tobytes())
+        found.update(f"{dtype.str} {np.shape(array)} ".encode() + little.tobytes())
     return {name: found.hexdigest() for name, found in hashes.items()}
 
 
@@ -259,7 +260,7 @@ def main():
     for name in sorted(known.keys() | found.keys()):
         if known.get(name) != found.get(name):
             how = "changed" if name in known and name in found else "new or gone"
-            print(f"{how}: {name}")
+            sys.stdout.write(f"{how}: {name}\n")
     if arguments.write:
         write_json(DIGESTS, found)
     if arguments.files:

@@ -173,10 +173,8 @@ def drawn_rows(m, width, seed, layer):
     rows, position = [], 0
     while len(rows) < m:
         words = stream_words("drawn rows", position, 0, seed, layer).tolist()
-        row = (
-            width * sum(word << shift for word, shift in zip(words, (96, 64, 32, 0), strict=True))
-            >> 128
-        )
+        number = sum(word << shift for word, shift in zip(words, (96, 64, 32, 0), strict=True))
+        row = width * number >> 128
         position += 1
         if row not in rows:
             rows.append(row)
@@ -184,8 +182,8 @@ def drawn_rows(m, width, seed, layer):
 
 
 def folded_normal_quantile(s):
-    """Root t of P(|N(0, 1)| < t) = exp(-s), to 40 digits."""
-    with mpmath.workdps(60):
+    """Root t of P(|N(0, 1)| < t) = exp(-s), to 30 digits."""
+    with mpmath.workdps(40):
         s = mpmath.mpf(s)
         tail = -mpmath.expm1(-s)
         t = mpmath.sqrt(-2 * mpmath.log(tail)) if tail < 0.5 else mpmath.exp(-s)
@@ -199,14 +197,14 @@ def folded_normal_quantile(s):
                 side = mpmath.erf(t / mpmath.sqrt(2))
                 step = -(mpmath.log(side) + s) * side / density
             t += step
-            if abs(step) < t * mpmath.mpf(10) ** -40:
+            if abs(step) < t * mpmath.mpf(10) ** -32:
                 return t
     raise ArithmeticError(f"no quantile for s = {s}")
 
 
 def largest_folded_normals(spacings, width):
-    """The largest of `width` iid |N(0, 1)| from independent Exp(1) spacings: (m,) to 40 digits."""
-    with mpmath.workdps(60):
+    """The largest of `width` iid |N(0, 1)| from independent Exp(1) spacings: (m,) to 30 digits."""
+    with mpmath.workdps(40):
         total, values = mpmath.mpf(0), []
         for j, spacing in enumerate(spacings):
             total += mpmath.mpf(float(spacing)) / (width - j)

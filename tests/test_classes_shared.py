@@ -15,6 +15,7 @@ import pytest
 
 from infall import ClassMoments, _core, classes
 from infall.collapse import collapse_report
+from interrupts import LIMIT, seconds_after_interrupt
 
 pytestmark = pytest.mark.sanitize
 
@@ -79,10 +80,14 @@ def test_threads_that_feed_one_object(scatter, dtypes):
     for part in parts:
         feed(alone, *part)
     np.testing.assert_array_equal(shared.counts, alone.counts)
-    np.testing.assert_allclose(shared.means, alone.means, rtol=0, atol=1e-14)
-    np.testing.assert_allclose(shared.variances, alone.variances, rtol=1e-12)
+    # In another order: up to eps for each of 1700 samples, which differ by less than 10.
+    rounding = 1700 * np.finfo(np.float64).eps * 10
+    np.testing.assert_allclose(shared.means, alone.means, rtol=0, atol=rounding)
+    np.testing.assert_allclose(shared.variances, alone.variances, rtol=rounding)
     if scatter:
-        np.testing.assert_allclose(shared.within_scatter, alone.within_scatter, atol=1e-12)
+        np.testing.assert_allclose(
+            shared.within_scatter, alone.within_scatter, rtol=0, atol=10 * rounding
+        )
 
 
 def test_readers_see_the_state_before_or_after_a_change(tmp_path):
@@ -126,20 +131,19 @@ def test_readers_see_the_state_before_or_after_a_change(tmp_path):
 def test_moments_that_are_merged_into_each_other():
     features, labels = samples(500)
     first, second = (moments_of(features, labels, scatter=True) for _ in range(2))
-    empty = ClassMoments(10, 64, scatter=True)
+    expected, empty = copy.copy(first), [ClassMoments(10, 64, scatter=True) for _ in range(2)]
 
-    def merge(mine, other):
+    def merge_often(mine, other):
         for _ in range(200):
             mine.merge(other)
-            other.merge(empty)
 
-    # Each adds what the other has at the time: the sizes are left open, the moments are not.
-    small = ClassMoments(10, 64, scatter=True)
-    run(lambda: merge(small, empty), lambda: merge(empty, small))
+    run(lambda: merge_often(*empty), lambda: merge_often(*empty[::-1]))
     run(lambda: first.merge(second), lambda: second.merge(first), lambda: first.counts)
-    assert {first.num_samples, second.num_samples} <= {1000, 1500}
-    np.testing.assert_allclose(first.means, second.means, rtol=0, atol=1e-12)
-    np.testing.assert_allclose(first.variances, second.variances, rtol=1e-12)
+    # Each adds what the other has at the time: the sizes are left open, the moments are not.
+    assert {first.num_samples, second.num_samples} in ({1000}, {1000, 1500})
+    for moments in (first, second):
+        np.testing.assert_allclose(moments.means, expected.means, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(moments.variances, expected.variances, rtol=1e-12)
 
 
 @pytest.mark.parametrize("scatter", [False, True])
@@ -152,7 +156,7 @@ def test_moments_that_are_merged_into_themselves(scatter):
     np.testing.assert_allclose(moments.means, before.means, rtol=1e-14)
     np.testing.assert_allclose(moments.variances, before.variances, rtol=1e-14)
     if scatter:
-        np.testing.assert_allclose(moments.within_scatter, before.within_scatter, rtol=1e-13)
+        np.testing.assert_allclose(moments.within_scatter, before.within_scatter, atol=1e-14)
 
 
 def test_progress_may_read_but_not_change():
@@ -176,6 +180,7 @@ def test_progress_may_read_but_not_change():
 
 def test_labels_that_another_thread_writes_into():
     features, labels = samples(60_000, dim=8)
+    labels[:] = 0
     done = threading.Event()
 
     def write():
@@ -488,8 +493,8 @@ def test_state_dict(scatter, names):
         ("observed", lambda a: a[::-1].copy(), "observed is not an ascending list of classes"),
         ("observed", lambda a: a + 1, "observed is not an ascending list of classes"),
         ("observed", lambda a: a[0], "observed is int64 of shape ()"),
-        ("num_classes", lambda a: 10**12, "num_classes is 1000000000000"),
-        ("num_classes", lambda a: 10**11, "there is not memory enough"),
+        ("num_classes", lambda a: 10**14, "num_classes is 100000000000000"),
+        ("num_classes", lambda a: 10**12, "there is not memory enough"),
         ("num_classes", lambda a: 2.0, "num_classes is float64 of shape (); expected an integer"),
         ("scatter", lambda a: 1, "scatter is int64 of shape ()"),
         ("scatter", lambda a: False, "within is float64 of shape (64, 64)"),
@@ -521,7 +526,6 @@ def layouts(features):
         "reversed": np.ascontiguousarray(features[:, ::-1])[:, ::-1],
         "other byte order": features.astype(features.dtype.newbyteorder()),
         "not aligned": shifted.view(features.dtype).reshape(features.shape),
-        "matrix": np.asmatrix(features),
         "list": features.tolist(),
     }
 
@@ -604,26 +608,19 @@ def test_merge_refuses_what_update_refuses(scatter):
 
 
 @pytest.mark.slow
-def test_a_merge_looks_for_interrupts_often():
-    # Of every call that merge makes, none may take long: those of NumPy cannot be interrupted.
-    features = np.ones((20_000, 1024), dtype=np.float32)
-    first, second = (ClassMoments(20_000, 1024) for _ in range(2))
-    first.update(features, np.arange(20_000))
-    second.update(features, np.arange(20_000))
+@pytest.mark.parametrize("scatter", [False, True])
+def test_a_merge_answers_interrupts_within_a_fifth_of_a_second(scatter):
+    num_classes, dim = (2000, 2048) if scatter else (60_000, 1024)
+    features = np.ones((num_classes, 1), dtype=np.float32).repeat(dim, axis=1)
+    first, second = (
+        moments_of(features + shift, np.arange(num_classes), num_classes, scatter=scatter)
+        for shift in (0, 1)
+    )
     before = first.counts.tobytes()
-    ticks = []
+    assert seconds_after_interrupt(lambda: forever(first.merge, second), after=0.1) < LIMIT
+    assert first.counts.tobytes() != before or first.num_samples == num_classes
 
-    def tick(*_):
-        ticks.append(threading.get_native_id())
-        if len(ticks) == 2:
-            raise KeyboardInterrupt
 
-    handler = signal.signal(signal.SIGALRM, tick)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
-        with pytest.raises(KeyboardInterrupt):
-            first.merge(second)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        signal.signal(signal.SIGALRM, handler)
-    assert first.counts.tobytes() == before
+def forever(merge, other):
+    while True:
+        merge(other)

@@ -353,7 +353,7 @@ def test_no_number_is_cut_at_any_width(width, fitted, monkeypatch):
             assert whole(format(number, form), shown)
         assert whole(f"{layer.score_min:.2f}..{layer.score_max:.2f}", shown)
         assert whole(str(layer.count_near_0), shown)
-    for word in ("layer", "|score|", "τ", "law", "θ₀", "<", "½", "mean", "≥", "1-θ₀", "NLL", "d"):
+    for word in ("layer", "|score|", "τ", "law", "θ₀<½", "mean", "θ₀≥½", "θ₀", "1-θ₀", "NLL", "d"):
         assert whole(word, shown), word
 
 
@@ -371,9 +371,9 @@ def test_paths_are_not_broken(monkeypatch):
 @pytest.mark.parametrize(
     ("encoding", "header", "meaning"),
     [
-        ("ascii", "theta_0 >= 1/2", "tau: growth of the norm, ||G w|| / sqrt k for ||w|| = 1"),
-        ("cp1252", "theta_0 >= ½", "theta_0: angle to the fitted output, divided by pi"),
-        ("utf-8", "θ₀ ≥ ½", "τ: growth of the norm, ||G w|| / √k for ||w|| = 1"),
+        ("ascii", "theta_0>=1/2", "tau: growth of the norm, ||G w|| / sqrt k for ||w|| = 1"),
+        ("cp1252", "theta_0>=½", "theta_0: angle to the fitted output, divided by pi;"),
+        ("utf-8", "θ₀≥½", "τ: growth of the norm, ||G w|| / √k for ||w|| = 1"),
     ],
 )
 def test_encodings(encoding, header, meaning):
@@ -555,6 +555,14 @@ def test_python_m_infall():
 
 
 START = "import sys; sys.argv = ['infall', 'info']; from infall_command import main; main()"
+
+
+def test_version_is_known_without_any_import():
+    script = f"{START}; assert 'infall' not in sys.modules".replace("'info'", "'--version'")
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == f"{infall.__version__}\n"
 
 
 def test_an_engine_that_cannot_be_loaded_is_one_line():

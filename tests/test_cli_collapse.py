@@ -1,5 +1,6 @@
 """`infall collapse`, end to end on files, against the package itself."""
 
+import dataclasses
 import json
 import math
 import zipfile
@@ -13,6 +14,7 @@ from collapse_samples import sample
 from infall import CollapseReport, cli, cli_collapse, collapse_report
 from infall._array_files import read_npz
 from infall.experiments.collapse import draw_report
+from terminals import WIDTHS, printed_at, whole
 
 runner = CliRunner()
 FEATURES, LABELS, CLASSIFIER, BIAS = sample(5, 8, size=40)
@@ -209,7 +211,7 @@ def test_progress_bar(monkeypatch):
         (("y.npy", "y.npy"), "FEATURES has shape"),
         (("h.npy", "y.npy", "--classifier", "b.npy"), "classifier has shape (5,)"),
         (("h.npy", "y.npy", "--metrics", "nc9"), "an entry of --metrics is 'nc9'"),
-        (("h.npy", "y.npy", "--metrics", "nc1,nc3"), "nc3, which needs a classifier"),
+        (("h.npy", "y.npy", "--metrics", "nc1,nc3"), "nc3, which needs a --classifier"),
         (("h.npy", "y.npy", "--weighting", "x"), "--weighting"),
         (("h.npy", "y.npy", "--threads", "0"), "--threads"),
         (("h.npy", "y.npy", "--plot", "a.doc"), "--plot: a.doc: expected the suffix"),
@@ -236,6 +238,50 @@ def test_bad_input_is_one_line(arguments, named):
     before = {path.name for path in Path().iterdir()}
     assert named in refused(*arguments)
     assert {path.name for path in Path().iterdir()} == before
+
+
+def test_json_has_no_nan(monkeypatch):
+    real = collapse_report
+
+    def some(*arrays, **options):
+        return dataclasses.replace(real(*arrays, **options), pfc2=math.nan)
+
+    monkeypatch.setattr(cli_collapse, "collapse_report", some)
+    assert json.loads(invoke("h.npy", "y.npy", "--json").stdout)["pfc2"] is None
+
+
+def test_arrays_of_an_archive_keep_their_names():
+    np.savez("layer.npz", features=FEATURES, labels=FEATURES)
+    assert "error: labels has dtype float32" in refused("layer.npz")
+    assert "--bias came without" in refused("layer.npz", "y.npy", "--bias", "b.npy")
+
+
+def test_one_of_a_kind():
+    np.save("zeros.npy", np.zeros(len(LABELS), dtype=int))
+    shown = invoke("h.npy", "zeros.npy").stdout
+    assert f"{len(LABELS)} samples of 1 class, 8 features" in shown
+    assert "there is 1 class with samples" in shown
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_number_is_cut_at_any_width(width, monkeypatch):
+    report = collapse_report(FEATURES, LABELS, classifier=CLASSIFIER)
+    shown = printed_at(width, monkeypatch, lambda out: cli_collapse._print_report(out, report))
+    if width is not None:
+        assert max(len(line) for line in shown.splitlines()) <= width
+    for _, value, meaning in report.rows():
+        assert whole(value, shown)
+        assert all(word in shown for word in meaning.split())
+
+
+def test_encodings():
+    invoke_in = CliRunner(charset="ascii").invoke
+    result = invoke_in(cli.app, ["collapse", "h.npy", "y.npy", "--classifier", "W.npy"])
+    assert result.exit_code == 0, result.output
+    assert "tr Sigma_W / tr Sigma_B" in result.stdout
+    np.save("names.npy", np.array([f"\N{CJK UNIFIED IDEOGRAPH-4E2D}{label}" for label in LABELS]))
+    result = invoke_in(cli.app, ["collapse", "h.npy", "names.npy"])
+    assert "classes \\u4e2d" in result.stdout
 
 
 def test_interrupt(monkeypatch):

@@ -1,6 +1,7 @@
 """The command `infall figure`, end to end at small sizes, and the page that it writes."""
 
 import csv
+import errno
 import functools
 import json
 import math
@@ -311,6 +312,93 @@ def test_all_figures_and_their_page(small_figures):
     assert "http" not in Path("figures/index.html").read_text()
 
 
+def counted_runs(monkeypatch):
+    """Return the names of the figures that are measured from now on."""
+    runs = []
+    real = cli_figure._run
+
+    def run(name, *arguments):
+        runs.append(name)
+        return real(name, *arguments)
+
+    monkeypatch.setattr(cli_figure, "_run", run)
+    return runs
+
+
+def test_what_is_drawn_already_is_kept(small_figures, monkeypatch):
+    """The page is written after each figure, and a second run begins where the first ended."""
+    runs = counted_runs(monkeypatch)
+    real = cli_figure.EXPERIMENTS["convergence"].load
+    pages = []
+
+    def killed():
+        def experiment(*, seeds=10, sampler="stream", progress=None):
+            pages.append(Page(Path("figures/index.html")).ids)
+            raise KeyboardInterrupt
+
+        return experiment
+
+    monkeypatch.setattr(cli_figure.EXPERIMENTS["convergence"], "load", killed)
+    result = invoke("all", "--seeds", 1, "--out", "figures", exit_code=130)
+    assert pages == [["clusters"]]
+    assert "1 of 3: clusters, " in result.stderr
+    assert {"clusters.png", "clusters.csv", "clusters.json"} < {
+        path.name for path in Path("figures").iterdir()
+    }
+
+    monkeypatch.setattr(cli_figure.EXPERIMENTS["convergence"], "load", real)
+    runs.clear()
+    result = invoke("all", "--seeds", 1, "--out", "figures", "--json")
+    assert runs == ["convergence", "flipped_labels"]
+    assert "1 of 3: clusters, kept: figures/clusters.json has the same settings" in result.stderr
+    assert Page(Path("figures/index.html")).ids == list(SMALL)
+    fresh = json.loads(invoke("all", "--seeds", 1, "--out", "fresh", "--json").stdout)
+    for kept, drawn in zip(json.loads(result.stdout)["figures"], fresh["figures"], strict=True):
+        for part in ("name", "rows", "columns", "summary", "settings", "command"):
+            assert kept[part] == drawn[part]
+
+    runs.clear()
+    invoke("all", "--seeds", "1,2", "--out", "figures")
+    assert runs == list(SMALL)
+    Path("figures/clusters.json").write_text("[")
+    Path("figures/convergence.png").unlink()
+    runs.clear()
+    invoke("all", "--seeds", "1,2", "--out", "figures")
+    assert runs == ["clusters", "convergence"]
+
+
+def test_other_images_are_other_settings(small_figures, monkeypatch):
+    monkeypatch.setattr(
+        cli_figure,
+        "EXPERIMENTS",
+        {"flipped_labels": cli_figure.EXPERIMENTS["flipped_labels"]},
+    )
+    runs = counted_runs(monkeypatch)
+    images = np.random.default_rng(0).uniform(0.1, 1.0, (12, 25))
+    for content in (images, images, images[::-1]):
+        np.save("images.npy", content)
+        invoke("all", "--seeds", 1, "--images", "images.npy", "--out", "figures")
+    assert runs == ["flipped_labels"] * 2
+
+
+@pytest.mark.parametrize("name", ["infall-convergence.png", "figures/convergence.png"])
+def test_a_figure_that_cannot_be_drawn_takes_no_numbers_with_it(name, small_figures, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    one = {"convergence": cli_figure.EXPERIMENTS["convergence"]}
+    monkeypatch.setattr(cli_figure, "EXPERIMENTS", one)
+    monkeypatch.setattr(cli_figure, "save_figure", full)
+    alone = name.startswith("infall")
+    which = ("convergence", "--csv", "table.csv") if alone else ("all", "--out", "figures")
+    result = invoke(*which, "--seeds", 1, exit_code=1)
+    assert f"error: {name} could not be written: No space left on device" in result.stderr
+    assert "figure: " not in result.stdout
+    assert "the NLL is" in " ".join(result.stdout.split())
+    table = Path("table.csv") if alone else Path("figures/convergence.csv")
+    assert len(table.read_text().splitlines()) > 10
+
+
 @pytest.mark.browser
 def test_page_in_a_browser(small_figures, browser):
     invoke("all", "--seeds", 1, "--out", "figures")
@@ -343,7 +431,7 @@ def test_all_in_words(small_figures, monkeypatch):
     ("name", "value", "text"),
     [
         ("widths", (2**12, 1000), "2^12, 1,000"),
-        ("seeds", tuple(range(10)), "0, 1, 2, ..., 9"),
+        ("seeds", tuple(range(10)), "0, 1, 2, ..., 9 (10 in all)"),
         ("eta", 10000.0, "10000"),
         ("flag", True, "yes"),
         ("images", None, "none"),

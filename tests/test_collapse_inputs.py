@@ -166,9 +166,9 @@ def test_rows_of_a_classifier_name_the_classes():
     assert collapse.nc3(
         FEATURES, NAMES[LABELS], classifier=CLASSIFIER, classes=NAMES
     ) == collapse.nc3(FEATURES, LABELS, classifier=CLASSIFIER)
-    with pytest.raises(TypeError, match="labels has dtype <U3; expected integers .*classes="):
+    with pytest.raises(TypeError, match=r"labels has dtype <U3; expected integers .*classes="):
         collapse_report(FEATURES, NAMES[LABELS], classifier=CLASSIFIER)
-    with pytest.raises(ValueError, match="labels is 4 at position .*; expected 0 <= label < 4"):
+    with pytest.raises(ValueError, match=r"labels is 4 at position .*; expected 0 <= label < 4"):
         collapse_report(FEATURES, LABELS + 1, classifier=CLASSIFIER)
 
 

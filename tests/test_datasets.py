@@ -386,7 +386,7 @@ def test_any_damage_is_refused_by_name_or_without_effect(name: str) -> None:
     """
     whole = SMALL_FILES[name]
 
-    @settings(max_examples=400, deadline=None, derandomize=True)
+    @settings(max_examples=200, deadline=None, derandomize=True)
     @given(data=st.data())
     def holds(data) -> None:
         content = bytearray(whole)

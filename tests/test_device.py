@@ -199,6 +199,58 @@ def test_progress_is_reported_once_on_a_device():
     assert seen == [(1000, 1000), (3, 3), (2, 2), (24, 24), (3, 3)]
 
 
+@both_libraries
+def test_integer_matrices_are_converted(library):
+    matrix, w = np.arange(-60, 60).reshape(20, 6), vector(6)
+    found = infall.select_rows_from(library.put(w), library.put(matrix))
+    expected = infall.select_rows_from(w, matrix.astype(float))
+    same(found, expected, library)
+
+
+@both_libraries
+def test_no_vectors_give_no_results(library):
+    nothing = library.put(np.empty((0, 5)))
+    for sampler in ("stream", "rotated", "order_statistics"):
+        found = infall.select_rows(nothing, 100, num_rows=7, sampler=sampler)
+        same(found, infall.select_rows(np.empty((0, 5)), 100, num_rows=7, sampler=sampler), library)
+    found = infall.select_rows_from(nothing, library.put(np.ones((20, 5), np.float32)))
+    same(found, infall.select_rows_from(np.empty((0, 5)), np.ones((20, 5), np.float32)), library)
+    codes = infall.hyperplane_codes(nothing, 20)
+    assert library.values(codes).shape == (0, 3)
+    assert library.values(infall.hamming_distances(codes)).shape == (0, 0)
+    assert library.values(infall.gaussian_rows(library.put(np.empty(0, int)), 5)).shape == (0, 5)
+    model = infall.MaxLikelihood(100, 2).fit(vector(5))
+    assert library.values(model.transform(nothing)).shape == (0, 5)
+    assert library.values(model.angles(nothing, layer=None)).shape == (3, 0)
+
+
+@both_libraries
+def test_a_single_code_has_no_axis_in_the_distances(library):
+    codes = infall.hyperplane_codes(vector(4, 3), 20)
+    expected = infall.hamming_distances(codes)
+    there = library.put(codes)
+    assert_array_equal(library.values(infall.hamming_distances(there)), expected)
+    found = infall.hamming_distances(library.put(codes[1]), there)
+    assert_array_equal(library.values(found), expected[1])
+    found = infall.hamming_distances(there, library.put(codes[1]))
+    assert_array_equal(library.values(found), expected[:, 1])
+
+
+@both_libraries
+def test_selections_on_a_device_are_saved_and_compared(library, tmp_path):
+    w = vector(5, 3)
+    w[1] = 0.0  # without a direction: rows -1
+    found = infall.select_rows(library.put(w), 900, num_rows=4)
+    found.save(tmp_path / "selection")
+    loaded = infall.RowSelection.load(tmp_path / "selection")
+    assert isinstance(loaded.rows, np.ndarray)
+    assert loaded == found
+    assert_array_equal(loaded.indices[1], -1)
+    direct = infall.select_rows(vector(5), 900)
+    assert infall.select_rows(library.put(vector(5)), 900) == direct
+    assert infall.select_rows(library.put(-vector(5)), 900) != direct
+
+
 # Arrays of other libraries ------------------------------------------------------------------------
 
 

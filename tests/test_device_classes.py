@@ -1,6 +1,10 @@
 """Class moments of arrays on a device, on a device made of host memory."""
 
+import copy
+import pickle
 import re
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import fake_device
 from fake_device import CUPY, TORCH
 from infall import ClassMoments
+from infall._device import located
 from infall.classes import within_projection
 
 pytest.importorskip(
@@ -141,6 +146,144 @@ def test_what_does_not_belong_is_refused(library):
     host.update(features, labels)
     with raises(TypeError, "the moments in host memory; expected both in one place"):
         host.update(library.put(features), labels)
+
+
+@both_libraries
+def test_only_what_is_shown_is_copied(library):
+    features, labels = samples()
+    moments = ClassMoments(6, 9, scatter=True)
+    moments.update(library.put(features), library.put(labels))
+    fake_device.copied.clear()
+    assert moments.num_samples == 120
+    assert moments.observed.tolist() == [0, 1, 2, 3, 4]
+    assert repr(moments) == "ClassMoments(6, 9, scatter=True: 120 samples of 5 classes)"
+    assert fake_device.copied == 3 * [6 * 8]  # the counts
+    fake_device.copied.clear()
+    assert library.values(moments.counts).sum() == 120
+    assert sys.getsizeof(moments) > 6 * 9 * 12 + 9 * 9 * 8
+    assert fake_device.copied == []
+
+
+def state_of(moments, library, number=0):
+    if not isinstance(moments.counts, library.array_type):
+        assert moments.num_samples == 0
+        return None
+    names = ("counts", "means", "variances", "within_scatter")
+    return [library.values(getattr(moments, name), number).tobytes() for name in names]
+
+
+@both_libraries
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_a_failed_update_changes_nothing(library, fresh, error, monkeypatch):
+    features, labels = samples(np.float64)
+    monkeypatch.setattr("infall._classes_device._BLOCK_ENTRIES", 50 * 9)
+    moments = ClassMoments(6, 9, scatter=True)
+    expected = ClassMoments(6, 9, scatter=True)
+    for one in (moments, expected):
+        for _ in range(0 if fresh else 3):
+            one.update(library.put(samples()[0]), library.put(labels))
+    rows, numbers = library.put(features), library.put(labels)
+    before, failures = state_of(moments, library), 0
+    while True:
+        # One allocation after the other fails, wherever it is made.
+        with fake_device.failing_after(failures, error) as failed:
+            try:
+                moments.update(rows, numbers)
+            except error:
+                pass
+        if not failed:
+            break
+        failures += 1
+        assert state_of(moments, library) == before
+    assert failures > 10
+    expected.update(rows, numbers)
+    assert state_of(moments, library) == state_of(expected, library)
+
+
+@both_libraries
+def test_an_update_that_progress_stops_changes_nothing(library):
+    features, labels = samples()
+    moments = ClassMoments(6, 9, scatter=True)
+
+    def stop(*_):
+        raise RuntimeError("enough")
+
+    for _ in range(2):
+        before = state_of(moments, library)
+        with raises(RuntimeError, "enough"):
+            moments.update(library.put(features), labels, progress=stop)
+        assert state_of(moments, library) == before
+        moments.update(library.put(features), labels)
+    moments.reset()
+    host = ClassMoments(6, 9, scatter=True)
+    for one in (moments, host):
+        one.update(features, labels)  # in host memory, where nothing failed before
+    assert moments.means.tobytes() == host.means.tobytes()
+
+
+@both_libraries
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int32", "uint8", "bool"])
+def test_any_layout_and_dtype(library, dtype, monkeypatch):
+    monkeypatch.setattr("infall._classes_device._BLOCK_ENTRIES", 50 * 9)
+    rng = np.random.default_rng(0)
+    features, labels = rng.integers(0, 2, (120, 9)).astype(dtype), rng.integers(0, 5, 120)
+    expected = ClassMoments(6, 9, scatter=True)
+    expected.update(features, labels)
+    for layout in (features, np.asfortranarray(features), np.repeat(features, 2, axis=1)[:, ::2]):
+        found = ClassMoments(6, 9, scatter=True)
+        found.update(library.put(layout), library.put(labels))
+        assert fake_device.synchronisations == []
+        assert_array_equal(library.values(found.counts), expected.counts)
+        assert_array_equal(library.values(found.means), expected.means)
+        assert_allclose(library.values(found.variances), expected.variances, rtol=1e-14)
+        projected = within_projection(library.put(layout), labels, found, np.eye(9)[:, :2])
+        assert_allclose(
+            library.values(projected),
+            within_projection(features, labels, expected, np.eye(9)[:, :2]),
+            rtol=1e-13,
+        )
+        fake_device.synchronisations.clear()
+
+
+@both_libraries
+def test_copies_and_pickles(library):
+    features, labels = samples()
+    moments = ClassMoments(6, 9, scatter=True)
+    for _ in range(2):
+        moments.update(library.put(features), labels)
+    before = state_of(moments, library)
+    copied = copy.copy(moments)
+    assert state_of(copied, library) == before
+    for _ in range(2):
+        copied.update(library.put(features), labels)
+    assert state_of(moments, library) == before
+    restored = pickle.loads(pickle.dumps(moments))
+    assert restored.means.tobytes() == library.values(moments.means).tobytes()
+
+
+@both_libraries
+def test_threads_leave_the_device_that_they_made_current(library):
+    device, _ = located(library.put(np.ones(3), 1), "x")
+    inside, leave = threading.Barrier(2), threading.Event()
+
+    def enter():
+        with device:
+            with device:
+                inside.wait()
+                leave.wait()
+            inside.wait()
+            assert fake_device.current_device[-1] == 1
+        ended.append(fake_device.current_device == [0])
+
+    ended, thread = [], threading.Thread(target=enter)
+    thread.start()
+    with device:
+        inside.wait()
+        leave.set()
+        inside.wait()
+    thread.join()
+    assert ended == [True]
 
 
 @both_libraries

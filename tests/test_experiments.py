@@ -325,12 +325,17 @@ def test_the_same_seed_gives_the_same_result():
     ],
 )
 def test_progress_and_its_interrupt(function, size):
-    seen = {}
-    function(
-        seeds=2, progress=lambda done, total, stage: seen.update({stage: (done, total)}), **size
-    )
-    assert seen["networks"] == (2, 2)
-    assert all(done == total for done, total in seen.values())
+    calls = []
+    function(seeds=2, progress=lambda *call: calls.append(call), **size)
+    first, last = {}, {}
+    for done, total, stage in calls:
+        first.setdefault(stage, done)
+        last[stage] = done, total
+    assert calls[0][0] == 0
+    assert calls[0][2] == "networks"
+    assert all(done == total for done, total in last.values())
+    # Stages are told when they begin; the rows of the other network when some are drawn.
+    assert all(done == 0 for stage, done in first.items() if not stage.endswith(": rows"))
 
     def stop(done, total, stage):
         raise KeyboardInterrupt

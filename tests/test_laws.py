@@ -13,6 +13,7 @@ from scipy import special, stats
 import reference
 from chance import plausible
 from infall import laws
+from interrupts import LIMIT, seconds_after_interrupt
 
 derandomized = settings(derandomize=True, deadline=None, max_examples=200)
 
@@ -281,8 +282,8 @@ class FixedExponentials(np.random.Generator):
         super().__init__(np.random.PCG64(0))
         self.values = np.asarray(values)
 
-    def standard_exponential(self, size):
-        return np.broadcast_to(self.values, size).copy()
+    def standard_exponential(self, *, out):
+        out[...] = self.values
 
 
 def test_quantiles_are_accurate_in_the_tail_and_in_the_body():
@@ -302,6 +303,25 @@ def test_zero_exponential_stays_finite():
     values = laws.folded_normal_top(10**6, 3, rng=FixedExponentials([0.0, 1.0, 0.0]))
     assert np.all(np.isfinite(values))
     assert np.all(np.diff(values) <= 0.0)
+
+
+def test_folded_normals_are_the_same_in_blocks(monkeypatch):
+    calls = [((1000,), None), ((50,), 9), ((7,), (2, 3)), ((10**6,), None)]
+    whole = [laws.folded_normal_top(10**6, *m, size=size, rng=4) for m, size in calls]
+    monkeypatch.setattr(laws, "_SCORES_PER_BLOCK", 37)
+    for (m, size), expected in list(zip(calls, whole, strict=True))[:3]:
+        found = laws.folded_normal_top(10**6, *m, size=size, rng=4)
+        np.testing.assert_array_equal(found, expected)
+    monkeypatch.setattr(laws, "_SCORES_PER_BLOCK", 10**5)
+    np.testing.assert_array_equal(laws.folded_normal_top(10**6, 10**6, rng=4), whole[3])
+
+
+def test_many_folded_normals_are_interrupted():
+    for after in (0.3, 1.0):
+        seconds = seconds_after_interrupt(
+            lambda: laws.folded_normal_top(1e12, 2 * 10**8, rng=1), after=after
+        )
+        assert seconds < LIMIT
 
 
 def test_folded_normal_top_shapes_and_generators():
@@ -596,6 +616,42 @@ BAD_CALLS = [
     (lambda: laws.norm_growth(2, 3), ValueError, "dim is 3"),
     (lambda: laws.norm_growth(9, False), TypeError, "dim is False"),
 ]
+
+
+def masked(values):
+    """Return masked arrays of every layout; what is masked lies out of every range."""
+    found = np.ma.masked_greater(np.asarray(values, dtype=float), 1.0)
+    square = np.ma.masked_greater(np.resize(values, (4, 4)), 1.0)
+    return [found, found[::-1], found[::2], square.T, np.ma.asarray(np.asfortranarray(square))]
+
+
+@pytest.mark.parametrize("value", masked([0.5, 99.0, 0.25, 1.0]))
+def test_masked_arrays_are_refused(value):
+    for name, call in (
+        ("theta", laws.binary_entropy),
+        ("fraction", laws.tail_gain),
+        ("x", lambda v: laws.angle(v, [1.0, 2.0, 3.0, 4.0])),
+        ("y", lambda v: laws.angle([1.0, 2.0, 3.0, 4.0], v)),
+        ("x", lambda v: laws.collision_probability(v, v)),
+        ("theta", lambda v: laws.angle_chain(v, 100, 8, 2)),
+        ("theta", lambda v: laws.mean_field_angle(v, 100, 8, 2)),
+    ):
+        with pytest.raises(TypeError, match=f"{name} is a masked array"):
+            call(value)
+
+
+def test_arguments_of_any_real_dtype_and_library():
+    expected = laws.angle([1.0, 0.0, 1.0], [1.0, 1.0, 0.0])
+    for dtype in (bool, "u1", ">i8", np.float16, ">f4", np.longdouble):
+        x, y = np.array([1, 0, 1], dtype), np.array([1, 1, 0], dtype)
+        assert laws.angle(x, y) == expected
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    found = laws.angle(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([1.0, 1.0, 0.0]))
+    assert isinstance(found, np.float64)
+    assert found == expected
+    assert laws.binary_entropy(True) == 0.0
+    with pytest.raises(ValueError, match=r"x\[0\] is inf"):
+        laws.angle(np.array([np.longdouble("1e4000")]), [1.0])
 
 
 @pytest.mark.parametrize(("call", "error", "message"), BAD_CALLS)

@@ -1,9 +1,12 @@
 """MaxLikelihood networks against the literal algorithm and the exact law of their angles."""
 
 import contextlib
+import copy
 import math
 import pickle
 import re
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -144,6 +147,31 @@ def test_angles_follow_the_angle_chain(sampler):
         assert plausible(stats.ks_2samp(found[:, number] * math.pi, exact[number]).pvalue)
 
 
+def test_angles_are_radians_and_scores_are_their_share_of_a_half_turn():
+    model = MaxLikelihood(3000, 4).fit(vector(7))
+    x = vector(7, 1, batch=20)
+    angles = model.angles(x, layer=None)
+    np.testing.assert_allclose(angles[0], laws.angle(x, model.input_), rtol=1e-14)
+    np.testing.assert_allclose(angles[-1], laws.angle(model.transform(x), model.outputs_[-1]))
+    assert_array_equal(model.angle_scores(x, layer=None), angles / math.pi)
+    assert model.angle_scores(np.eye(7)[1]) <= 1.0
+    assert MaxLikelihood(10, 1).fit([1.0, 0.0]).angle_scores([0.0, 1.0], layer=0) == 0.5
+
+
+def test_no_vectors_give_no_results():
+    model = MaxLikelihood(300, 4).fit(vector(7))
+    nothing = np.empty((0, 7))
+    assert model.transform(nothing).shape == (0, 7)
+    assert model.transform(nothing, layer=None).shape == (5, 0, 7)
+    for measure in (model.angles, model.angle_scores, model.loss, model.nll):
+        assert measure(nothing).shape == (0,)
+        assert measure(nothing, layer=None).shape == (5, 0)
+    with pytest.raises(ValueError, match=r"X has vectors of length 0: shape \(3, 0\)"):
+        model.transform(np.empty((3, 0)))
+    with pytest.raises(ValueError, match="w has 2 axes"):
+        model.fit(nothing)
+
+
 def test_layer_components_in_log_space():
     model = MaxLikelihood(2**20, 6, sampler="order_statistics").fit(3.0 * vector(10))
     norms = np.exp(model.log_input_norm_ + np.cumsum(model.log_norms_))
@@ -182,6 +210,159 @@ def test_progress_and_failure_leave_the_model_as_it_was():
     with pytest.raises(ValueError, match="not finite"):
         model.fit([1.0, np.nan])
     assert pickle.dumps(model) == before
+
+
+def test_a_fit_that_is_interrupted_anywhere_is_whole_or_did_not_happen():
+    # An exception at every line that `fit` runs in its own module, one after the other.
+    module = MaxLikelihood.fit.__code__.co_filename
+    old, new = (MaxLikelihood(60, 2).fit(vector(3, seed)) for seed in (0, 1))
+    states = set()
+
+    def interrupted_at(line):
+        model, lines = copy.copy(old), iter(range(10**6))
+
+        def trace(frame, event, _):
+            if frame.f_code.co_filename != module:
+                return None
+            if event == "line" and next(lines) == line:
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            model.fit(vector(3, 1))
+        except KeyboardInterrupt:
+            return model, True
+        finally:
+            sys.settrace(before)
+        return model, False
+
+    interrupted, line = True, 0
+    while interrupted:
+        model, interrupted = interrupted_at(line)
+        assert model in (old, new), line
+        states.add(model == new)
+        line += 1
+    assert line > 30
+    assert states == {False, True}
+
+
+def test_threads_see_one_fit_from_beginning_to_end():
+    x, fits = vector(40, 9, batch=30), [vector(40, seed) for seed in (0, 1)]
+    expected = [MaxLikelihood(400, 3, num_threads=1).fit(w) for w in fits]
+    model = copy.copy(expected[0])
+    scores = [other.angle_scores(x, layer=None) for other in expected]
+    failures, done = [], threading.Event()
+
+    def check(look):
+        try:
+            while not done.is_set():
+                if not look():
+                    failures.append(look)
+                    done.set()
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    def same_scores():
+        found = model.angle_scores(x, layer=None)
+        return any(np.array_equal(found, each) for each in scores)
+
+    looks = (
+        same_scores,
+        lambda: pickle.loads(pickle.dumps(model)) in expected,
+        lambda: MaxLikelihood.from_state_dict(model.state_dict()) in expected,
+        lambda: "fitted to k=40" in repr(model) and model.layer_components().shape == (3,),
+    )
+    threads = [threading.Thread(target=check, args=(look,)) for look in looks]
+    for thread in threads:
+        thread.start()
+    for number in range(40):
+        model.fit(fits[number % 2])
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_parameters_and_fits_cannot_be_set():
+    model = MaxLikelihood(100, 3, seed=4, sampler="rotated", num_threads=2, device="cpu")
+    for fitted in (False, True):
+        for name in ("width", "depth", "seed", "sampler", "num_threads", "device", "layers_"):
+            before = getattr(model, name, None)
+            with pytest.raises(AttributeError, match=f"{name} cannot be set: make a new model"):
+                setattr(model, name, 10)
+            assert getattr(model, name, None) is before or fitted
+        model.fit(np.ones(3))
+    assert model.layers_.shape == (3, 3, 3)
+
+
+def copies_of(model):
+    """Return a model as it comes out of every way to store it."""
+    buffers = []
+    stored = pickle.dumps(model, 5, buffer_callback=buffers.append)
+    return [
+        copy.copy(model),
+        copy.deepcopy(model),
+        *(pickle.loads(pickle.dumps(model, n)) for n in range(pickle.HIGHEST_PROTOCOL + 1)),
+        pickle.loads(stored, buffers=[bytes(buffer) for buffer in buffers]),  # read-only memory
+    ]
+
+
+def test_models_are_pickled_and_copied_with_all_parameters():
+    x = vector(30, 1)
+    model = MaxLikelihood(100, 3, seed=4, sampler="rotated", num_threads=2, device="cpu")
+    for _ in range(2):  # not fitted, fitted
+        for other in copies_of(model):
+            assert other == model
+            assert repr(other) == repr(model)
+            assert (other.num_threads, other.device) == (2, "cpu")
+        model.fit(vector(30))
+    for other in copies_of(model):
+        assert_array_equal(other.angles(x), model.angles(x))
+        assert other.fit(x) == MaxLikelihood(100, 3, seed=4, sampler="rotated").fit(x)
+    assert model == MaxLikelihood(100, 3, seed=4, sampler="rotated").fit(vector(30))
+
+
+def test_models_in_memory_maps(tmp_path):
+    joblib = pytest.importorskip("joblib", reason="joblib is not installed")
+    model = MaxLikelihood(100, 3).fit(vector(30))
+    joblib.dump(model, tmp_path / "model")
+    mapped = joblib.load(tmp_path / "model", mmap_mode="r")
+    assert isinstance(mapped.layers_, np.memmap)
+    assert mapped == model
+    assert_array_equal(mapped.nll(vector(30, 2)), model.nll(vector(30, 2)))
+    mapped.save(tmp_path / "saved")
+    assert MaxLikelihood.load(tmp_path / "saved") == model
+
+
+def test_the_state_of_a_model_is_plain():
+    model = MaxLikelihood(2**63 - 1, 2, seed=2**64 - 1, sampler="order_statistics").fit(vector(5))
+    state = model.state_dict()
+    assert {type(value) for value in state.values()} == {np.ndarray, int, str}
+    assert state["layers_"] is model.layers_
+    assert MaxLikelihood.from_state_dict({**state, "other": 3}) == model
+    for value in state.values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    assert MaxLikelihood.from_state_dict(state) == model
+    with pytest.raises(ValueError, match="state is damaged: 'seed' is missing"):
+        MaxLikelihood.from_state_dict({k: v for k, v in state.items() if k != "seed"})
+    with pytest.raises(ValueError, match="state has format 'x'; expected"):
+        MaxLikelihood.from_state_dict({**state, "format": "x"})
+    with pytest.raises(TypeError, match="state is a int; expected a mapping"):
+        MaxLikelihood.from_state_dict(5)
+    with pytest.raises(RuntimeError, match="not fitted"):
+        MaxLikelihood(10, 2).state_dict()
+
+
+def test_the_size_of_a_model_is_that_of_its_arrays():
+    model = MaxLikelihood(3000, 4)
+    assert sys.getsizeof(model) < 2000
+    model.fit(vector(200))
+    num_bytes = 4 * 200 * (200 * 4 + 3 * 8) + 4 * 8 + 200 * 8
+    assert num_bytes < sys.getsizeof(model) < num_bytes + 2000
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)
@@ -324,9 +505,12 @@ def test_bad_calls():
         MaxLikelihood(10, 2, sampler="x")
     with pytest.raises(ValueError, match="seed is -1"):
         MaxLikelihood(10, 2, seed=-1)
-    for call in (model.transform, model.angle_scores, model.loss, model.nll):
+    for call in (model.transform, model.angles, model.angle_scores, model.loss, model.nll):
         with pytest.raises(RuntimeError, match="not fitted"):
             call(np.ones(3))
+    for c in (1.0, "a"):
+        with pytest.raises(RuntimeError, match="not fitted"):
+            model.layer_components(c)
     with pytest.raises(RuntimeError, match="not fitted"):
         model.save("nothing")
     with pytest.raises(ValueError, match="w has length 11; expected at most width = 10"):
@@ -340,5 +524,8 @@ def test_bad_calls():
         model.transform([[1.0, 2, 3], [0, 0, 0]])
     with pytest.raises(ValueError, match="layer is 3; expected -3 <= layer < 3"):
         model.transform(np.ones(3), layer=3)
+    for correlated in ("no", 0, None):
+        with pytest.raises(TypeError, match=r"correlated is .*; expected True or False"):
+            model.loss(np.ones(3), correlated=correlated)
     with pytest.raises(TypeError, match="layer is 'last'"):
         model.angle_scores(np.ones(3), layer="last")

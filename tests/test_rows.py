@@ -1,8 +1,11 @@
 """Gaussian rows, row selection and hyperplane codes against the NumPy reference."""
 
+import copy
 import itertools
 import math
 import os
+import pickle
+import re
 import subprocess
 import sys
 
@@ -16,7 +19,7 @@ from scipy import special, stats
 import infall
 import reference
 from chance import plausible
-from infall import _core, laws
+from infall import _core, _rows_host, laws, rows
 from interrupts import LIMIT, SANITIZED, seconds_after_interrupt
 
 pytestmark = pytest.mark.sanitize
@@ -217,6 +220,61 @@ def test_matrix_of_any_layout_gives_one_selection(dtype, tmp_path):
     )
 
 
+WEIGHTS = np.random.default_rng(1).integers(-50, 50, (700, 6))
+UNALIGNED = np.zeros(700 * 6 * 4 + 1, dtype=np.uint8)[1:].view(np.float32).reshape(700, 6)
+UNALIGNED[...] = WEIGHTS
+RECORDS = np.zeros(700, dtype=[("weights", "6f4"), ("label", "i1")])
+RECORDS["weights"] = WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("weights", "computed_in"),
+    [
+        *((WEIGHTS.astype(dtype), np.float32) for dtype in (np.float16, ">f2", ">f4")),
+        *((WEIGHTS.astype(dtype), np.float64) for dtype in (np.int8, ">i4", np.int64, np.uint64)),
+        *((WEIGHTS.astype(dtype), np.float64) for dtype in (np.longdouble, ">f8")),
+        (WEIGHTS > 0, np.float64),
+        (UNALIGNED, np.float32),
+        (np.asfortranarray(WEIGHTS.astype(np.float16)), np.float32),
+        (WEIGHTS.astype(np.int16)[::-1][::-1], np.float64),
+        (RECORDS["weights"], np.float32),
+    ],
+)
+@pytest.mark.parametrize("order", ["index", "score"])
+def test_matrices_of_any_dtype_are_converted_block_by_block(
+    weights, computed_in, order, monkeypatch
+):
+    monkeypatch.setattr(_rows_host, "_CONVERTED_ENTRIES", 100)
+    for w in (vector(6), vector(6, batch=3), np.ones(6)):  # ones: scores that tie
+        found = infall.select_rows_from(w, weights, num_rows=40, order=order)
+        expected = infall.select_rows_from(w, weights.astype(computed_in), num_rows=40, order=order)
+        assert_array_equal(found.indices, expected.indices)
+        assert_array_equal(found.projections, expected.projections)
+        assert_array_equal(found.rows, weights[expected.indices])
+        assert found.rows.dtype == weights.dtype.newbyteorder("=")
+    seen = []
+    infall.select_rows_from(w, weights, progress=lambda *at: seen.append(at))
+    assert seen == sorted(seen)
+    assert seen[-1] == (700, 700, "rows")
+
+
+def test_a_matrix_that_is_converted_is_not_copied_whole():
+    program = """
+import resource, numpy as np, infall
+weights = np.ones((2**22, 16), np.float16)
+infall.select_rows_from(np.ones(16), weights[:100])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+infall.select_rows_from(np.ones(16), weights)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    if SANITIZED:
+        pytest.skip("the sanitizers' own memory would be counted")
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert int(run.stdout) < 32 * 2**10  # KiB; the matrix is 128 MiB, as float32 256 MiB
+
+
 # Selection: bit equality --------------------------------------------------------------------------
 
 
@@ -375,6 +433,30 @@ def test_merging_takes_short_parts_that_are_whole():
         infall.merge_selections(parts, num_rows=31)
 
 
+@few
+@given(
+    st.sampled_from(["absolute", "signed"]),
+    st.sampled_from(["index", "score"]),
+    st.lists(st.integers(1, 60), min_size=1, max_size=6),
+    st.integers(1, 90),
+    st.sampled_from([None, 1, 3]),
+)
+def test_merging_a_few_candidates_at_a_time(score, order, lengths, num_rows, batch):
+    # Short rows, so that many scores tie: the lower row wins, whichever part it came in.
+    ends = list(itertools.accumulate(lengths, initial=0))
+    num_rows, width = min(num_rows, ends[-1]), ends[-1]
+    w = vector(1, batch=batch)
+    settings_ = {"score": score, "order": order}
+    parts = [
+        infall.select_rows(w, width, row_range=(a, b), num_rows=min(num_rows, b - a), **settings_)
+        for a, b in itertools.pairwise(ends)
+    ]
+    whole = infall.select_rows(w, width, num_rows=num_rows, **settings_)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "_MERGED_CANDIDATES", 20)
+        assert infall.merge_selections(iter(parts), num_rows=num_rows) == whole
+
+
 def test_dlpack_arrays_come_in_and_device_memory_is_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "infall._cuda", None)  # as in a build without it
     w = vector(10)
@@ -395,10 +477,87 @@ def test_torch_tensors_come_in_and_go_out():
         for measure in (model.angle_scores, model.loss, model.nll, model.transform):
             assert isinstance(measure(x), torch.Tensor)
             assert isinstance(measure(x, layer=None), torch.Tensor)
+    rows = torch.zeros(5, 10)
+    again = infall.gaussian_rows(torch.from_numpy(expected.indices)[:5], 10, out=rows)
+    assert again is rows
+    assert_array_equal(rows.numpy(), expected.rows[:5])
+    assert infall.gaussian_rows([3], 2, out=rows[0, :2][None]) is not None
+    assert_array_equal(rows[0, :2].numpy(), infall.gaussian_rows([3], 2)[0])
+    with pytest.raises(ValueError, match="out is not C-contiguous"):
+        infall.gaussian_rows([1, 2], 5, out=rows.T[:2])
+    with pytest.raises(TypeError, match="out is of dtype float64; expected a float32 array"):
+        infall.gaussian_rows([1], 10, out=torch.zeros(1, 10, dtype=torch.float64))
+    codes = infall.hyperplane_codes(torch.from_numpy(w), 40)
+    assert isinstance(infall.hamming_distances(codes), torch.Tensor)
     half = torch.ones(3, dtype=torch.bfloat16)
     assert_array_equal(infall.select_rows(half, 100).rows, infall.select_rows(np.ones(3), 100).rows)
     with pytest.raises(TypeError, match=r"w is a torch.* that cannot be read"):
         infall.select_rows(torch.ones(3).to_sparse(), 100)
+
+
+def test_matrices_of_bfloat16():
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    weights = torch.from_numpy(vector(6, batch=300)).to(torch.bfloat16)
+    w = vector(6)
+    found = infall.select_rows_from(torch.from_numpy(w), weights)
+    expected = infall.select_rows_from(w, weights.float().numpy())
+    assert found == expected
+    assert found.rows.dtype == torch.float32
+    assert infall.select_rows(weights[0], 500) == infall.select_rows(weights[0].float(), 500)
+
+
+def test_row_numbers_that_jax_does_not_hold_are_not_wrapped():
+    jax = pytest.importorskip("jax", reason="JAX is not installed")
+    w = vector(6).astype(np.float32)
+    for sampler in ("order_statistics", "rotated"):
+        width = 2**45 if sampler == "order_statistics" else 2**20
+        settings_ = {"sampler": sampler, "row_range": (0, width)}
+        found = infall.select_rows(jax.numpy.asarray(w), width, **settings_)
+        assert found == infall.select_rows(w, width, **settings_)
+        assert isinstance(found.rows, jax.Array)  # float32, which JAX holds
+
+
+def test_row_numbers_come_in_any_integer_dtype():
+    expected = infall.gaussian_rows([3, 1, 100], 4)
+    for dtype in ("i1", "u1", ">i2", "u2", ">u4", "<i4", ">i8", "<u8", ">u8"):
+        found = infall.gaussian_rows(np.array([3, 1, 100], dtype=dtype), 4)
+        assert_array_equal(found, expected)
+    assert_array_equal(infall.gaussian_rows(np.array([3, 0, 1, 0, 100])[::2], 4), expected)
+    assert_array_equal(infall.gaussian_rows((3, 1, 100), 4), expected)
+    assert_array_equal(infall.gaussian_rows(range(2), 4), infall.gaussian_rows([0, 1], 4))
+
+
+@pytest.mark.parametrize("dtype", [bool, "i1", ">u2", ">f4", "f2", ">f8", np.longdouble])
+def test_vectors_come_in_any_dtype(dtype):
+    w = np.array([[1, 0, 1, 1], [0, 1, 1, 0]], dtype=dtype)
+    wide = w.astype(np.float64)
+    for given_w in (w, np.asfortranarray(w)):
+        assert infall.select_rows(given_w, 90) == infall.select_rows(wide, 90)
+        weights = vector(4, batch=30)
+        assert infall.select_rows_from(given_w, weights) == infall.select_rows_from(wide, weights)
+        assert_array_equal(infall.hyperplane_codes(given_w, 30), infall.hyperplane_codes(wide, 30))
+
+
+def test_no_vectors_give_no_results():
+    nothing = np.empty((0, 5))
+    for sampler in ("stream", "rotated", "order_statistics"):
+        found = infall.select_rows(nothing, 100, num_rows=7, sampler=sampler)
+        assert found.indices.shape == found.projections.shape == (0, 7)
+        assert found.rows.shape == (0, 7, 5)
+        assert (found.indices.dtype, found.rows.dtype) == (np.int64, np.float32)
+        assert found.regenerate(nothing) == found
+    for dtype in (np.float64, np.int16):
+        found = infall.select_rows_from(nothing, np.ones((20, 5), dtype))
+        assert found.rows.shape == (0, 5, 5)
+        assert found.rows.dtype == dtype
+    parts = [infall.select_rows(nothing, 100, row_range=r) for r in ((0, 50), (50, 100))]
+    assert infall.merge_selections(parts) == infall.select_rows(nothing, 100)
+    assert infall.gaussian_rows([], 5).shape == (0, 5)
+    codes = infall.hyperplane_codes(nothing, 20)
+    assert (codes.shape, codes.dtype) == ((0, 3), np.uint8)
+    assert infall.hamming_distances(codes, np.zeros((4, 3), np.uint8)).shape == (0, 4)
+    assert infall.hamming_distances(np.zeros(3, np.uint8), codes).shape == (0,)
+    assert infall.hamming_distances(codes).shape == (0, 0)
 
 
 # Selection: the rotated and the order statistics samplers -----------------------------------------
@@ -548,8 +707,123 @@ def test_a_selection_knows_where_it_comes_from():
         assert (found.width, found.seed, found.layer, found.sampler) == (4000, 77, 5, sampler)
         same(found.regenerate(w), found)
         assert "layer 5 of seed 77" in repr(found)
+        with pytest.raises(ValueError, match=r"w has shape \(4,\); this selection was made for"):
+            found.regenerate(w[:4])
+        with pytest.raises(ValueError, match=r"w has shape \(1, 5\)"):
+            found.regenerate(w[None])
+        for other in (-w, 2.0 * w, w[::-1]):
+            with pytest.raises(ValueError, match="w is not the vector that this selection was"):
+                found.regenerate(other)
     with pytest.raises(ValueError, match="matrix cannot be regenerated"):
         infall.select_rows_from(w, found.rows, num_rows=2).regenerate(w)
+
+
+def selections():
+    """Return selections of every kind."""
+    w, batch = vector(5), vector(5, batch=3)
+    return [
+        infall.select_rows(w, 2**63 - 1, seed=2**64 - 1, sampler="order_statistics"),
+        infall.select_rows(w, 4000, layer=2**32 - 1, order="score", row_range=(7, 900)),
+        infall.select_rows(batch, 4000, num_rows=9, score="signed", order="score"),
+        infall.select_rows(batch, 4000, num_rows=1, sampler="rotated"),
+        infall.select_rows(batch[:0], 4000),
+        infall.select_rows_from(batch, WEIGHTS[:, :5].astype(np.int16), num_rows=3),
+        infall.select_rows_from(w, vector(5, batch=20), score="signed"),
+    ]
+
+
+@pytest.mark.parametrize("selection", selections())
+def test_selections_are_saved_pickled_and_copied(selection, tmp_path):
+    path = tmp_path / "selection"
+    selection.save(path)
+    loaded = infall.RowSelection.load(path)
+    copies = [loaded, infall.RowSelection.from_state_dict(selection.state_dict())]
+    copies += [copy.copy(selection), copy.deepcopy(selection)]
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        copies.append(pickle.loads(pickle.dumps(selection, protocol)))
+    buffers = []
+    stored = pickle.dumps(selection, 5, buffer_callback=buffers.append)
+    copies.append(pickle.loads(stored, buffers=[bytes(b) for b in buffers]))  # read-only memory
+    for other in copies:
+        assert other == selection
+        assert repr(other) == repr(selection)
+        for name in ("indices", "projections", "rows", "unit_projections"):
+            assert getattr(other, name).dtype == getattr(selection, name).dtype
+    if selection.sampler is not None:
+        assert (
+            loaded.regenerate(
+                vector(5)
+                if selection.indices.ndim == 1
+                else vector(5, batch=3)[: len(selection.indices)]
+            )
+            == selection
+        )
+
+
+def test_equality_and_size_of_selections():
+    found = infall.select_rows(vector(5), 4000)
+    assert found == infall.select_rows(vector(5), 4000, num_threads=2)
+    for other in (
+        infall.select_rows(vector(5), 4001),
+        infall.select_rows(vector(5), 4000, order="score"),
+        infall.select_rows(vector(5, seed=1), 4000),
+        infall.select_rows(vector(5)[None], 4000),
+        "found",
+    ):
+        assert found != other
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(found)
+    large = infall.select_rows(vector(500), 4000)
+    assert large.rows.nbytes < sys.getsizeof(large) < large.rows.nbytes + 20_000
+
+
+def test_selections_that_cannot_be_are_refused(tmp_path):
+    by_index = infall.select_rows(vector(3), 500, row_range=(100, 500))
+    by_score = infall.select_rows(vector(3), 500, order="score")
+    nan = np.full(3, np.nan)
+    for found, change, text in (
+        (by_index, {"indices": None}, "'indices' is missing"),
+        (by_index, {"indices": np.arange(3.0)}, "indices is float64"),
+        (by_index, {"indices": np.arange(4)}, r"indices is int64 of shape \(4,\)"),
+        (by_index, {"indices": np.array([7, 200, 300])}, "rows outside of 100 <= row < 500"),
+        (by_index, {"indices": np.array([200, 300, 500])}, "rows outside of 100 <= row < 500"),
+        (by_index, {"indices": np.array([-5, 200, 300])}, "rows outside of"),
+        (by_index, {"indices": np.array([200, 200, 300])}, "indices has a row twice"),
+        (by_index, {"indices": by_index.indices[::-1]}, "not in the order of their index"),
+        (by_score, {"unit_projections": np.array([1.0, 2, 3])}, "not in the order of their score"),
+        (by_index, {"indices": by_index.indices - 1}, "rows are not those of the layer"),
+        (by_index, {"rows": 2 * by_index.rows}, "rows are not those of the layer"),
+        (by_index, {"seed": 1}, "rows are not those of the layer"),
+        (by_index, {"seed": None}, "'seed' is missing"),
+        (by_index, {"seed": -1}, "seed is -1"),
+        (by_index, {"rows": by_index.rows.astype(float)}, "rows is float64"),
+        (by_index, {"rows": np.ones(3)}, r"rows has shape \(3,\)"),
+        (by_index, {"rows": np.full((3, 3), np.inf, np.float32)}, "rows is not finite"),
+        (by_index, {"projections": nan}, "projections is not finite"),
+        (by_index, {"unit_projections": nan}, "unit_projections is not finite"),
+        (by_index, {"width": 300}, r"row_range is \(100, 500\)"),
+        (by_index, {"width": 300.5}, "width is float64"),
+        (by_index, {"row_range": np.array([200, 100])}, r"row_range is \(200, 100\)"),
+        (by_index, {"sampler": "fast"}, "sampler is 'fast'"),
+        (by_index, {"score": "best"}, "score is 'best'"),
+        (by_index, {"order": "none"}, "order is 'none'"),
+    ):
+        state = {k: v for k, v in {**found.state_dict(), **change}.items() if v is not None}
+        with pytest.raises(ValueError, match=f"state is damaged: .*{text}"):
+            infall.RowSelection.from_state_dict(state)
+    with pytest.raises(ValueError, match="state has version 2; expected 1"):
+        infall.RowSelection.from_state_dict({**by_index.state_dict(), "version": 2})
+    with pytest.raises(TypeError, match="state is a int; expected a mapping"):
+        infall.RowSelection.from_state_dict(5)
+    path = tmp_path / "model.npz"
+    infall.MaxLikelihood(100, 1).fit(vector(3)).save(path)
+    with pytest.raises(ValueError, match=re.escape(f"{path} is not a saved infall.RowSelection")):
+        infall.RowSelection.load(path)
+    by_index.save(path)
+    damaged = path.read_bytes()
+    path.write_bytes(damaged[:-30])
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        infall.RowSelection.load(path)
 
 
 # Hyperplane codes ---------------------------------------------------------------------------------
@@ -587,6 +861,17 @@ def test_hamming_distances_count_bits(n, m, num_bytes, threads):
     b = rng.integers(0, 256, (m, num_bytes), dtype=np.uint8)
     found = infall.hamming_distances(a, b, num_threads=threads)
     assert_array_equal(found, reference.hamming_distances(a, b))
+
+
+def test_a_single_code_has_no_axis_in_the_distances():
+    codes = infall.hyperplane_codes(vector(6, batch=5), 50)
+    distances = infall.hamming_distances(codes)
+    assert_array_equal(distances, infall.hamming_distances(codes, codes))
+    assert not distances.diagonal().any()
+    assert_array_equal(infall.hamming_distances(codes[1], codes), distances[1])
+    assert_array_equal(infall.hamming_distances(codes, codes[2]), distances[:, 2])
+    assert infall.hamming_distances(codes[1], codes[2]) == distances[1, 2]
+    assert infall.hamming_distances(codes[1], codes[2]).shape == ()
 
 
 def test_hamming_distances_are_binomial_in_the_angle():
@@ -672,6 +957,19 @@ LONG_CALLS = {
     "rows": lambda: infall.gaussian_rows(np.arange(4), 2**28),
     "codes": lambda: infall.hyperplane_codes(vector(256, batch=300), 2**22),
 }
+
+
+def test_a_long_merge_is_interrupted():
+    # The parts of a selection of 80 000 of 6 400 000 rows: a second or more in one piece.
+    ends = [(i * 100_000, (i + 1) * 100_000) for i in range(64)]
+    parts = [infall.select_rows(vector(2), 6_400_000, num_rows=80_000, row_range=r) for r in ends]
+
+    def merge():
+        while True:
+            infall.merge_selections(parts)
+
+    for after in (0.3, 0.4, 0.5):
+        assert seconds_after_interrupt(merge, after=after) < LIMIT
 
 
 @pytest.mark.parametrize("call", LONG_CALLS.values(), ids=LONG_CALLS)

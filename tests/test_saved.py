@@ -10,6 +10,7 @@ import sys
 import time
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_what_is_no_regular_file_is_refused_and_stays(tmp_path):
         assert path.lstat().st_ino == before.st_ino
     with pytest.raises(OSError, match="Not a regular file"):
         save("/dev/null")
-    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert stat.S_ISCHR(Path("/dev/null").stat().st_mode)
     assert files(tmp_path) == ["fifo", "folder", "loop"]
 
 
@@ -106,9 +107,8 @@ def test_what_is_no_regular_file_is_refused_and_stays(tmp_path):
 def test_errors_name_the_path_that_was_given(tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in ("nowhere/x", "", "x/"):
-        with pytest.raises(OSError) as caught:
+        with raises(OSError, f": {path!r}") as caught:
             call(path)
-        assert caught.value.filename == path
         assert caught.value.errno in (errno.ENOENT, errno.EISDIR)
     for path in ("/", "."):
         with raises(IsADirectoryError, repr(path)):
@@ -160,9 +160,14 @@ def test_a_killed_process_leaves_the_old_file_and_a_temporary_named_after_it(tmp
 def test_an_interrupted_save_leaves_the_old_file(tmp_path):
     save(tmp_path / "x")
     before = (tmp_path / "x").read_bytes()
-    with pytest.raises(KeyboardInterrupt), _saved.written_whole(tmp_path / "x") as file:
-        file.write(b"part")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with _saved.written_whole(tmp_path / "x") as file:
+            file.write(b"part")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert (tmp_path / "x").read_bytes() == before
     assert files(tmp_path) == ["x"]
 
@@ -210,11 +215,11 @@ def test_every_flipped_bit_and_every_cut_is_seen(tmp_path):
         path.write_bytes(damaged)
         try:
             found = load(path)
-        except ValueError as error:
-            assert str(path) in str(error)
-        else:  # in what zip archives say twice, or about dates
-            assert found.keys() == expected.keys()
-            assert all((found[name] == expected[name]).all() for name in expected)
+        except ValueError:
+            continue
+        # The bit was in what zip archives say twice, or about dates.
+        assert found.keys() == expected.keys()
+        assert all((found[name] == expected[name]).all() for name in expected)
     damaged = bytearray(whole)
     damaged[start + 300] ^= 1
     path.write_bytes(damaged)
@@ -233,7 +238,7 @@ def header_of(text):
 
 def test_members_are_read_only_if_they_are_wanted_and_are_what_they_say(tmp_path):
     path = tmp_path / "x"
-    save(path, values=np.arange(5.0), huge=np.zeros(2**22))
+    save(path, values=np.arange(5.0), huge=np.zeros(2**19))
     tracemalloc.start()
     try:
         assert "huge" not in load(path, members=lambda name: name == "values")
@@ -262,12 +267,10 @@ def test_members_are_read_only_if_they_are_wanted_and_are_what_they_say(tmp_path
         ("values", b"junk", "or a damaged one"),
         ("format", bytes(2**20), "format has 1048576 bytes"),
     ):
-        with zipfile.ZipFile(tmp_path / "other", "w") as archive:
-            for member, array in np.load(path).items():
-                if member != name:
-                    with archive.open(f"{member}.npy", "w") as file:
-                        np.lib.format.write_array(file, array)
-            archive.writestr(f"{name}.npy", content)
+        with zipfile.ZipFile(tmp_path / "other", "w") as other, zipfile.ZipFile(path) as archive:
+            for member in ("format", "version", "engine", "mapping", "values"):
+                stored = archive.read(f"{member}.npy")
+                other.writestr(f"{member}.npy", content if member == name else stored)
         with raises(ValueError, text) as caught:
             load(tmp_path / "other", members=lambda name: name == "values")
         assert str(tmp_path / "other") in str(caught.value)

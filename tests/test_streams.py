@@ -15,6 +15,7 @@ from chance import plausible
 from infall import _core
 from reference import PURPOSES
 
+pytestmark = pytest.mark.sanitize
 ISAS = _core.available_isas()
 PAGE = Path(__file__).parent.parent / "docs" / "random-rows.md"
 

@@ -1,7 +1,10 @@
 """Trajectories of collapse: reports kept, arrays, table, plot, files."""
 
+import copy
 import json
 import math
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -244,3 +247,91 @@ def test_metrics_reach_every_array():
     assert len(arrays) == 26
     assert not any(np.isnan(values).any() for values in arrays.values())
     assert set(METRICS[:5]) < set(arrays)
+
+
+def test_a_metric_has_the_same_colour_in_every_panel(trajectory):
+    def colors(*fields):
+        axes = trajectory.plot(fields=fields)
+        return {line.get_label(): line.get_color() for line in axes.lines}
+
+    default = {line.get_label(): line.get_color() for line in trajectory.plot().lines}
+    assert len(set(default.values())) == len(default)
+    for label, color in (colors("pfc1", "cdnv_mean") | colors("nc2")).items():
+        assert default[label] == color
+
+
+def test_state_goes_through_json(trajectory, layers):
+    features, labels = layers
+    trajectory.set_coordinates(np.linspace(0.0, 1.0, len(trajectory)))
+    trajectory.predict(features[0], features[-1], labels, times=[0.0, 0.5])
+    for state in (trajectory.state_dict(), json.loads(json.dumps(trajectory.state_dict()))):
+        found = CollapseTrajectory.from_state_dict(state)
+        assert found.state_dict() == trajectory.state_dict()
+        assert found.reports == trajectory.reports
+    for found in (pickle.loads(pickle.dumps(trajectory)), copy.deepcopy(trajectory)):
+        assert found.state_dict() == trajectory.state_dict()
+        found.add("more", features[0], labels)  # with a lock of its own
+        assert len(found) == len(trajectory) + 1
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("axis", "time", "axis is 'time'"),
+        ("names", [None, 1, 2, 3], "name is None"),
+        ("names", [{}, 1, 2, 3], "name is {}"),
+        ("names", "abcd", "names is 'abcd'; expected a list"),
+        ("reports", 5, "reports is 5; expected a list"),
+        ("reports", [5, 5, 5, 5], "values is a int"),
+        ("coordinates", [0.0], "coordinates has shape"),
+        ("coordinates", "abc", "coordinates has dtype"),
+        ("predicted_times", [0.5], "one predicted report per time"),
+        ("predicted_times", [[0.1, 0.2]], r"predicted_times has shape \(1, 2\)"),
+        ("predicted_times", [0.5, 0.1], "expected ascending numbers from 0 to 1"),
+        ("predicted_times", [-1.0], "expected ascending numbers from 0 to 1"),
+        ("more", 1, "state has the parts"),
+    ],
+)
+def test_states_that_cannot_be_are_refused(trajectory, part, value, message):
+    state = {**trajectory.state_dict(), part: value}
+    with pytest.raises((TypeError, ValueError), match=message):
+        CollapseTrajectory.from_state_dict(state)
+    repeated = {**trajectory.state_dict()}
+    repeated["names"] = [repeated["names"][0]] * len(trajectory)
+    with pytest.raises(ValueError, match="which is there already"):
+        CollapseTrajectory.from_state_dict(repeated)
+    broken = trajectory.state_dict()
+    broken["reports"][0]["nc1"] = "hello"
+    with pytest.raises(TypeError, match="nc1 is 'hello'; expected a number or None"):
+        CollapseTrajectory.from_state_dict(broken)
+
+
+def test_files_of_nothing_but_brackets(tmp_path):
+    path = tmp_path / "deep.json"
+    path.write_text("[" * 100000)
+    with pytest.raises(ValueError, match="is not a saved CollapseTrajectory"):
+        CollapseTrajectory.load(path)
+
+
+def test_threads_may_add_layers(layers):
+    features, labels = layers
+    trajectory = CollapseTrajectory()
+    with ThreadPoolExecutor(8) as pool:
+        names = [name for name in range(24) for _ in range(2)]
+        added = [pool.submit(trajectory.add, name, features[name % 2], labels) for name in names]
+        errors = [task.exception() for task in added]
+    assert sum(error is None for error in errors) == 24
+    assert all("there already" in str(error) for error in errors if error is not None)
+    assert sorted(trajectory.names) == list(range(24))
+    for name, report in zip(trajectory.names, trajectory.reports, strict=True):
+        assert report == collapse_report(features[name % 2], labels)
+
+
+def test_coordinates_are_numbers(trajectory):
+    for bad, message in (
+        ("abc", "coordinates has dtype <U3"),
+        ([1j] * len(trajectory), "coordinates has dtype complex128"),
+        (np.ma.masked_array(np.zeros(len(trajectory))), "coordinates is a masked array"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            trajectory.set_coordinates(bad)

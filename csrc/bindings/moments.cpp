@@ -114,11 +114,11 @@ void bind_moments(py::module_& module) {
 
     module.def(
         "projected_square_norms",
-        [](const py::array& features, const Array<int64_t>& labels, py::array& shifts,
+        [](const py::array& features, const Array<int64_t>& labels, const py::array& shifts,
            const Array<double>& offsets, const Array<double>& directions, int num_threads,
            const py::object& progress) {
             const FeatureRows rows = rows_of(features);
-            const ClassShifts origins = shifts_of(shifts);
+            const ClassShifts origins = read_only(shifts);
             Array<double> out(labels.size());
             double* square_norms = out.mutable_data();
             compute(progress, [&](Watch* watch) {

@@ -13,7 +13,6 @@ typedef int64_t Longs __attribute__((vector_size(8 * double_lanes)));
 
 constexpr double infinity = __builtin_inf();
 constexpr int64_t column_tile = 256;  // columns of the means that are packed at a time
-constexpr int64_t block_panels = partner_block / panel_width;
 static_assert(partner_block % panel_width == 0 && sum_lanes % double_lanes == 0);
 
 constexpr int64_t rounded_up(int64_t count) {

@@ -220,7 +220,8 @@ void MomentsUpdate::add(const FeatureRows& features, int64_t num_samples, const 
                 begin_sums(features, samples[0], state_, run.label, column, columns, touched.sums);
             kernels.add_samples(features, samples, run.last - run.first, column, columns,
                                 shift_of(state_.shifts, run.label, dim), state_.shifts.is_float64,
-                                touched.sums, squares.data() + r * groups + column / square_columns);
+                                touched.sums,
+                                squares.data() + r * groups + column / square_columns);
             return column == 0 ? run.last - run.first : 0;
         };
         OffsetWatch offset(watch, added);

@@ -54,8 +54,9 @@ struct MomentKernels {
     // Directions (dim, count), row-major, as project_samples wants them: packed_size elements.
     int64_t (*packed_size)(int64_t dim, int64_t count);
     void (*pack_directions)(const double* directions, int64_t dim, int64_t count, double* packed);
-    // square_norms[i] = |directions^T ((h - shift) - offset)|^2, shift and offset (num_classes, dim)
-    // of its class, for at most projected_rows samples; scratch has project_scratch(count) elements.
+    // square_norms[i] = |directions^T ((h - shift) - offset)|^2, shift and offset (num_classes,
+    // dim) of its class, for at most projected_rows samples; scratch has project_scratch(count)
+    // elements.
     int64_t (*project_scratch)(int64_t count);
     void (*project_samples)(const FeatureRows& features, int64_t first, int64_t samples,
                             const int64_t* labels, const void* shifts, bool shifts_are_float64,
@@ -79,9 +80,9 @@ struct ClassState {
     double *sums, *squares;
 };
 
-// Samples that are about to be added to a state. Its counts, sums and squares stay as they are until
-// `publish` exchanges them for the new ones, and come back with `withdraw`. Only what has no meaning
-// yet is written before: the shifts and sums of classes without samples.
+// Samples that are about to be added to a state. Its counts, sums and squares stay as they are
+// until `publish` exchanges them for the new ones, and come back with `withdraw`. Only what has no
+// meaning yet is written before: the shifts and sums of classes without samples.
 class MomentsUpdate {
   public:
     MomentsUpdate(const ClassState& state, int64_t dim) : state_(state), dim_(dim) {}

@@ -277,7 +277,8 @@ INFALL_HD void project_single(const double* tile, const double* direction, int64
     }
 }
 
-// tile (count, depth) -= depth columns of the offset of each row's class, offsets (num_classes, dim).
+// tile (count, depth) -= depth columns of the offset of each row's class, offsets (num_classes,
+// dim).
 INFALL_HD void subtract_offsets(const int64_t* labels, int64_t count, const double* offsets,
                                 int64_t dim, int64_t depth, double* tile) {
     for (int64_t i = 0; i < count; ++i, tile += depth) {

@@ -41,8 +41,8 @@ INFALL_HD double negative_exponential(double x) {
     return scale * (1.0 + fused(g * g, exponential_remainder(g), -g));
 }
 
-// The ratio of two polynomials of degree 8, the second one starting with 1. x is positive and so are
-// the coefficients, but for a few that matter little: nothing cancels.
+// The ratio of two polynomials of degree 8, the second one starting with 1. x is positive and so
+// are the coefficients, but for a few that matter little: nothing cancels.
 INFALL_HD double ratio(double x, const double (&p)[9], const double (&q)[8]) {
     double above = p[8], below = q[7];
     for (int i = 7; i >= 0; --i) {
@@ -57,14 +57,12 @@ INFALL_HD double ratio(double x, const double (&p)[9], const double (&q)[8]) {
 INFALL_HD double folded_normal_quantile(double s) {
     if (s > 21.0 / 128) {
         // t / y - 1 as a function of 0.7225 - y^2, y = exp(-s) = erf(t / sqrt 2) <= 0.849.
-        const double p[9] = {
-            0x1.631b23d3ddeebp-1,  0x1.bec625fce6c9cp+2,  0x1.a26b3e3d6c2edp+4,
-            0x1.6018b16d463a8p+5,  0x1.d3ab34b88894ap+4,  -0x1.b8eea584e3fc7p+0,
-            -0x1.1da5e1c008eb0p+3, -0x1.40defd4b9f708p+1, -0x1.1c4db43740b8dp-3};
-        const double q[8] = {
-            0x1.7cca7c7c08d8ep+3, 0x1.c15c145731b4ap+5, 0x1.0cc9c8edaad7ep+7,
-            0x1.5a30b61e1e5cdp+7, 0x1.d7c645b94c32bp+6, 0x1.389fe9f683121p+5,
-            0x1.4dbaff25a448dp+2, 0x1.68a433ecb6036p-3};
+        const double p[9] = {0x1.631b23d3ddeebp-1,  0x1.bec625fce6c9cp+2,  0x1.a26b3e3d6c2edp+4,
+                             0x1.6018b16d463a8p+5,  0x1.d3ab34b88894ap+4,  -0x1.b8eea584e3fc7p+0,
+                             -0x1.1da5e1c008eb0p+3, -0x1.40defd4b9f708p+1, -0x1.1c4db43740b8dp-3};
+        const double q[8] = {0x1.7cca7c7c08d8ep+3, 0x1.c15c145731b4ap+5, 0x1.0cc9c8edaad7ep+7,
+                             0x1.5a30b61e1e5cdp+7, 0x1.d7c645b94c32bp+6, 0x1.389fe9f683121p+5,
+                             0x1.4dbaff25a448dp+2, 0x1.68a433ecb6036p-3};
         const double y = negative_exponential(s < 700.0 ? s : 700.0);
         return fused(y, ratio(fused(-y, y, 0.7225), p, q), y);
     }
@@ -75,24 +73,20 @@ INFALL_HD double folded_normal_quantile(double s) {
                                 : natural_log(tail);
     const double r = square_root(-2.0 * log_tail);
     if (r < 7.0) {
-        const double p[9] = {
-            0x1.047198b4430e8p-1,  0x1.01a73ff2232cap+0,  0x1.a40c09afc10d9p-1,
-            0x1.6736652f4fb63p-2,  0x1.4fe0197b52672p-4,  0x1.4210e0afc33cbp-7,
-            0x1.07a2ca2f0c374p-11, 0x1.fb1e4a429f571p-18, 0x1.8ca47f9153589p-28};
-        const double q[8] = {
-            0x1.052e25db14093p+1, 0x1.cad30f107b0b9p+0,  0x1.bc4077df949b5p-1,
-            0x1.f864b43d928f2p-3, 0x1.49a1c4b25bdebp-5,  0x1.c38ff4cfbbdabp-9,
-            0x1.0a66e72a37ceep-13, 0x1.62cb147a9515dp-20};
+        const double p[9] = {0x1.047198b4430e8p-1,  0x1.01a73ff2232cap+0,  0x1.a40c09afc10d9p-1,
+                             0x1.6736652f4fb63p-2,  0x1.4fe0197b52672p-4,  0x1.4210e0afc33cbp-7,
+                             0x1.07a2ca2f0c374p-11, 0x1.fb1e4a429f571p-18, 0x1.8ca47f9153589p-28};
+        const double q[8] = {0x1.052e25db14093p+1,  0x1.cad30f107b0b9p+0, 0x1.bc4077df949b5p-1,
+                             0x1.f864b43d928f2p-3,  0x1.49a1c4b25bdebp-5, 0x1.c38ff4cfbbdabp-9,
+                             0x1.0a66e72a37ceep-13, 0x1.62cb147a9515dp-20};
         return r - ratio(r - 1.9375, p, q);
     }
-    const double p[9] = {
-        0x1.4149a5410c5c0p-2,  0x1.2de396037e75ep-3,  0x1.b71b894bb0229p-6,
-        0x1.37a61ba7dd270p-9,  0x1.c164ff4767ba6p-14, 0x1.39801aed4608ap-19,
-        0x1.6eba5e4d233b4p-26, 0x1.fb82648b763abp-35, 0x1.ef28bc9a4b769p-48};
-    const double q[8] = {
-        0x1.19381a9820941p-1,  0x1.f445d0ad4c569p-4,  0x1.cc9d1259bc415p-7,
-        0x1.d2ab7860e01abp-11, 0x1.003a1187dc634p-15, 0x1.1a0d24c86df6fp-21,
-        0x1.0698666505176p-28, 0x1.14c4de8c2b7d7p-37};
+    const double p[9] = {0x1.4149a5410c5c0p-2,  0x1.2de396037e75ep-3,  0x1.b71b894bb0229p-6,
+                         0x1.37a61ba7dd270p-9,  0x1.c164ff4767ba6p-14, 0x1.39801aed4608ap-19,
+                         0x1.6eba5e4d233b4p-26, 0x1.fb82648b763abp-35, 0x1.ef28bc9a4b769p-48};
+    const double q[8] = {0x1.19381a9820941p-1,  0x1.f445d0ad4c569p-4,  0x1.cc9d1259bc415p-7,
+                         0x1.d2ab7860e01abp-11, 0x1.003a1187dc634p-15, 0x1.1a0d24c86df6fp-21,
+                         0x1.0698666505176p-28, 0x1.14c4de8c2b7d7p-37};
     return r - ratio(r - 7.0, p, q);
 }
 

@@ -15,9 +15,9 @@ constexpr uint32_t matrix_blocks = uint32_t{1} << 30;
 constexpr uint32_t upper_positions = uint32_t{1} << 31;  // bit 63 of the position
 
 // Blocks, at positions below 2^63.
-constexpr uint32_t deciding_columns = 2 * matrix_blocks;   // + deciding column
-constexpr uint32_t order_statistics = 3 * matrix_blocks;   // one position per order statistic
-constexpr uint32_t drawn_rows = 3 * matrix_blocks + 1;     // one position per drawn row number
+constexpr uint32_t deciding_columns = 2 * matrix_blocks;     // + deciding column
+constexpr uint32_t order_statistics = 3 * matrix_blocks;     // one position per order statistic
+constexpr uint32_t drawn_rows = 3 * matrix_blocks + 1;       // one position per drawn row number
 constexpr uint32_t frame_sign_bits = 3 * matrix_blocks + 2;  // one position per 128 signs
 
 // A matrix of random rows: what is or-ed into the upper word of its row numbers, and its block 0.
@@ -27,7 +27,7 @@ struct RandomMatrix {
 inline constexpr RandomMatrix layer_rows{0, 0};
 inline constexpr RandomMatrix hyperplanes{upper_positions, 0};
 inline constexpr RandomMatrix haar_matrix{upper_positions, matrix_blocks};
-inline constexpr RandomMatrix noise_matrix{upper_positions, 2 * matrix_blocks};  // nothing draws it yet
+inline constexpr RandomMatrix noise_matrix{upper_positions, 2 * matrix_blocks};  // not drawn yet
 
 struct Purpose {
     const char* name;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,7 +167,7 @@ def _host_labels(labels: Any, name: str) -> NDArray[Any]:
         found = found.astype(np.int64)  # an empty list has no dtype of its own
     if found.dtype.kind not in "iubUSO":
         raise TypeError(f"{name} has dtype {found.dtype}; expected integers or text")
-    return found
+    return cast("NDArray[Any]", found)
 
 
 def _array_of(labels: Any, name: str) -> NDArray[Any]:
@@ -209,8 +209,8 @@ def _refuse_missing(entries: list[Any], name: str) -> None:
             raise ValueError(f"{name} is {entry} at position {i}; expected a label of every sample")
 
 
-def _class_names(classes: Sequence[Hashable], num_classes: int | None) -> list[Hashable]:
-    if isinstance(classes, np.ma.MaskedArray) or isinstance(classes, (str, bytes)):
+def _class_names(classes: Any, num_classes: int | None) -> list[Hashable]:
+    if isinstance(classes, (np.ma.MaskedArray, str, bytes)):
         raise TypeError(f"classes is {classes!r}; expected a sequence of names")
     if hasattr(classes, "tolist"):
         names = classes.tolist()

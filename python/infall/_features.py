@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
-from infall._arrays import MAX_DIM, to_numpy, widened
+from infall._arrays import MAX_DIM, is_torch, refuse_gradient, to_numpy, widened
 
 _IN_PLACE = ("float16", "float32", "float64")
 _BLOCK_ENTRIES = 2**22  # entries converted at a time: at most 32 MiB

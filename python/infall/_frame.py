@@ -268,8 +268,7 @@ class Frame(abc.ABC):
                     if careful:
                         x.check_products(first, target[1], overflowed)
                 else:
-                    checked = x if careful else None
-                    self._top_scores(place, block, *target, threads, watch, checked, first)
+                    self._top_scores(place, block, *target, threads, watch, x, first)
             if not x.batched:
                 classes, values = classes[0], values[0]
             return TopK(place.returned(values), place.returned(classes))
@@ -443,7 +442,7 @@ class Frame(abc.ABC):
     def _unit_margin(self) -> float: ...
 
     def _settings(self) -> dict[str, Any]:
-        """What else makes the frame, by the names of the arguments."""
+        """Return what else makes the frame, by the names of the arguments."""
         return {}
 
     def _fit(self, means: _Float, returned: Callable[[_Float], Any]) -> FrameFit:
@@ -496,20 +495,20 @@ class Frame(abc.ABC):
         values: Any,
         threads: int,
         watch: Callable[[int], object] | None,
-        checked: Vectors | None,
+        vectors: Vectors,
         first: int,
     ) -> None:
         num_top, dtype = int(classes.shape[1]), values.dtype
         dtype = str(dtype).removeprefix("torch.")
         for rows, block in self._tiles(len(x)):
             width, height = block.stop - block.start, rows.stop - rows.start
-            with np.errstate(over="ignore", invalid="ignore"):
+            with np.errstate(over="ignore", invalid="ignore"):  # refused below
                 scores = self._scores(place, x[rows], block, dtype)
-            if checked is not None:
-                checked.check_products(first + rows.start, scores)
             best = min(num_top, width)
             found = place.empty((height, best), "int64"), place.empty((height, best), dtype)
-            place.top_scores(scores, None, *found, threads)
+            overflowed = place.top_scores(scores, None, *found, threads)
+            if overflowed is not None:
+                vectors.check_products(first + rows.start, scores, overflowed)
             if block.start > 0:  # beside the best of the blocks before
                 held = min(num_top, block.start)
                 labels = place.empty((height, held + best), "int64")

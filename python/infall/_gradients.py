@@ -48,7 +48,7 @@ def normalised_layers(x: Any, transform: Product, layers: NDArray[np.float32], e
 def _functions() -> dict[str, Any]:
     torch: Any = sys.modules["torch"]
 
-    class ProductFunction(torch.autograd.Function):
+    class ProductFunction(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
         def forward(x: Any, multiply: Product, multiply_transposed: Product) -> Any:
             return multiply(x.detach())
@@ -63,7 +63,7 @@ def _functions() -> dict[str, Any]:
             # Linear in the gradient, which is tracked in turn where it asks for it.
             return ctx.multiply_transposed(gradient).to(ctx.dtype), None, None
 
-    class NormalisedLayers(torch.autograd.Function):
+    class NormalisedLayers(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
         def forward(x: Any, transform: Product, layers: Any, every: bool) -> Any:
             return transform(x.detach())
@@ -81,7 +81,8 @@ def _functions() -> dict[str, Any]:
             matrices = [torch.tensor(rows, device=x.device).double() for rows in ctx.layers]
             last, largest = len(matrices), x.detach().abs().amax(dim=-1, keepdim=True).double()
             product = x.double() / largest
-            outputs, norms = [], []
+            outputs: list[Any] = []
+            norms: list[Any] = []
             for number in range(last + 1):
                 if number > 0:
                     product = outputs[-1] @ matrices[number - 1].T

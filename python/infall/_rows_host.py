@@ -100,12 +100,8 @@ def select_from_matrix(
         return _no_rows(task, matrix.shape[1], own_dtype)
     dtype = np.dtype(np.float32 if own_dtype in (np.float16, np.float32) else np.float64)
     directions = directions.astype(dtype)
-    whole = (
-        matrix.dtype == dtype
-        and matrix.flags.aligned
-        and not any(step % matrix.itemsize for step in matrix.strides)
-    )
-    step = len(matrix) if whole else max(1, _CONVERTED_ENTRIES // matrix.shape[1])
+    as_it_is = matrix.dtype == dtype and matrix.flags.aligned  # aligned: also in its strides
+    step = len(matrix) if as_it_is else max(1, _CONVERTED_ENTRIES // matrix.shape[1])
     best: _Found = []
     for first in range(0, len(matrix), step):
         block = matrix[first : first + step]
@@ -122,7 +118,7 @@ def _selected_from_block(
 ) -> _Found:
     watch = task.watch
     with np.errstate(over="ignore"):  # what a conversion makes infinite is refused below
-        converted = block.astype(directions.dtype, copy=False)
+        converted = np.require(block, dtype=directions.dtype, requirements="A")
     found = _core.select_matrix(
         converted,
         directions,

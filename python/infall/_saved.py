@@ -14,12 +14,13 @@ import secrets
 import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from infall._core import __version__
 
 MAPPING_VERSION = 1
 """Of the mapping from counters to normal entries, which docs/random-rows.md describes."""
@@ -41,7 +42,7 @@ def save(path: str | os.PathLike[str], kind: str, version: int, arrays: Mapping[
     header = {
         "format": kind,
         "version": version,
-        "engine": installed_version("infall"),
+        "engine": __version__,
         "mapping": MAPPING_VERSION,
     }
     with written_whole(path) as file:

@@ -92,10 +92,7 @@ def _cholesky_directions(centred: _Float, weights: _Float) -> _Float | None:
     gram.flat[:: len(gram) + 1] += 1.0
     second = cholesky(gram)
     assert second is not None
-    if wide:
-        right = solve_triangular(second, rows[:, :dim], transposed=False)
-    else:
-        right = np.eye(dim)
+    right = solve_triangular(second, rows[:, :dim], transposed=False) if wide else np.eye(dim)
     right = solve_triangular(second, right, transposed=True)
     right = solve_triangular(factor, right, transposed=True)
     return np.ascontiguousarray(right.T) if wide else right
@@ -110,7 +107,7 @@ def _products(vectors: _Float) -> _Float:
 
 
 def cholesky(matrix: _Float) -> _Float | None:
-    """Return L (n, n) with L L^T = matrix, made in its memory panel by panel; None if there is none.
+    """Return L (n, n) with L L^T = matrix, panel by panel in its memory; None if there is none.
 
     What is above the panels on the diagonal has no meaning.
     """

@@ -440,7 +440,9 @@ class Output:
     def _readable(self, text: str | Text) -> Text:
         if isinstance(text, Text):
             return text
-        return Text(text.encode(self._encoding, _READABLE).decode(self._encoding, "replace"))
+        return Text(
+            text.encode(self._encoding, _READABLE).decode(self._encoding, "surrogateescape")
+        )
 
 
 def _rich_table(columns: Sequence[Column]) -> Table:

@@ -81,7 +81,7 @@ class ClassMoments:
 
     Whole or not at all: whatever `update`, `merge` and `reset` raise, the moments are as they were,
     so that the call can be repeated. That includes KeyboardInterrupt but for one that arrives in
-    the last microsecond of the call, when all is done: Python then raises it on the way out.
+    the last microseconds of the call, when all is done: Python then raises it on the way out.
 
     Pickles and copies are whole, and share no memory with the object. State that was unpickled
     without a copy (buffers of protocol 5, memory maps of joblib) is copied when samples are added.

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from infall.experiments.run import Measurement
+    from infall.experiments.run import LayerReport, Measurement
     from infall.maxlikelihood import MaxLikelihood
 
 app = typer.Typer(
@@ -384,30 +384,32 @@ def _print_layers(output: Output, measurement: Measurement) -> None:
     output.table(
         [
             Column("layer", ["input", *(str(report.layer) for report in layers[1:])]),
-            Column(
-                "|score|",
-                ["-", *(f"{one.score_min:.2f}..{one.score_max:.2f}" for one in layers[1:])],
-            ),
-            Column("τ", [_cell(report.tail_gain_measured, ".3f") for report in layers]),
-            Column("τ law", [_cell(report.tail_gain_predicted, ".3f") for report in layers]),
-            Column("θ₀ < ½", [str(report.count_near_0) for report in layers], "blue"),
+            Column("NLL", [_cell(report.nll_measured, ".2e") for report in layers], "green"),
+            Column("NLL law", [_cell(report.nll_predicted, ".2e") for report in layers]),
+            Column("θ₀<½", [str(report.count_near_0) for report in layers], "blue"),
             Column("mean θ₀", [_cell(report.distance_to_0, ".2e") for report in layers], "blue"),
-            Column("θ₀ ≥ ½", [str(report.count_near_1) for report in layers], "yellow"),
+            Column("θ₀≥½", [str(report.count_near_1) for report in layers], "yellow"),
             Column(
                 "mean 1-θ₀", [_cell(report.distance_to_1, ".2e") for report in layers], "yellow"
             ),
-            Column("NLL", [_cell(report.nll_measured, ".2e") for report in layers], "green"),
-            Column("NLL law", [_cell(report.nll_predicted, ".2e") for report in layers]),
             Column("d", [_cell(report.layer_component, ".1e") for report in layers]),
+            Column("|score|", ["-", *map(_score_range, layers[1:])]),
+            Column("τ", [_cell(report.tail_gain_measured, ".3f") for report in layers]),
+            Column("τ law", [_cell(report.tail_gain_predicted, ".3f") for report in layers]),
         ]
     )
     for meaning in (
-        "τ: growth of the norm, ||G w|| / √k for ||w|| = 1",
-        "θ₀: angle to the fitted output, divided by π",
         "NLL: mean entropy of θ₀ in bits",
+        "θ₀: angle to the fitted output, divided by π; how many are near 0 and near 1",
         "d: layer component of [l; w]",
+        "|score|: of the rows kept, smallest and largest",
+        "τ: growth of the norm, ||G w|| / √k for ||w|| = 1",
     ):
-        output.line(meaning)
+        output.paragraph(meaning)
+
+
+def _score_range(report: LayerReport) -> str:
+    return f"{report.score_min:.2f}..{report.score_max:.2f}"
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -151,7 +151,7 @@ def collapse(
             else:
                 _print_report(output, report)
                 size = arrays["features"].nbytes
-                output.line(f"{size / 1e6:,.1f} MB of features in {elapsed:.3g} s")
+                output.line(f"{size / 1e6:,.3g} MB of features in {elapsed:.3g} s")
         if plot is not None:
             from infall.experiments.collapse import draw_report
 

@@ -49,7 +49,7 @@ HELP = (
 EPILOG = """
 [bold]Examples[/bold]
 
-[cyan]infall figure convergence --seeds 1[/cyan]  the paper's widths and depths, one seed
+[cyan]infall figure convergence --seeds 1[/cyan]  one seed at the paper's sizes, a minute
 
 [cyan]infall figure clusters --width 2^12,2^20 --depth 6 --csv clusters.csv[/cyan]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,8 @@ from infall._maxlikelihood_device import Fit, QueuedFit
 from infall._threads import thread_count
 from infall.laws import binary_entropy
 from infall.rows import RowSelection, Sampler, select_rows
+
+__all__ = ["MaxLikelihood"]
 
 _FORMAT = "infall.MaxLikelihood"
 _FORMAT_VERSION = 1
@@ -280,7 +283,8 @@ class MaxLikelihood:
         Returns
         -------
         float64 array, shape (k,) or (N, k); with ``layer=None`` (L + 1, k) or (L + 1, N, k)
-            Vectors of unit length, in the library of X.
+            Vectors of unit length, in the library of X; float64 for any X, since what tells
+            collapsed vectors apart is below the rounding of float32.
 
         Raises
         ------
@@ -296,8 +300,10 @@ class MaxLikelihood:
         """
         if is_tracked(X):
             self._require_fit()
-            layers = self.layers_[: self._layer_numbers(layer)[-1]]
-            return normalised_layers(X, partial(self.transform, layer=layer), layers, layer is None)
+            model = copy.copy(self)  # one fit for both passes
+            needed = model.layers_[: self._layer_numbers(layer)[-1]]
+            forward = partial(model.transform, layer=layer)
+            return normalised_layers(X, forward, needed, layer is None)
         with _Place(X) as place:
             wanted = self._layer_numbers(layer)
             layers, directions = self._fitted_at(place, wanted)
@@ -473,9 +479,9 @@ class MaxLikelihood:
         Returns
         -------
         dict
-            width, seed and sampler, and the attributes that end in an underscore, by name. The
-            arrays are the model's own, not copies. `num_threads` and `device` are left out: they
-            belong to a machine.
+            width, seed and sampler, the attributes that end in an underscore, by name, and format
+            and version. The arrays are the model's own, not copies. `num_threads` and `device` are
+            left out: they belong to a machine.
 
         Raises
         ------
@@ -484,7 +490,14 @@ class MaxLikelihood:
         """
         fit = self._fetched()._asdict()
         fit["log_input_norm_"] = np.array(fit["log_input_norm_"])
-        return {"width": self.width, "seed": self.seed, "sampler": self.sampler, **fit}
+        return {
+            "format": _FORMAT,
+            "version": _FORMAT_VERSION,
+            "width": self.width,
+            "seed": self.seed,
+            "sampler": self.sampler,
+            **fit,
+        }
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> MaxLikelihood:
@@ -506,18 +519,21 @@ class MaxLikelihood:
         TypeError
             If `state` is not a mapping.
         ValueError
-            If something is missing, of another shape or dtype, or cannot be: row numbers out of
-            range, repeated or out of order, numbers that are not finite, outputs that are not those
-            of the layers, or, for the stream sampler, rows that are not the layer's (the first, the
-            middle and the last row of each are regenerated).
+            If something is missing, of another version, shape or dtype, or cannot be: row numbers
+            out of range, repeated or out of order, numbers that are not finite, outputs that are
+            not those of the layers, or, for the stream sampler, rows that are not the layer's (the
+            first, the middle and the last row of each are regenerated).
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
+        for name, expected in (("format", _FORMAT), ("version", _FORMAT_VERSION)):
+            if state.get(name) != expected:
+                raise ValueError(f"state has {name} {state.get(name)!r}; expected {expected!r}")
         try:
             return cls._from_arrays({name: np.asarray(value) for name, value in state.items()})
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             missing = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise ValueError(f"state is not that of a MaxLikelihood: {missing}") from None
+            raise ValueError(f"state is damaged: {missing}") from None
 
     @classmethod
     def _from_arrays(cls, state: dict[str, NDArray[Any]]) -> MaxLikelihood:
@@ -613,14 +629,14 @@ class MaxLikelihood:
         OSError
             If it cannot be read.
         ValueError
-            If it is truncated, damaged, foreign or of another format version, and as
-            `from_state_dict`.
+            If it is truncated, damaged, foreign, of another format version or of another mapping
+            of random words to rows, and as `from_state_dict`.
         """
-        state = _saved.load(path, _FORMAT, _FORMAT_VERSION)
+        state = _saved.load(path, _FORMAT, _FORMAT_VERSION, mapping=True)
         try:
             return cls.from_state_dict(state)
         except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error}") from None
+            raise ValueError(f"{os.fspath(path)}: {error}") from None
 
     def __repr__(self) -> str:
         fit = self._fit

@@ -52,6 +52,16 @@ from infall._device import Device, located, located_with
 from infall._selection import SelectionTask, best_positions
 from infall._threads import thread_count
 
+__all__ = [
+    "RowSelection",
+    "gaussian_rows",
+    "hamming_distances",
+    "hyperplane_codes",
+    "merge_selections",
+    "select_rows",
+    "select_rows_from",
+]
+
 Sampler = Literal["stream", "rotated", "order_statistics"]
 Score = Literal["absolute", "signed"]
 Order = Literal["index", "score"]
@@ -160,12 +170,15 @@ class RowSelection:
         Returns
         -------
         dict
-            The attributes by name, without seed, layer and sampler for a selection from a matrix.
+            The attributes by name, without seed, layer and sampler for a selection from a matrix,
+            and format and version.
             Arrays in host memory are not copied; those on a device are, which waits for it.
         """
         arrays = {name: _host_values(getattr(self, name)) for name in _ARRAYS}
         settings = {name: getattr(self, name) for name in _SETTINGS}
         return {
+            "format": _FORMAT,
+            "version": _FORMAT_VERSION,
             **arrays,
             **{name: value for name, value in settings.items() if value is not None},
             "row_range": np.array(self.row_range, dtype=np.int64),
@@ -190,18 +203,21 @@ class RowSelection:
         TypeError
             If `state` is not a mapping.
         ValueError
-            If something is missing, of another shape or dtype, or cannot be: settings that
+            If something is missing, of another version, shape or dtype, or cannot be: settings that
             `select_rows` refuses, rows out of range, repeated or out of order, numbers that are not
             finite, or, for the stream sampler, rows that are not the layer's (the first, the middle
             and the last row are regenerated).
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
+        for name, expected in (("format", _FORMAT), ("version", _FORMAT_VERSION)):
+            if state.get(name) != expected:
+                raise ValueError(f"state has {name} {state.get(name)!r}; expected {expected!r}")
         try:
             return _checked_selection({name: np.asarray(value) for name, value in state.items()})
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             missing = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise ValueError(f"state is not that of a RowSelection: {missing}") from None
+            raise ValueError(f"state is damaged: {missing}") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the selection to one .npz file, whole or not at all.
@@ -237,14 +253,14 @@ class RowSelection:
         OSError
             If it cannot be read.
         ValueError
-            If it is truncated, damaged, foreign or of another format version, and as
-            `from_state_dict`.
+            If it is truncated, damaged, foreign, of another format version or of another mapping
+            of random words to rows, and as `from_state_dict`.
         """
-        state = _saved.load(path, _FORMAT, _FORMAT_VERSION)
+        state = _saved.load(path, _FORMAT, _FORMAT_VERSION, mapping=True)
         try:
             return cls.from_state_dict(state)
         except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error}") from None
+            raise ValueError(f"{os.fspath(path)}: {error}") from None
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RowSelection):
@@ -430,9 +446,10 @@ def select_rows_from(
         The vector or vectors; on a device not searched, as in `select_rows`.
     weights : array, shape (n, k)
         Any real dtype, strides and byte order. What is not native float32 or float64 is converted
-        block by block; on a device integers are converted whole. There it is not searched for NaN
-        and infinity: infinite projections rank first, and rows whose projection is NaN are passed
-        over (index -1, projection and row NaN where none other is left).
+        block by block; bfloat16 in host memory, whose rows come back as float32, and integers on a
+        device are converted whole. On a device it is not searched for NaN and infinity: infinite
+        projections rank first, and rows whose projection is NaN are passed over (index -1,
+        projection and row NaN where none other is left).
     num_rows : int, optional
         Rows m to select; k by default.
     score, order, num_threads, progress
@@ -541,23 +558,26 @@ def merge_selections(parts: Iterable[RowSelection], *, num_rows: int | None = No
         return [a if a.ndim == num_axes else a[None] for a in arrays]
 
     indices, unit_projections = of_parts("indices", 2), of_parts("unit_projections", 2)
-    absolute = ordered[0].score == "absolute"
     origins = [
         _best_of_parts(
-            [a[i] for a in unit_projections], [a[i] for a in indices], num_rows, absolute
+            [a[i] for a in unit_projections],
+            [a[i] for a in indices],
+            num_rows,
+            ordered[0].score == "absolute",
+            ordered[0].order == "index",
         )
         for i in range(len(indices[0]))
     ]
     # (B, m): where a row stands when the parts are joined.
     origin = np.stack(origins) if origins else np.empty((0, num_rows), dtype=np.int64)
-    if ordered[0].order == "index":
-        by_index = np.argsort(_gathered(indices, origin), axis=-1)
-        origin = np.take_along_axis(origin, by_index, axis=-1)
+    sources = _sources(indices, origin)
     original = ordered[0].rows
 
-    def merged(arrays: list[NDArray[Any]]) -> Any:
-        gathered = _gathered(arrays, origin)
-        return _like(gathered if original.ndim == 3 else gathered[0], original)
+    def merged(parts: list[NDArray[Any]]) -> Any:
+        result = np.empty((*origin.shape, *parts[0].shape[2:]), dtype=parts[0].dtype)
+        for part, (filled, positions) in zip(parts, sources, strict=True):
+            result[filled] = part[filled[0], positions]
+        return _like(result if original.ndim == 3 else result[0], original)
 
     return replace(
         ordered[0],
@@ -812,7 +832,7 @@ def _num_rows(num_rows: int | None, dim: int, available: int) -> int:
     wanted = integer(dim if num_rows is None else num_rows, "num_rows", 1, MAX_ROWS, "2**63")
     if wanted > available:
         by_default = " (the length of w, by default)" if num_rows is None else ""
-        raise ValueError(f"num_rows is {wanted}{by_default}; there are only {available} rows")
+        raise ValueError(f"num_rows is {wanted}{by_default}; expected at most {available}")
     return wanted
 
 
@@ -850,6 +870,7 @@ def _best_of_parts(
     indices: list[NDArray[np.int64]],
     num_rows: int,
     absolute: bool,
+    by_index: bool,
 ) -> NDArray[np.int64]:
     """Return where the best rows for one vector stand when the parts, each (m,), are joined.
 
@@ -866,19 +887,20 @@ def _best_of_parts(
             kept = best_positions(joined[0], joined[1], num_rows, absolute)
             best = joined[0][kept], joined[1][kept], joined[2][kept]
             waiting, count = [best], 0
-    return best[2]
+    return best[2][np.argsort(best[1])] if by_index else best[2]
 
 
-def _gathered(parts: list[NDArray[Any]], origin: NDArray[np.int64]) -> NDArray[Any]:
-    # Entries (B, m, ...) of the parts, joined along their second axis, at `origin` (B, m).
-    result = np.empty((*origin.shape, *parts[0].shape[2:]), dtype=parts[0].dtype)
+def _sources(
+    parts: list[NDArray[Any]], origin: NDArray[np.int64]
+) -> list[tuple[tuple[NDArray[np.int64], ...], NDArray[np.int64]]]:
+    """Return for each part, (B, m), which entries of `origin` (B, m) it fills, and from where."""
+    sources = []
     first = 0
     for part in parts:
-        last = first + part.shape[1]
-        of_part = (origin >= first) & (origin < last)
-        result[of_part] = part[np.nonzero(of_part)[0], origin[of_part] - first]
-        first = last
-    return result
+        filled = np.nonzero((origin >= first) & (origin < first + part.shape[1]))
+        sources.append((filled, origin[filled] - first))
+        first += part.shape[1]
+    return sources
 
 
 def _checked_selection(state: dict[str, NDArray[Any]]) -> RowSelection:

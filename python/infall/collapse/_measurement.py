@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infall._arrays import Progress, one_of
+from infall._arrays import Progress, one_of, watch_of
 from infall._class_labels import ClassLabels
 from infall._classes_device import DeviceMoments
 from infall._decisions import decisions
@@ -154,7 +154,7 @@ class Measurement:
             numbers = self.labels.numbers(test_labels, samples.shape[0], "test_labels")
             self.test = samples, numbers
 
-    # What is given ---------------------------------------------------------------------------------
+    # What is given --------------------------------------------------------------------------------
 
     def _take_samples(
         self,
@@ -248,7 +248,7 @@ class Measurement:
         progress = self._progress
         return None if progress is None else lambda done, total, _: progress(done, total, name)
 
-    # What several metrics share --------------------------------------------------------------------
+    # What several metrics share -------------------------------------------------------------------
 
     @cached_property
     def between(self) -> Between:
@@ -282,7 +282,7 @@ class Measurement:
         outputs = (self.classifier, self.bias) if classifier else (None, None)
 
         def work(block: Any, _: slice, within: Progress | None) -> tuple[_Int64, _Int64 | None]:
-            watch = within and (lambda done: within(done, 0, ""))
+            watch = watch_of(within, block.shape[0], "samples")
             found = decisions(block, means, *outputs, num_threads=self._num_threads, progress=watch)
             nearest, predicted = (_downloaded(positions) for positions in found)
             assert nearest is not None
@@ -307,7 +307,7 @@ class Measurement:
                 other += int(np.count_nonzero(nearest != predicted))
         return wrong, other
 
-    # Metrics ---------------------------------------------------------------------------------------
+    # Metrics --------------------------------------------------------------------------------------
 
     def nc1(self) -> float:
         """tr(Sigma_W Sigma_B^+) / K."""
@@ -337,7 +337,7 @@ class Measurement:
         return class_average(self.moments, sums, self.weighting)
 
     def nc2(self) -> float:
-        """Unit class means to a simplex ETF."""
+        """Distance of the unit class means from a simplex ETF."""
         return self.between.nc2()
 
     def nc3(self) -> float:
@@ -454,7 +454,7 @@ class Measurement:
             float(np.count_nonzero(nearest != numbers)) / len(numbers),
         )
 
-    # The report ------------------------------------------------------------------------------------
+    # The report -----------------------------------------------------------------------------------
 
     def report(self, metrics: frozenset[str] | None) -> CollapseReport:
         """Take the metrics that are wanted; None stands for all that can be had."""

@@ -189,13 +189,13 @@ class CollapseReport:
 
     def conditions(self) -> list[str]:
         """Return lines on what was measured, by which conventions, and what was left out."""
-        count = _count(self.num_observed, "class", "classes")
+        classes = _counted(self.num_observed, "class", "classes")
         if self.num_observed < self.num_classes:
-            count = f"{self.num_observed} of {self.num_classes} classes"
+            classes = f"{self.num_observed} of {_counted(self.num_classes, 'class', 'classes')}"
         kind = "" if self.dtype is None else f", {self.dtype}"
         lines = [
-            f"{_count(self.num_samples, 'sample')} of {count}, "
-            f"{_count(self.num_features, 'feature')}{kind}",
+            f"{_counted(self.num_samples, 'sample')} of {classes}, "
+            f"{_counted(self.num_features, 'feature')}{kind}",
             f"weights by {self.weighting}, global mean of {self.global_mean}"
             + ("" if self.rank is None else f", rank of Sigma_B {self.rank}"),
         ]
@@ -217,13 +217,13 @@ class CollapseReport:
         return "\n".join(lines)
 
 
+def _counted(count: int, singular: str, plural: str | None = None) -> str:
+    return f"{count} {singular if count == 1 else plural or singular + 's'}"
+
+
 def _listed(names: Sequence[Any]) -> str:
     shown = ", ".join(str(name) for name in names[:8])
     return shown if len(names) <= 8 else f"{shown}, ... ({len(names)} in all)"
-
-
-def _count(number: int, singular: str, plural: str | None = None) -> str:
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"
 
 
 _OPTIONAL = ("classes", "missing")  # in what `from_dict` takes

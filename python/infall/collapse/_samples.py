@@ -200,7 +200,7 @@ class LineSamples(Samples):
 
 def _can_be_cut(features: Any) -> bool:
     """Whether features are an array that need not be made one, whole, before it is cut."""
-    if isinstance(features, np.ma.MaskedArray) or isinstance(features, np.generic):
+    if isinstance(features, (np.ma.MaskedArray, np.generic)):
         return False
     if "bfloat16" in str(getattr(features, "dtype", "")) or isinstance(features, np.ndarray):
         return True

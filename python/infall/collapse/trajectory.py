@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import secrets
-import threading
 from collections.abc import Hashable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from infall import _saved
 from infall._arrays import one_of
+from infall._core import __version__
+from infall._locks import object_lock
 from infall.collapse._inputs import float64_entries, number_between, real_vector
 from infall.collapse._layers import effective_depth
 from infall.collapse._measurement import collapse_report, geodesic_reports
@@ -32,6 +31,12 @@ _AXES = ("layer", "epoch")
 _PARTS = ("axis", "names", "reports", "coordinates", "predicted_times", "predicted")
 _COLUMNS = ("nc1", "nc2", "nc3", "nc4", "cdnv_mean", "pfc1", "pfc2", "pfc3")
 _COLORS = ("#2a6fbb", "#d9722e", "#3a9a5b", "#8a5fa8", "#b23a48", "#5b6770", "#c9a227", "#1b998b")
+_LEADING = ("nc1", "nc2", "cdnv_mean", "pfc1", "ncc_error", "nc3", "nc4", "pfc2")
+# The same in every panel, whatever else is drawn there; fields beyond the eighth share colours.
+_COLOR_OF = {
+    field: _COLORS[number % len(_COLORS)]
+    for number, field in enumerate(dict.fromkeys((*_LEADING, *NUMBERS)))
+}
 
 
 class CollapseTrajectory:
@@ -80,14 +85,14 @@ class CollapseTrajectory:
         self.coordinates: NDArray[np.float64] | None = None
         self.predicted_times: NDArray[np.float64] | None = None
         self.predicted: list[CollapseReport] = []
-        self._lock = threading.Lock()  # of the lists, which belong together
+        self._lock = object_lock()  # of the lists, which belong together
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._lock = threading.Lock()
+        self._lock = object_lock()
 
     def __len__(self) -> int:
         return len(self.reports)
@@ -297,10 +302,10 @@ class CollapseTrajectory:
         positions = self._positions()
         measured = _with_error(self.arrays())
         predicted = _with_error(_arrays(self.predicted))
-        for number, field in enumerate(_checked(fields, extra=("ncc_error",))):
+        for field in _checked(fields, extra=("ncc_error",)):
             if field not in measured:
                 continue
-            color = _COLORS[number % len(_COLORS)]
+            color = _COLOR_OF[field]
             label = "NCC error" if field == "ncc_error" else NUMBERS[field][0]
             values = _positive(measured[field])
             ax.plot(positions, values, "o-", color=color, markersize=4, linewidth=0.9, label=label)
@@ -341,20 +346,12 @@ class CollapseTrajectory:
         content = {
             "format": _FORMAT,
             "version": _FORMAT_VERSION,
-            "engine": version("infall"),
+            "engine": __version__,
             **self.state_dict(),
         }
         text = json.dumps(content, allow_nan=False, indent=1)
-        target = Path(path)
-        temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-        try:
-            with temporary.open("x", encoding="utf-8") as file:
-                file.write(text)
-            temporary.replace(target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+        with _saved.written_whole(path) as file:
+            file.write(text.encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CollapseTrajectory:
@@ -389,7 +386,7 @@ class CollapseTrajectory:
             del state["version"]
             state.pop("engine", None)
             return cls.from_state_dict(state)
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError, MemoryError) as error:
             raise ValueError(
                 f"{path} is not a saved CollapseTrajectory, or a damaged one: {error}"
             ) from None
@@ -466,10 +463,10 @@ class CollapseTrajectory:
 def _checked_name(name: Any, others: Sequence[str | int]) -> str | int:
     if isinstance(name, (bool, np.bool_)) or not isinstance(name, (str, int, np.integer)):
         raise TypeError(f"name is {name!r}; expected a str or an int")
-    name = name if isinstance(name, str) else int(name)
-    if name in others:
-        raise ValueError(f"name is {name!r}, which is there already")
-    return name
+    checked = name if isinstance(name, str) else int(name)
+    if checked in others:
+        raise ValueError(f"name is {checked!r}, which is there already")
+    return checked
 
 
 def _checked_times(times: ArrayLike, name: str) -> NDArray[np.float64]:

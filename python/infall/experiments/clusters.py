@@ -20,6 +20,7 @@ from infall.experiments.repeats import (
     cell,
     compare_samplers,
     fitted,
+    made_by,
     mean_and_error,
     seed_numbers,
     with_error,
@@ -125,15 +126,20 @@ class Clusters(Result):
         """Return the embeddings above and the metrics by layer below."""
         from matplotlib.figure import Figure
 
+        # One row of embeddings stands above the measures, several stand beside them.
+        alone = len(self.widths) == 1
         figure = Figure(figsize=(13.5, max(6.6, 2.5 * len(self.widths))), layout="constrained")
         settings = self.settings
         figure.suptitle(
             f"Two clusters of N = {settings['num_test']} random vectors, k = {settings['dim']}: "
-            f"{settings['sampler'].replace('_', ' ')} sampler, "
-            f"{len(settings['seeds'])} seed{'s' if len(settings['seeds']) > 1 else ''}",
+            f"{made_by(settings)}",
             fontsize=12,
         )
-        parts: Any = figure.subfigures(1, 2, width_ratios=[1.15, 1.0])
+        parts: Any = (
+            figure.subfigures(2, 1, height_ratios=[1.3, 1.0])
+            if alone
+            else figure.subfigures(1, 2, width_ratios=[1.15, 1.0])
+        )
         left, right = parts
         left.suptitle("t-SNE of some, coloured by cluster", fontsize=10)
         grid = left.subplots(
@@ -147,18 +153,15 @@ class Clusters(Result):
                 axes = grid[i, e]
                 _draw_embedding(axes, self.embedding[i, e], self.embedded_labels[i, e])
                 axes.set_title(f"n = {width_label(width)}, layer {layer}", fontsize=9, y=1.0)
-        panels = right.subplots(2, 2).ravel()
+        panels = (right.subplots(1, 4) if alone else right.subplots(2, 2)).ravel()
         for key, title, axes in zip(_MEASURES[:4], _TITLES, panels, strict=True):
             self._draw_measure(axes, key, title)
         panels[1].set_yscale("log")
         panels[3].set_yscale("log")
         panels[0].legend(frameon=False, fontsize=8, loc="lower right")
-        panels[2].legend(
-            handles=panels[2].plot([], [], color="0.3", linewidth=1.1, label="two sides, by law"),
-            frameon=False,
-            fontsize=8,
-            loc="lower right",
-        )
+        kinds = panels[2].plot([], [], "o", color="0.3", markersize=4, label="measured")
+        kinds += panels[2].plot([], [], color="0.3", linewidth=1.1, label="two sides, by law")
+        panels[2].legend(handles=kinds, frameon=False, fontsize=8, loc="lower right")
         return figure
 
     def _draw_measure(self, axes: Axes, key: str, title: str) -> None:

@@ -93,8 +93,18 @@ def _draw_samples(axes: Axes, features: Any, labels: NDArray[Any]) -> None:
     x, y = ends.T
     axes.scatter(x, y, s=70, c=np.arange(len(names)), cmap="tab20", edgecolors="black")
     if len(names) <= 20:
+        from matplotlib.patheffects import withStroke
+
         for name, end in zip(names.tolist(), ends, strict=True):
-            axes.annotate(str(name), tuple(end), (6, 4), textcoords="offset points", fontsize=8)
+            axes.annotate(
+                str(name),
+                tuple(end),
+                (6, 4),
+                textcoords="offset points",
+                fontsize=8,
+                zorder=5,  # above the marks of all classes
+                path_effects=[withStroke(linewidth=2.0, foreground="white")],
+            )
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_title("Samples in the plane of the class means", fontsize=10)
     axes.tick_params(labelleft=False, labelbottom=False, length=0)

@@ -21,6 +21,7 @@ from infall.experiments.repeats import (
     cell,
     compare_samplers,
     fitted,
+    made_by,
     mean_and_error,
     seed_numbers,
 )
@@ -405,8 +406,7 @@ def _law(
 def _title(settings: Mapping[str, Any]) -> str:
     return (
         f"Convergence of k = {settings['dim']} networks on N = {settings['num_test']} random "
-        f"vectors: {settings['sampler'].replace('_', ' ')} sampler, "
-        f"{len(settings['seeds'])} seed{'s' if len(settings['seeds']) > 1 else ''}"
+        f"vectors: {made_by(settings)}"
     )
 
 

@@ -19,6 +19,7 @@ from infall.experiments.repeats import (
     cell,
     compare_samplers,
     fitted,
+    made_by,
     mean_and_error,
     seed_numbers,
     with_error,
@@ -118,7 +119,7 @@ class FlippedLabels(Result):
         width, digit = self.settings["width"], self.settings["digit"]
         figure.suptitle(
             f"Flipped labels: digit {digit}, k = {self.fitted_images.shape[1]}, "
-            f"n = {width_label(width)}, {self.settings['sampler']}, seeds: {len(self.scores)}",
+            f"n = {width_label(width)}, {made_by(self.settings)}",
             fontsize=12,
         )
         grid = figure.add_gridspec(2, 3, width_ratios=[0.42, 1.3, 1.0])

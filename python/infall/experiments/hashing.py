@@ -14,7 +14,14 @@ from scipy import special, stats
 from infall import laws
 from infall._arrays import Progress, integer
 from infall.experiments.inputs import width_label, width_name
-from infall.experiments.repeats import Seeds, cell, mean_and_error, seed_numbers, with_error
+from infall.experiments.repeats import (
+    Seeds,
+    cell,
+    made_by,
+    mean_and_error,
+    seed_numbers,
+    with_error,
+)
 from infall.experiments.result import Result, Table
 from infall.rows import Sampler, hyperplane_codes, select_rows
 
@@ -153,7 +160,7 @@ class Hashing(Result):
         figure = Figure(figsize=(13.0, 7.6), layout="constrained")
         figure.suptitle(
             f"Hyperplane codes: k = {settings['dim']}, {settings['num_bits']} bits, "
-            f"{self.distances.shape[2]} codes per angle and seed, seeds: {len(self.distances)}",
+            f"{self.distances.shape[2]} codes per angle and seed, {made_by(settings)}",
             fontsize=12,
         )
         halves: Any = figure.subfigures(2, 1)
@@ -180,15 +187,19 @@ class Hashing(Result):
         edges = np.arange(first, last + width, width)
         expected = np.diff(law.cdf(edges - 1))
         found, _ = np.histogram(counts, edges)
-        axes.stairs(found / counts.size, edges - 0.5, fill=True, color=_COLORS[0], alpha=0.55)
-        axes.stairs(expected, edges - 0.5, color="black", linewidth=1.2)
+        axes.stairs(
+            found / counts.size, edges - 0.5, fill=True, color=_COLORS[0], alpha=0.55, label="codes"
+        )
+        axes.stairs(expected, edges - 0.5, color="black", linewidth=1.2, label="binomial law")
+        axes.set_ylim(top=1.35 * max(expected.max(), (found / counts.size).max()))
         axes.set_title(
             f"θ₀ = {theta:.3g}, χ² p = {self.chi_squared_pvalues[number]:.2g}", fontsize=10
         )
         axes.set_xlabel("Hamming distance")
-        axes.set_yticks([])
+        axes.tick_params(axis="y", labelsize=8)
         if number == 0:
-            axes.set_ylabel("codes (filled), binomial law (line)", fontsize=9)
+            axes.set_ylabel("share of codes")
+            axes.legend(frameon=False, fontsize=8, loc="upper right")
 
     def _draw_entropies(self, axes: Axes) -> None:
         theta = np.linspace(0.0, 1.0, 201)
@@ -243,16 +254,26 @@ class Hashing(Result):
         edges = np.arange(0, dim + 2)
         values = edges[:-1]
         found, _ = np.histogram(counts, edges)
-        axes.stairs(found / counts.size, edges - 0.5, fill=True, color=_COLORS[1], alpha=0.55)
-        axes.plot(values, stats.binom.pmf(values, dim, theta), color="black", linewidth=1.2)
+        axes.stairs(
+            found / counts.size,
+            edges - 0.5,
+            fill=True,
+            color=_COLORS[1],
+            alpha=0.55,
+            label="selected rows",
+        )
+        law = stats.binom.pmf(values, dim, theta)
+        axes.plot(values, law, color="black", linewidth=1.2, label="binomial law")
         share = self.predicted_selected[number]
         # The selected rows differ so little in their score that their sum is nearly binomial.
-        axes.plot(values, stats.binom.pmf(values, dim, share), color=_COLORS[2], linewidth=1.2)
+        law = stats.binom.pmf(values, dim, share)
+        axes.plot(values, law, color=_COLORS[2], linewidth=1.2, label="law of their scores")
         last = stats.binom.ppf(1.0 - 1e-5, dim, theta)
         axes.set_xlim(-0.5, max(float(last), float(counts.max())) + 1.5)
-        axes.set_yticks([])
         axes.set_xlabel(f"bits that differ among the {dim} selected rows")
-        axes.set_title(f"θ₀ = {theta:.3g}: binomial (black), law of the selected rows", fontsize=10)
+        axes.set_ylabel("share of layers")
+        axes.set_title(f"Selected rows at θ₀ = {theta:.3g}", fontsize=10)
+        axes.legend(frameon=False, fontsize=8, loc="upper right")
 
     def summary(self) -> str:
         """Return which tests reject which law."""
@@ -275,8 +296,9 @@ class Hashing(Result):
             f"{settings['dim']} of {width_name(settings['width'])} rows that MaxLikelihood selects "
             f"it is rejected for {binomial}; at θ₀ = {self.angle_scores[number]:.2g} the share of "
             f"differing bits is {with_error(share, error)}. There it is E Φ(-t cot θ), t the "
-            f"selected scores: rejected for {law} angles by {settings['sampler']}, for {other} by "
-            f"{settings['other_sampler']}, one layer."
+            f"selected scores: rejected for {law} angles by "
+            f"{settings['sampler'].replace('_', ' ')}, for {other} by "
+            f"{settings['other_sampler'].replace('_', ' ')}, one layer."
         )
 
 

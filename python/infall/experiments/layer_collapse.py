@@ -20,6 +20,7 @@ from infall.experiments.repeats import (
     cell,
     compare_samplers,
     fitted,
+    made_by,
     mean_and_error,
     seed_numbers,
     with_error,
@@ -85,7 +86,7 @@ class LayerCollapse(Result):
         figure.suptitle(
             f"Neural collapse of the two sides: k = {settings['dim']}, "
             f"n = {width_label(settings['width'])}, N = {settings['num_test']}, "
-            f"{settings['sampler']}, seeds: {len(settings['seeds'])}",
+            f"{made_by(settings)}",
             fontsize=12,
         )
         halves: Any = figure.subfigures(2, 1, height_ratios=[0.8, 1.0])

@@ -21,6 +21,7 @@ from infall.experiments.repeats import (
     cell,
     compare_samplers,
     fitted,
+    made_by,
     mean_and_error,
     seed_numbers,
     with_error,
@@ -119,14 +120,14 @@ class Memorization(Result):
     def plot(self) -> Figure:
         """Return the embedding by layer and side and by cluster, and the measures by layer."""
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
 
         settings = self.settings
         figure = Figure(figsize=(13.5, 7.4), layout="constrained")
         figure.suptitle(
             f"Clusters of {settings['depth']} layers, N = {settings['num_test']} random vectors "
             f"each: k = {settings['dim']}, n = {width_label(settings['width'])}, "
-            f"{settings['sampler'].replace('_', ' ')} sampler, "
-            f"{len(settings['seeds'])} seed{'s' if len(settings['seeds']) > 1 else ''}",
+            f"{made_by(settings)}",
             fontsize=12,
         )
         parts: Any = figure.subfigures(2, 1, height_ratios=[1.55, 1.0])
@@ -143,6 +144,7 @@ class Memorization(Result):
             axes.set_yticks([])
             axes.margins(0.03)
         for axes in (tightness, silhouettes, counts):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.grid(color="0.92", linewidth=0.8)
             axes.set_axisbelow(True)
             axes.spines[["top", "right"]].set_visible(False)
@@ -150,6 +152,7 @@ class Memorization(Result):
 
     def _draw_truth(self, axes: Axes) -> None:
         from matplotlib import colormaps
+        from matplotlib.patheffects import withStroke
 
         depth = self.silhouette.shape[1]
         colors = colormaps["turbo"](np.linspace(0.05, 0.95, depth))
@@ -166,8 +169,9 @@ class Memorization(Result):
                         f"{layer}{_SIDES[int(side)]}",
                         ha="center",
                         va="center",
-                        fontsize=8,
-                        bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
+                        fontsize=9,
+                        fontweight="bold",
+                        path_effects=[withStroke(linewidth=2.5, foreground="white")],
                     )
         axes.set_title("t-SNE, coloured by layer; + and - are the sides", fontsize=10)
 

@@ -120,7 +120,8 @@ def setting_text(name: str, value: Any) -> str:
         texts = [setting_text(name, one) for one in value]
         if len(texts) > 6:
             texts = [*texts[:3], "...", texts[-1]]
-        return ", ".join(texts)
+        # Which seeds; how many is what titles say.
+        return ", ".join(texts) + (f" ({len(value)} in all)" if name == "seeds" else "")
     if isinstance(value, (bool, np.bool_)) or value is None:
         return {None: "none", True: "yes", False: "no"}[None if value is None else bool(value)]
     if name.startswith("width") and isinstance(value, (int, np.integer)):

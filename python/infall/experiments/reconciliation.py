@@ -20,6 +20,7 @@ from infall.experiments.repeats import (
     cell,
     compare_samplers,
     fitted,
+    made_by,
     mean_and_error,
     seed_numbers,
     with_error,
@@ -151,8 +152,7 @@ class Reconciliation(Result):
         settings = self.settings
         figure.suptitle(
             f"Label reconciliation: k = {settings['dim']}, n = {width_label(settings['width'])}, "
-            f"η = {settings['eta']:g}, {settings['sampler']}, seeds: {len(self.scores)}, "
-            f"{self.scores.shape[2]} images each",
+            f"η = {settings['eta']:g}, {self.scores.shape[2]} images per seed, {made_by(settings)}",
             fontsize=12,
         )
         halves: Any = figure.subfigures(2, 1, height_ratios=[0.2 + 1.22 * len(strips), 3.9])

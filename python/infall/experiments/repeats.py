@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,13 @@ def seed_numbers(seeds: Seeds) -> tuple[int, ...]:
             f"seeds has {twice} more than once; their results would not be independent"
         )
     return numbers
+
+
+def made_by(settings: Mapping[str, Any]) -> str:
+    """Return for titles of figures which sampler drew the rows, and how many seeds there are."""
+    count = len(settings["seeds"])
+    sampler = settings["sampler"].replace("_", " ")
+    return f"{sampler} sampler, {count} seed{'' if count == 1 else 's'}"
 
 
 def mean_and_error(values: NDArray[np.float64]) -> tuple[Any, Any]:
@@ -115,8 +122,10 @@ class SamplerComparison:
     def sentence(self) -> str:
         """Return the comparison in words."""
         mean, error = mean_and_error(np.array(self.values))
-        found = f"{self.quantity} is {with_error(mean, error)} by {self.sampler}"
-        found += f" and {self.other_value:.3g} by {self.other_sampler}, one network"
+        found = f"{self.quantity} is {with_error(mean, error)} by {self.sampler.replace('_', ' ')}"
+        found += (
+            f" and {self.other_value:.3g} by {self.other_sampler.replace('_', ' ')}, one network"
+        )
         tests = [f"norms p = {self.log_norm_pvalue:.2g}"]
         if len(self.values) > 1:
             tests.insert(0, f"p = {self.pvalue:.2g}")

@@ -190,6 +190,9 @@ def _draw_scores(axes: Axes, measurement: Measurement, shown: NDArray[np.int_]) 
                 color=_SIDE_COLORS[side],
                 zorder=2,
             )
+    for color, name in zip(_SIDE_COLORS, ("θ₀ < ½", "θ₀ ≥ ½"), strict=True):
+        axes.fill_between([], [], color=color, label=name)
+    axes.legend(frameon=False, fontsize=8, loc="lower center", ncols=2, bbox_to_anchor=(0.5, -0.02))
     axes.axvline(0.5, color="0.6", linewidth=0.8, linestyle=":", zorder=1)
     axes.set_xlim(-0.02, 1.02)
     axes.set_xlabel("angle score θ₀ = angle / π")

@@ -21,6 +21,7 @@ from infall.experiments.repeats import (
     cell,
     compare_samplers,
     fitted,
+    made_by,
     mean_and_error,
     seed_numbers,
     with_error,
@@ -161,7 +162,7 @@ class Trajectories(Result):
         settings = self.settings
         figure.suptitle(
             f"Trajectories in the extended space: n = {width_label(settings['width'])}, "
-            f"c = {settings['c']:g}, {settings['sampler']}, seeds: {len(settings['seeds'])}",
+            f"c = {settings['c']:g}, {made_by(settings)}",
             fontsize=12,
         )
         grid = figure.add_gridspec(2, 2, height_ratios=[1.25, 1.0])
@@ -214,7 +215,7 @@ class Trajectories(Result):
             else "no selection"
         )
         axes.set_title(f"k = 2, {how}: [l c; w_l] / ‖·‖, layers 0 to {len(layer) - 1}", fontsize=10)
-        axes.legend(frameon=False, fontsize=8, loc="upper left")
+        axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(-0.28, 1.0))
 
     def _draw_components(self, axes: Axes) -> None:
         depth, scale = self.settings["depth"], self.settings["c"]
