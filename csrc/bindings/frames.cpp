@@ -118,6 +118,16 @@ void bind_frames(py::module_& module) {
     bind_type<float>(module);
     bind_type<double>(module);
     module.def(
+        "haar_vectors",
+        [](Array<double>& out, uint64_t seed, int num_threads, const py::object& progress) {
+            require_entries(out.shape(1), "out");
+            double* vectors = out.mutable_data();
+            compute(progress, [&](Watch* watch) {
+                haar_vectors(vectors, out.shape(0), out.shape(1), seed, num_threads, watch);
+            });
+        },
+        py::arg("out").noconvert(), py::arg("seed"), py::arg("num_threads"), py::arg("progress"));
+    module.def(
         "orthonormalise_rows",
         [](Array<double>& x, int num_threads, const py::object& progress) {
             require_entries(x.shape(1), "x");

@@ -95,4 +95,9 @@ void top_scores(const T* scores, const int64_t* labels, int64_t count, int64_t c
 // positive factor, and of those before it: x^T = Q R with R's diagonal positive, and x = Q^T.
 void orthonormalise_rows(double* x, int64_t count, int64_t dim, int num_threads, Watch* watch);
 
+// x (count, dim): the vectors of a stored simplex frame of `count` classes, whose orthonormal
+// columns are the Q of a Gaussian matrix with R's diagonal positive.
+void haar_vectors(double* x, int64_t count, int64_t dim, uint64_t seed, int num_threads,
+                  Watch* watch);
+
 }  // namespace infall

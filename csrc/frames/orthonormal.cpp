@@ -4,10 +4,12 @@
 // sqrt(1 - i / dim) of its length past i others), so that the last rows go through it twice.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "frames/frames.h"
 #include "frames/team.h"
+#include "rows/selection.h"
 #include "runtime/isa.h"
 
 namespace infall {
@@ -167,6 +169,52 @@ void orthonormalise_rows(double* x, int64_t count, int64_t dim, int num_threads,
     process.orthonormalise(lossy, count);
     rows.done = count;
     rows.poll(0);
+}
+
+void haar_vectors(double* x, int64_t count, int64_t dim, uint64_t seed, int num_threads,
+                  Watch* watch) {
+    VectorWatch quiet(watch);
+    const bool tight = dim < count;
+    const int64_t coordinates = tight ? dim : count;
+    const int64_t step = std::max<int64_t>(1, (int64_t{1} << 20) / dim);
+    std::vector<int64_t> numbers(static_cast<size_t>(std::min(step, coordinates)));
+    std::vector<float> gaussian(numbers.size() * static_cast<size_t>(dim));
+    for (int64_t first = 0; first < coordinates; first += step) {
+        const int64_t here = std::min(step, coordinates - first);
+        std::iota(numbers.begin(), numbers.end(), first);
+        gaussian_rows({seed, 0, dim, haar_matrix}, numbers.data(), here, num_threads, &quiet,
+                      gaussian.data());
+        std::copy_n(gaussian.data(), here * dim, x + first * dim);
+    }
+    orthonormalise_rows(x, coordinates, dim, num_threads, watch);
+
+    // Sums in the order of the rows, a block at a time.
+    std::vector<double> total(static_cast<size_t>(dim)), part(total.size());
+    for (int64_t first = 0; first < coordinates; first += step) {
+        const int64_t end = std::min(coordinates, first + step);
+        std::copy_n(x + first * dim, dim, part.data());
+        for (int64_t i = first + 1; i < end; ++i)
+            for (int64_t j = 0; j < dim; ++j) part[static_cast<size_t>(j)] += x[i * dim + j];
+        for (size_t j = 0; j < total.size(); ++j) total[j] += part[j];
+        quiet.poll(0);
+    }
+    const double classes = static_cast<double>(count), root = std::sqrt(classes);
+    const double length = std::sqrt(classes / (classes - 1.0));
+    for (size_t j = 0; j < total.size(); ++j)
+        part[j] = total[j] / (tight ? classes + root : classes);
+    run_blocks((coordinates + step - 1) / step, num_threads,
+               [&](int64_t block, int) {
+                   const int64_t end = std::min(coordinates, (block + 1) * step);
+                   for (int64_t i = block * step; i < end; ++i)
+                       for (int64_t j = 0; j < dim; ++j)
+                           x[i * dim + j] =
+                               (x[i * dim + j] - part[static_cast<size_t>(j)]) * length;
+                   return int64_t{0};
+               },
+               &quiet);
+    if (tight)
+        for (int64_t j = 0; j < dim; ++j)
+            x[coordinates * dim + j] = -length / root * total[static_cast<size_t>(j)];
 }
 
 }  // namespace infall

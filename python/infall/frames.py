@@ -168,25 +168,8 @@ class SimplexETF(Frame):
         """Return the vectors of the stored basis (K, d), made on first use; under the lock."""
         if self._stored is None:
             count, dim = self.num_classes, self.dim
-            tight = dim == count - 1
-            threads, coordinates = thread_count(None), count - tight
-            rows = np.empty((count, dim))
-            step = max(1, BLOCK_ENTRIES // dim)
-            for first in range(0, coordinates, step):
-                numbers = np.arange(first, min(first + step, coordinates))
-                gaussian = np.empty((len(numbers), dim), np.float32)
-                _core.haar_rows(numbers, gaussian, self.seed, 0, threads, None)
-                rows[first : first + len(gaussian)] = gaussian
-            _core.orthonormalise_rows(rows[:coordinates], threads, None)
-            length, root = math.sqrt(count / (count - 1.0)), math.sqrt(count)
-            blocks = [slice(i, min(i + step, coordinates)) for i in range(0, coordinates, step)]
-            total = np.sum([rows[block].sum(axis=0) for block in blocks], axis=0)
-            share = total / (count + root) if tight else total / count
-            for block in blocks:
-                rows[block] -= share
-                rows[block] *= length
-            if tight:
-                rows[-1] = -length / root * total
+            rows, step = np.empty((count, dim)), max(1, BLOCK_ENTRIES // dim)
+            _core.haar_vectors(rows, self.seed, thread_count(None), None)
             if self.class_norms is not None:
                 for first in range(0, count, step):
                     rows[first : first + step] *= self.class_norms[first : first + step, None]
