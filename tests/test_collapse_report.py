@@ -283,7 +283,7 @@ FEATURES, LABELS, CLASSIFIER, BIAS = sample(4, 6)
         ((FEATURES, LABELS[1:]), {}, ValueError, "labels has shape"),
         ((FEATURES, LABELS - 1), {}, ValueError, "labels is -1 at position"),
         ((FEATURES, LABELS + 0.5), {}, TypeError, "labels has dtype float64"),
-        ((FEATURES.astype(int), LABELS), {}, TypeError, "features has dtype int64"),
+        ((FEATURES.astype(complex), LABELS), {}, TypeError, "features has dtype complex128"),
         ((FEATURES + np.nan, LABELS), {}, ValueError, "features is not finite"),
         ((FEATURES, LABELS), {"classes": "abc"}, ValueError, "labels is"),
         ((FEATURES, LABELS), {"global_mean": "x"}, ValueError, "global_mean is 'x'"),
