@@ -86,9 +86,8 @@ class HostMoments:
     def copy(self) -> HostMoments:
         """Return a state that shares no memory with this one."""
         copied = HostMoments(0, self.sums.shape[1], False, self.num_threads)
-        copied.counts, copied.shifts, copied.sums, copied.squares = (
-            array.copy() for array in self.arrays()
-        )
+        copied.counts, copied.shifts = self.counts.copy(), self.shifts.copy()
+        copied.sums, copied.squares = self.sums.copy(), self.squares.copy()
         if self.scatter is not None:
             copied.scatter = self.scatter._replace(
                 products=self.scatter.products.copy(), held=self.scatter.held.copy()
