@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_array_equal
 from scipy import stats
 
-import infall
+import reference
 from chance import ALPHA, plausible
 from infall import MaxLikelihood, laws
 from infall.datasets import load_digits
@@ -244,7 +244,7 @@ def test_norms_and_angles_follow_their_laws(followed):
 def test_code_distances_are_counted_bit_by_bit(hashed):
     w, tests = hashing_module._pairs(24, hashed.angle_scores, seed=1)
     np.testing.assert_allclose(laws.angle(tests, w) / np.pi, hashed.angle_scores)
-    hyperplanes = infall.gaussian_rows(np.arange(200 * 3), 24, seed=1).astype(np.float64)
+    hyperplanes = reference.gaussian_rows(np.arange(200 * 3), 24, 1, 0, "hyperplanes")
     signs = hyperplanes @ np.concatenate([w[None], tests]).T >= 0.0  # (600, 10)
     different = (signs[:, 1:] != signs[:, :1]).reshape(3, 200, 9).sum(axis=1)
     assert_array_equal(hashed.distances[1, :, :3], different.T)

@@ -5,12 +5,13 @@ that it takes; the tests vary the array. A public function that is not named the
 """
 
 import re
+from functools import partial
 
 import numpy as np
 import pytest
-from array_kinds import layouts, masked, parts
 
 import infall
+from array_kinds import layouts, masked, parts
 from infall import collapse, frames, laws
 
 RNG = np.random.default_rng(0)
@@ -57,7 +58,7 @@ def updated(features, labels):
 def trajectory_coordinates(coordinates):
     trajectory = infall.CollapseTrajectory()
     for name in ("first", "second"):
-        trajectory.add(name, infall.collapse_report(X, LABELS))
+        trajectory.add(name, X, LABELS)
     trajectory.set_coordinates(coordinates)
     return trajectory.arrays()
 
@@ -100,6 +101,10 @@ def metrics():
             )
 
 
+def _of_frame(frame, method, rest, features):
+    return getattr(frame, method)(features, *rest)
+
+
 def frame_cases():
     for name, frame in FRAMES.items():
         for method, options in (
@@ -111,7 +116,7 @@ def frame_cases():
             yield Case(
                 f"{name}.{method}",
                 "H",
-                lambda a, call=getattr(frame, method), rest=arguments: call(a, *rest),
+                partial(_of_frame, frame, method, arguments),
                 X,
                 **options,
             )
@@ -272,8 +277,8 @@ CASES = [
     Case("angle", "y", lambda a: laws.angle(X, a), 2 * X[::-1]),
     Case("collision_probability", "x", lambda a: laws.collision_probability(a, X), 2 * X[::-1]),
     Case("collision_probability", "y", lambda a: laws.collision_probability(X, a), 2 * X[::-1]),
-    Case("binary_entropy", "theta", laws.binary_entropy, [0.0, 0.25, 1.0]),
-    Case("tail_gain", "fraction", laws.tail_gain, [0.125, 0.5, 1.0]),
+    Case("binary_entropy", "theta", laws.binary_entropy, [0.0, 0.25, 1.0], kind="elementwise"),
+    Case("tail_gain", "fraction", laws.tail_gain, [0.125, 0.5, 1.0], kind="elementwise"),
     Case(
         "angle_chain", "theta", lambda a: laws.angle_chain(a, 1000, 8, 3, rng=0), [0.25, 1.5, 3.0]
     ),
@@ -282,6 +287,7 @@ CASES = [
         "theta",
         lambda a: laws.mean_field_angle(a, 1000, 8, 3),
         [0.25, 1.5, 3.0],
+        kind="elementwise",
     ),
 ]
 
@@ -295,6 +301,9 @@ WITHOUT_ARRAYS = {
 }
 
 all_cases = pytest.mark.parametrize("case", CASES, ids=repr)
+real_cases = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.array.dtype.kind == "f"], ids=repr
+)
 
 
 def test_every_public_function_is_walked_through():
@@ -352,14 +361,13 @@ def test_what_is_no_number_is_refused(case):
 
 @all_cases
 def test_other_numbers_of_axes_are_refused(case):
-    refused(case, np.zeros((2, 1, 2, 1, 2), case.array.dtype), ValueError)
+    if case.kind != "elementwise":
+        refused(case, np.zeros((2, 1, 2, 1, 2), case.array.dtype), ValueError)
 
 
-@all_cases
+@real_cases
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_refused_by_position(case, bad):
-    if case.array.dtype.kind != "f":
-        pytest.skip("integers are finite")
     array = case.array.copy()
     array.flat[-1] = bad
     refused(case, array, ValueError)
@@ -369,6 +377,9 @@ def test_what_is_not_finite_is_refused_by_position(case, bad):
 @all_cases
 def test_an_empty_batch(case):
     empty = case.array[:0]
+    if case.argument == "times":
+        assert case.call(empty) == []
+        return
     if case.rows is None:
         with pytest.raises(ValueError, match=r".+"):
             case.call(empty)
@@ -385,11 +396,9 @@ def test_an_empty_batch(case):
             assert one.dtype == other.dtype
 
 
-@all_cases
+@real_cases
 def test_gradients_are_propagated_or_refused(case):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    if case.array.dtype.kind != "f":
-        pytest.skip("integers have no gradient")
     tensor = torch.tensor(case.array, requires_grad=True)
     if case.gradient:
         assert case.call(tensor).requires_grad
@@ -400,19 +409,15 @@ def test_gradients_are_propagated_or_refused(case):
         same(case.call(tensor), case.call(case.array))
 
 
-@all_cases
+@real_cases
 @pytest.mark.parametrize("exponent", [-1060, -900, -300, 300, 900])
 def test_huge_and_tiny_numbers_give_numbers_or_a_named_error(case, exponent):
     """No NaN, no infinity, no warning and no other error at any magnitude."""
-    if case.array.dtype.kind != "f":
-        pytest.skip("integers have no such range")
     array = np.ldexp(case.array.astype(np.float64), exponent)
     try:
         result = case.call(array)
     except ValueError as error:
         assert re.search(rf"\b{case.argument}\b|overflow|zero|coincide", str(error)), error  # noqa: PT017
         return
-    usual = parts(case.call(case.array))
-    for one, other in zip(parts(result), usual, strict=True):
-        if one.dtype.kind == "f":
-            assert np.isfinite(one[np.isfinite(other)] if one.shape == other.shape else one).all()
+    for part in parts(result):
+        assert part.dtype.kind != "f" or np.isfinite(part).all()

@@ -137,7 +137,14 @@ class Between:
     def directions(self) -> _Float:
         """D (d, c) with |h D|^2 = h (M^T M)^+ h^T of the centred means M."""
         self.require_distinct()
-        return self._unit_directions[0] * self.scale
+        with np.errstate(over="ignore"):
+            directions: _Float = self._unit_directions[0] * self.scale
+        if not np.isfinite(directions).all():
+            raise UndefinedMetric(
+                "the class means of features differ by so little that squares underflow; scale "
+                "the features up"
+            )
+        return directions
 
     def _report(self, done: int, stage: str) -> None:
         if self._progress is not None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infall._arrays import Progress, one_of, watch_of
+from infall._arrays import Progress, one_of, to_numpy, watch_of
 from infall._class_labels import ClassLabels
 from infall._classes_device import DeviceMoments
 from infall._decisions import decisions
@@ -130,6 +130,11 @@ class Measurement:
             raise ValueError("bias came without a classifier")
         self.classifier = None if classifier is None else float64_entries(classifier, "classifier")
         self.bias = None if bias is None else float64_entries(bias, "bias")
+        if self.classifier is not None and self.classifier.ndim != 2:
+            raise ValueError(
+                f"classifier has shape {self.classifier.shape}; expected two axes: "
+                "(num_classes, num_features)"
+            )
         self.samples: Samples | None = None
         self.numbers: _Int64 | None = None
         if isinstance(features, ClassMoments):
@@ -408,28 +413,39 @@ class Measurement:
         """Distances from strong collapse."""
         rows, moments = self._classifier_rows, self.moments
         num_classes, dim = rows.shape
+        counts = moments.counts[moments.observed]
+        means = of_observed(moments, moments.means)
+        # Of numbers below one, so that squares of squares do not overflow.
+        scale = min(power_of_two(rows), power_of_two(means), 1.0)
+        rows, means = rows * scale, means * scale
         size = moments.num_samples / num_classes
-        root = math.sqrt(size)
+        root = math.sqrt(size) * scale * scale
         squares = row_products(rows, rows)
         if num_classes > dim + 1:
             gram = moment_matrix(rows)
             total = row_sum(rows)
             inner = float(squares.sum() - total @ total / num_classes)
-            first = float(np.sum(gram * gram)) - 2.0 * root * inner + size * (num_classes - 1)
+            first = float(np.sum(gram * gram)) - 2.0 * root * inner + root**2 * (num_classes - 1)
         else:
             diagonal, _, off = deviation_sums(rows, rows, np.ones(num_classes), squares, root)
             first = diagonal + off
-        counts = moments.counts[moments.observed]
-        means = of_observed(moments, moments.means)
-        second = moments.variances[moments.observed]
+        second = (moments.variances[moments.observed] * scale) * scale
         for block in row_blocks(*rows.shape):
-            difference = means[block] - rows[block] / root
+            difference = means[block] - rows[block] / math.sqrt(size)
             second[block] += np.einsum("kd,kd->k", difference, difference)
         third = None
         if self.bias is not None:
-            offsets = of_observed(moments, self.bias)
-            third = float(np.linalg.norm(offsets - 1.0 / num_classes))
-        return StrongResiduals(math.sqrt(max(first, 0.0)), math.sqrt(float(counts @ second)), third)
+            offsets = of_observed(moments, self.bias) - 1.0 / num_classes
+            smaller = power_of_two(offsets)
+            third = float(np.linalg.norm(offsets * smaller)) / smaller
+        residuals = StrongResiduals(
+            math.sqrt(max(first, 0.0)) / scale / scale,
+            math.sqrt(float(counts @ second)) / scale,
+            third,
+        )
+        if not all(math.isfinite(value) for value in residuals if value is not None):
+            raise UndefinedMetric("classifier is too large: its distance from collapse overflows")
+        return residuals
 
     def collapse_on_test(self) -> CollapseOnTest:
         """Collapse of test samples to the class means."""
@@ -680,7 +696,7 @@ def geodesic_reports(
     Source: Wang et al., Progressive Feedforward Collapse, Eq. 10 and Section IV-A.
     """
     wanted = _wanted(metrics)
-    positions = float64_entries(np.atleast_1d(times), "times")
+    positions = float64_entries(np.atleast_1d(to_numpy(times, "times")), "times")
     if positions.ndim != 1:
         raise ValueError(f"times has shape {positions.shape}; expected (T,)")
     for i, time in enumerate(positions.tolist()):
