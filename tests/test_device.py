@@ -482,9 +482,7 @@ def test_info_says_why_cuda_is_off(monkeypatch):
         raise RuntimeError("CUDA: CUDA driver version is insufficient for CUDA runtime version")
 
     monkeypatch.setattr(sys.modules["infall._cuda"], "device_count", no_driver)
-    assert cli._cuda() == (
-        "built for 90, but off: CUDA: CUDA driver version is insufficient for CUDA runtime version"
-    )
+    assert cli._cuda() == "built for 90, but off: no NVIDIA driver was found, and so no GPU"
     monkeypatch.delitem(sys.modules, "infall._cuda")
     monkeypatch.delattr(infall, "_cuda")
     assert cli._cuda().startswith(("not built: there is no module", "built"))

@@ -855,13 +855,13 @@ def test_fits_are_shown_in_a_line():
 
 def test_a_basis_is_made_once_by_threads(monkeypatch):
     made = []
-    orthonormalise = _core.orthonormalise_rows
+    haar_vectors = _core.haar_vectors
 
     def counted(*arguments):
         made.append(1)
-        orthonormalise(*arguments)
+        haar_vectors(*arguments)
 
-    monkeypatch.setattr(_core, "orthonormalise_rows", counted)
+    monkeypatch.setattr(_core, "haar_vectors", counted)
     frame, barrier = SimplexETF(300, 300, seed=4), threading.Barrier(8)
     h = normals(5, 300).astype(np.float32)
 

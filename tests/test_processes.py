@@ -4,7 +4,6 @@ import concurrent.futures
 import multiprocessing
 import os
 import threading
-import warnings
 
 import numpy as np
 import pytest
@@ -12,6 +11,12 @@ from numpy.testing import assert_array_equal
 
 import infall
 import process_work
+
+# JAX warns of every fork once another test has imported it; nothing here uses it in a child.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
 
 PARTS = [slice(first, first + 150) for first in range(0, 600, 150)]
 
@@ -28,7 +33,6 @@ def test_calls_in_threads_side_by_side(expected):
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_processes_started_after_use(method, expected):
     context = multiprocessing.get_context(method)
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
@@ -57,9 +61,7 @@ def test_a_fork_while_other_threads_compute(expected):
         thread.start()
     try:
         for _ in range(5):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)
-                child = os.fork()
+            child = os.fork()
             if child == 0:
                 os._exit(0 if process_work.digest() == expected and moments.means.any() else 1)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

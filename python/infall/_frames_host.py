@@ -160,9 +160,9 @@ class Host:
 
     def top_scores(
         self, scores: Any, labels: Any | None, classes: Any, values: Any, threads: int
-    ) -> None:
-        overflowed = _core.top_scores(scores, labels, classes, values, threads, None)
-        assert overflowed is None, "scores are looked at before the largest are"
+    ) -> int | None:
+        """Return the first vector with a score that is not finite, where nothing has meaning."""
+        return _core.top_scores(scores, labels, classes, values, threads, None)
 
     def walsh_hadamard(self, x: Any, out: Any, factor: float, threads: int, watch: Watch) -> None:
         _core.walsh_hadamard(x, out, factor, threads, watch)

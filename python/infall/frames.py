@@ -12,7 +12,6 @@ has no effect, and `progress` is called once, when everything is queued.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -40,6 +39,7 @@ from infall._frame_geometry import (
 )
 from infall._frames_device import place_of
 from infall._frames_host import Structure
+from infall._locks import object_lock
 from infall._threads import thread_count
 
 __all__ = [
@@ -139,7 +139,7 @@ class SimplexETF(Frame):
             self._structure = Structure(count, dim, hadamard, self.seed, self.class_norms)
         self._stored: _Float | None = None
         self._placed: dict[tuple[str, str], tuple[Any, Any]] = {}
-        self._lock = threading.Lock()  # of both
+        self._lock = object_lock()  # of both
 
     @property
     def coherence(self) -> float:
@@ -203,7 +203,7 @@ class SimplexETF(Frame):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._placed, self._lock = {}, threading.Lock()
+        self._placed, self._lock = {}, object_lock()
 
     def __sizeof__(self) -> int:
         arrays = [] if self._stored is None else [self._stored]
