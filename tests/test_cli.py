@@ -5,7 +5,6 @@ import gzip
 import json
 import math
 import os
-import stat
 import struct
 import subprocess
 import sys
@@ -465,34 +464,6 @@ def test_a_figure_that_cannot_be_written_takes_nothing_with_it(monkeypatch):
     assert written() == ["old.png"]
     result = invoke("run", "--width", 64, "--depth", 1, "--json", exit_code=1)
     assert json.loads(result.stdout)["layers"]
-
-
-def test_whole_files():
-    target, link = Path("target.png"), Path("link.png")
-    target.write_bytes(b"old")
-    target.chmod(0o640)
-    link.symlink_to(target)
-    with _terminal.whole_file(link) as file:
-        file.write(b"new")
-        assert target.read_bytes() == b"old"
-    assert target.read_bytes() == b"new"
-    assert link.is_symlink()
-    assert stat.S_IMODE(target.stat().st_mode) == 0o640
-
-    def half():
-        with _terminal.whole_file(link) as file:
-            file.write(b"half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        half()
-    assert target.read_bytes() == b"new"
-    assert sorted(written()) == ["link.png", "target.png"]
-    with (
-        pytest.raises(OSError, match=r"'nowhere/a\.png'"),
-        _terminal.whole_file(Path("nowhere/a.png")),
-    ):
-        pass
 
 
 def test_paths_are_checked_without_a_trace():

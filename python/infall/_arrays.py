@@ -140,12 +140,15 @@ def like(result: Any, original: Any) -> Any:
     """Return `result` as an array of the library that `original` came from.
 
     A library that does not hold its dtype (JAX as it is set up by default, which makes int32 of
-    int64) is given NumPy's array: no number is wrapped or rounded.
+    int64, and PyTorch for longdouble) is given NumPy's array: no number is wrapped or rounded.
     """
     if isinstance(original, (np.ndarray, np.generic)) or not hasattr(original, "__dlpack__"):
         return result
     if is_torch(original):
-        return sys.modules["torch"].from_numpy(np.asarray(result))
+        try:
+            return sys.modules["torch"].from_numpy(np.asarray(result))
+        except TypeError:
+            return result
     if hasattr(original, "__array_namespace__"):
         return exchanged(np.asarray(result), original.__array_namespace__())
     return result

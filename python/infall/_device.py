@@ -263,7 +263,8 @@ class _TorchDevice(Device):
         return self.xp.arange(count, dtype=self.xp.int64, device=str(self))
 
     def upload(self, values: NDArray[Any]) -> Any:
-        host = self.xp.from_numpy(np.asarray(values, order="C"))
+        # PyTorch warns of memory it may not write to.
+        host = self.xp.from_numpy(np.require(values, requirements=["C", "W"]))
         return host.pin_memory().to(str(self), non_blocking=True)
 
     def download(self, array: Any) -> NDArray[Any]:

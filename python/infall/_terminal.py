@@ -9,11 +9,10 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -34,6 +33,7 @@ from rich.text import Text
 from typer.core import TyperCommand, TyperGroup
 
 from infall._arrays import Progress as ProgressCallback
+from infall._saved import written_whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -235,7 +235,7 @@ def check_writable(option: str, path: Path, suffixes: tuple[str, ...]) -> None:
             raise bad_option(option, f"{path} cannot be written: it is not a regular file")
         if exists and not os.access(target, os.W_OK):
             raise bad_option(option, f"{path} cannot be written: Permission denied")
-        trial = _temporary(target)
+        trial = target.with_name(f".{secrets.token_hex(8)}.tmp")
         with trial.open("xb"):
             pass
         trial.unlink()
@@ -243,39 +243,6 @@ def check_writable(option: str, path: Path, suffixes: tuple[str, ...]) -> None:
         raise bad_option(option, f"{path} cannot be written: {error.strerror}") from error
     if exists:
         print_note(f"{path} is there already and will be replaced")
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """Give a file to write in the place of `path`, which is replaced once all is written.
-
-    A symbolic link stays one, and a file that is there keeps its mode.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written, with this path; what was there is then still there.
-    """
-    target = Path(os.path.realpath(path))
-    temporary = _temporary(target)
-    try:
-        with temporary.open("xb") as file:
-            if target.exists():
-                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(target)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError) and error.errno is not None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
-
-
-def _temporary(target: Path) -> Path:
-    return target.with_name(f".{secrets.token_hex(8)}.tmp")
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: int) -> None:
@@ -286,7 +253,7 @@ def save_figure(figure: Figure, path: Path, *, dpi: int) -> None:
     OSError
         If it cannot be written.
     """
-    with whole_file(path) as file:
+    with written_whole(path) as file:
         figure.savefig(file, format=path.suffix[1:].lower(), dpi=dpi)
 
 

@@ -16,6 +16,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 import infall
+from infall._saved import written_whole
 from infall._terminal import (
     FIGURE_SUFFIXES,
     Column,
@@ -32,7 +33,6 @@ from infall._terminal import (
     print_note,
     read_images,
     save_figure,
-    whole_file,
     with_options,
 )
 from infall.experiments import EXPERIMENTS
@@ -215,7 +215,7 @@ def figure(
 
 
 def _write(delivery: Delivery, path: Path, text: str) -> None:
-    with delivery.to_file(path), whole_file(path) as file:
+    with delivery.to_file(path), written_whole(path) as file:
         file.write(text.encode())
 
 

@@ -356,8 +356,9 @@ def select_rows(
     Raises
     ------
     TypeError
-        For kinds and dtypes: complex or text in w, a fractional width, a device array in a build
-        without CUDA kernels.
+        For kinds and dtypes: complex or text in w, a fractional width.
+    RuntimeError
+        For an array in device memory, if this build has no CUDA kernels.
     ValueError
         For shapes and values: num_rows above the rows there are, a reversed or outlying row_range,
         an unknown sampler, score or order; on the host also NaN, infinity or zero w, and a w so
