@@ -94,7 +94,7 @@ timing: .venv/test  ## Hold Ctrl-C and import to their limits of time, on a mach
 sanitize: export CXX := $(CXX)
 sanitize: .venv-sanitize/test  ## Run the tests of compiled code under AddressSanitizer and UBSan
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 \
+	ASAN_OPTIONS=detect_leaks=0:abort_on_error=1:allocator_may_return_null=1 \
 	UBSAN_OPTIONS=print_stacktrace=1:abort_on_error=1 \
 	PYTHONMALLOC=malloc \
 	.venv-sanitize/bin/python -m pytest --capture=sys -m 'sanitize and not slow' $(ARGS)
