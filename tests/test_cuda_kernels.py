@@ -193,7 +193,8 @@ def test_estimates_of_far_pairs_are_not_believed(batch):
 
 
 # Up to 4096 candidates all pairs are compared, more are sorted.
-NUMBERS_OF_ROWS = (1, 2, 255, 256, 257, 1000, 4096, 4097, 5000, 70001)
+many = pytest.mark.slow  # the sanitized emulation takes half a minute for each
+NUMBERS_OF_ROWS = (1, 2, 255, 256, 257, 1000, 4096, 4097, 5000, pytest.param(70001, marks=many))
 
 
 @pytest.mark.parametrize("num_rows", NUMBERS_OF_ROWS)
@@ -368,6 +369,7 @@ def test_matrices_of_any_kind(dtype, layout, batch):
             same_from_matrix(matrix, dtype, vectors(dim, batch), num_rows, score=score, order=order)
 
 
+@many
 @pytest.mark.parametrize(
     ("kind", "score"),
     [
@@ -429,7 +431,9 @@ def test_the_sample_of_a_sorted_matrix_covers_it(rows, descending):
 
 
 @pytest.mark.parametrize("order", ["index", "score"])
-@pytest.mark.parametrize("num_rows", [300, 9000, 40000])
+@pytest.mark.parametrize(
+    "num_rows", [300, pytest.param(9000, marks=many), pytest.param(40000, marks=many)]
+)
 @pytest.mark.parametrize("kind", ["hidden", "rising", "ties", "nan", "ascending"])
 def test_large_cuts_of_a_matrix(kind, num_rows, order):
     # Among many equal scores the lower rows win; where rows run out there is nothing to select.
