@@ -12,11 +12,7 @@ from numpy.testing import assert_array_equal
 import infall
 import process_work
 
-# JAX warns of every fork once another test has imported it; nothing here uses it in a child.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning"),
-    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 
 PARTS = [slice(first, first + 150) for first in range(0, 600, 150)]
 
