@@ -89,5 +89,5 @@ def test_what_joblib_maps_read_only_is_read_and_copied_before_it_changes():
 
 def test_dataloader_workers(expected):
     data = pytest.importorskip("torch.utils.data", reason="PyTorch is not installed")
-    loader = data.DataLoader(process_work.FeatureDigests(), batch_size=2, num_workers=2)
+    loader = data.DataLoader(process_work.FeatureDigests(), batch_size=2, num_workers=1)
     assert [digest for batch in loader for digest in batch] == [expected] * 4
