@@ -14,6 +14,7 @@ import threading
 import numpy as np
 import pytest
 
+from chance import ALPHA, allow
 from infall import ClassMoments, _core, classes
 from infall.collapse import collapse_report
 from interrupts import LIMIT, seconds_after_interrupt
@@ -343,9 +344,10 @@ def test_interrupts_at_any_time(scatter, operation):
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, handler)
     assert interrupted > 0
-    # Only the last microsecond of a call that takes a thousand: more than two of 200 come by chance
-    # less than once in a million runs.
-    assert retried <= 2
+    # Python may raise between the exchange and the return: 1.6 us as measured, 5 us allowed, of the
+    # 5 ms that interrupts fall into. More than 5 of 200 come by chance once in ten million runs.
+    allow(ALPHA)
+    assert retried <= 5
 
 
 def test_a_thread_that_is_stopped_at_any_time():
