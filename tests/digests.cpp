@@ -147,7 +147,10 @@ void moments() {
         const std::vector<double> centre(dim, 0.25), directions = widened(normals(dim, 7, 1));
         class_means(state, dim, centre.data(), num_threads, nullptr, means.data(),
                     square_offsets.data());
-        projected_square_norms(features, num_samples, labels.data(), shifts, sums.data(),
+        std::vector<double> offsets(num_classes * 7);
+        project_rows(sums.data(), num_classes, dim, directions.data(), 7, num_threads, nullptr,
+                     offsets.data());
+        projected_square_norms(features, num_samples, labels.data(), shifts, offsets.data(),
                                directions.data(), 7, num_threads, nullptr, norms.data());
         digest.add(counts).add(sums).add(squares).add(x).add(scatter).add(means);
         digest.add(square_offsets).add(norms);

@@ -113,6 +113,20 @@ void bind_moments(py::module_& module) {
         py::arg("x").noconvert(), py::arg("scatter").noconvert(), py::arg("num_threads"));
 
     module.def(
+        "project_rows",
+        [](const Array<double>& rows, const Array<double>& directions, int num_threads) {
+            const py::ssize_t num_rows = rows.shape(0), count = directions.shape(1);
+            Array<double> out({num_rows, count});
+            double* projections = out.mutable_data();
+            compute(py::none(), [&](Watch* watch) {
+                project_rows(rows.data(), num_rows, rows.shape(1), directions.data(), count,
+                             num_threads, watch, projections);
+            });
+            return out;
+        },
+        py::arg("rows").noconvert(), py::arg("directions").noconvert(), py::arg("num_threads"));
+
+    module.def(
         "projected_square_norms",
         [](const py::array& features, const Array<int64_t>& labels, const py::array& shifts,
            const Array<double>& offsets, const Array<double>& directions, int num_threads,

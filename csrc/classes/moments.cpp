@@ -342,26 +342,63 @@ void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_thr
         watch);
 }
 
-void projected_square_norms(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
-                            const ClassShifts& shifts, const double* offsets,
-                            const double* directions, int64_t count, int num_threads, Watch* watch,
-                            double* square_norms) {
+namespace {
+
+// use(first, samples, projections of these) for panels of samples, in any order.
+template <class Use>
+void project(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
+             const ClassShifts& base, const double* directions, int64_t count, int num_threads,
+             Watch* watch, const Use& use) {
     const MomentKernels& kernels = *current_isa().moments;
     std::vector<double> packed(static_cast<size_t>(kernels.packed_size(features.dim, count)));
     kernels.pack_directions(directions, features.dim, count, packed.data());
+    const int64_t scratch_size = kernels.project_scratch(count);
     std::vector<std::vector<double>> scratch(static_cast<size_t>(std::max(num_threads, 1)));
     run_blocks((num_samples + projected_rows - 1) / projected_rows, num_threads,
                [&](int64_t block, int thread) {
                    std::vector<double>& own = scratch[static_cast<size_t>(thread)];
-                   own.resize(static_cast<size_t>(kernels.project_scratch(count)));
+                   own.resize(static_cast<size_t>(scratch_size + projected_rows * count));
+                   double* projections = own.data() + scratch_size;
                    const int64_t first = block * projected_rows;
                    const int64_t samples = std::min(projected_rows, num_samples - first);
-                   kernels.project_samples(features, first, samples, labels, shifts.data,
-                                           shifts.is_float64, offsets, packed.data(), count,
-                                           own.data(), square_norms + first);
+                   kernels.project_samples(features, first, samples, labels, base.data,
+                                           base.is_float64, packed.data(), count, own.data(),
+                                           projections);
+                   use(first, samples, projections);
                    return samples;
                },
                watch);
+}
+
+}  // namespace
+
+void project_rows(const double* rows, int64_t num_rows, int64_t dim, const double* directions,
+                  int64_t count, int num_threads, Watch* watch, double* projections) {
+    std::vector<double> zeros(static_cast<size_t>(dim));
+    const std::vector<int64_t> labels(static_cast<size_t>(num_rows));
+    project({rows, FeatureType::float64, dim, dim}, num_rows, labels.data(), {zeros.data(), true},
+            directions, count, num_threads, watch,
+            [&](int64_t first, int64_t samples, const double* projected) {
+                std::copy_n(projected, samples * count, projections + first * count);
+            });
+}
+
+void projected_square_norms(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
+                            const ClassShifts& shifts, const double* offsets,
+                            const double* directions, int64_t count, int num_threads, Watch* watch,
+                            double* square_norms) {
+    project(features, num_samples, labels, shifts, directions, count, num_threads, watch,
+            [&](int64_t first, int64_t samples, const double* projected) {
+                for (int64_t i = first; i < first + samples; ++i, projected += count) {
+                    const double* offset = offsets + labels[i] * count;
+                    double norm = 0.0;
+                    for (int64_t k = 0; k < count; ++k) {
+                        const double along = projected[k] - offset[k];
+                        norm += along * along;
+                    }
+                    square_norms[i] = norm;
+                }
+            });
 }
 
 void class_means(const ClassState& state, int64_t dim, const double* centre, int num_threads,

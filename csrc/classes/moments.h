@@ -54,14 +54,13 @@ struct MomentKernels {
     // Directions (dim, count), row-major, as project_samples wants them: packed_size elements.
     int64_t (*packed_size)(int64_t dim, int64_t count);
     void (*pack_directions)(const double* directions, int64_t dim, int64_t count, double* packed);
-    // square_norms[i] = |directions^T ((h - shift) - offset)|^2, shift and offset (num_classes,
-    // dim) of its class, for at most projected_rows samples; scratch has project_scratch(count)
-    // elements.
+    // projections (samples, count) = directions^T (h - base of its class) for at most
+    // projected_rows samples; base (num_classes, dim), scratch has project_scratch(count) elements.
     int64_t (*project_scratch)(int64_t count);
     void (*project_samples)(const FeatureRows& features, int64_t first, int64_t samples,
-                            const int64_t* labels, const void* shifts, bool shifts_are_float64,
-                            const double* offsets, const double* packed, int64_t count,
-                            double* scratch, double* square_norms);
+                            const int64_t* labels, const void* base, bool base_is_float64,
+                            const double* packed, int64_t count, double* scratch,
+                            double* projections);
 };
 
 // clang-format off
@@ -130,9 +129,13 @@ void deviations(const FeatureRows& features, int64_t num_samples, const int64_t*
 void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_threads, Watch* watch,
                         double* scatter);
 
+// projections (num_rows, count) = rows directions; rows (num_rows, dim), directions (dim, count).
+void project_rows(const double* rows, int64_t num_rows, int64_t dim, const double* directions,
+                  int64_t count, int num_threads, Watch* watch, double* projections);
+
 // square_norms (num_samples,) = |directions^T (h - mean of its class)|^2; directions (dim, count),
-// offsets (num_classes, dim) the means less the shifts: of samples close together, h less the shift
-// is exact, and the mean would be rounded at the offset that they share.
+// offsets (num_classes, count) the projections of the means less the shifts: of samples close
+// together, h less the shift is exact, and the mean would be rounded at the offset that they share.
 void projected_square_norms(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
                             const ClassShifts& shifts, const double* offsets,
                             const double* directions, int64_t count, int num_threads, Watch* watch,

@@ -132,53 +132,36 @@ bool all_finite(const FeatureRows& features, int64_t first, int64_t last) {
     });
 }
 
-// out = h - base, or (h - base) - offset, of the class of each sample.
-template <bool with_offsets, class T, class Base>
+// out = h - base of the class of each sample.
+template <class T, class Base>
 INFALL_HD void subtract_of(const T* data, int64_t stride, int64_t dim, int64_t first, int64_t count,
                            int64_t first_column, int64_t columns, const int64_t* labels,
-                           const Base* base, const double* offsets, double* out) {
+                           const Base* base, double* out) {
     for (int64_t i = 0; i < count; ++i, out += columns) {
         const T* row = data + (first + i) * stride + first_column;
         // The columns that are wanted next, after some multiplications.
         const T* ahead = row + (first_column + 2 * columns <= dim ? columns : 0);
-        const int64_t start = labels[first + i] * dim + first_column;
-        const Base* origin = base + start;
-        const double* offset = with_offsets ? offsets + start : nullptr;
+        const Base* origin = base + labels[first + i] * dim + first_column;
         int64_t j = 0;
         for (; j + double_lanes <= columns; j += double_lanes) {
             __builtin_prefetch(ahead + j);
-            Doubles difference = load_doubles(row + j) - load_doubles(origin + j);
-            if (with_offsets) difference -= load_doubles(offset + j);
-            store_doubles(out + j, difference);
+            store_doubles(out + j, load_doubles(row + j) - load_doubles(origin + j));
         }
-        for (; j < columns; ++j) {
-            out[j] = entry(row + j) - entry(origin + j);
-            if (with_offsets) out[j] -= offset[j];
-        }
+        for (; j < columns; ++j) out[j] = entry(row + j) - entry(origin + j);
     }
-}
-
-template <bool with_offsets>
-void subtract_class(const FeatureRows& features, int64_t first, int64_t count, int64_t first_column,
-                    int64_t columns, const int64_t* labels, const void* base, bool base_is_float64,
-                    const double* offsets, double* out) {
-    with_type(features, [&](const auto* data) {
-        if (base_is_float64)
-            subtract_of<with_offsets>(data, features.stride, features.dim, first, count,
-                                      first_column, columns, labels,
-                                      static_cast<const double*>(base), offsets, out);
-        else
-            subtract_of<with_offsets>(data, features.stride, features.dim, first, count,
-                                      first_column, columns, labels,
-                                      static_cast<const float*>(base), offsets, out);
-    });
 }
 
 void subtract(const FeatureRows& features, int64_t first, int64_t count, int64_t first_column,
               int64_t columns, const int64_t* labels, const void* base, bool base_is_float64,
               double* out) {
-    subtract_class<false>(features, first, count, first_column, columns, labels, base,
-                          base_is_float64, nullptr, out);
+    with_type(features, [&](const auto* data) {
+        if (base_is_float64)
+            subtract_of(data, features.stride, features.dim, first, count, first_column, columns,
+                        labels, static_cast<const double*>(base), out);
+        else
+            subtract_of(data, features.stride, features.dim, first, count, first_column, columns,
+                        labels, static_cast<const float*>(base), out);
+    });
 }
 
 // One panel of a tile of the scatter: rows i, columns j on, `rows` and `columns` of them inside.
@@ -296,9 +279,8 @@ INFALL_HD void project_single(const double* tile, const double* direction, int64
 }
 
 void project_samples(const FeatureRows& features, int64_t first, int64_t samples,
-                     const int64_t* labels, const void* shifts, bool shifts_are_float64,
-                     const double* offsets, const double* packed, int64_t count, double* scratch,
-                     double* square_norms) {
+                     const int64_t* labels, const void* base, bool base_is_float64,
+                     const double* packed, int64_t count, double* scratch, double* projections) {
     const DirectionLayout layout(count);
     const int64_t padded = layout.padded, dim = features.dim;
     double* tile = scratch;                                // (projected_rows, depth)
@@ -307,8 +289,7 @@ void project_samples(const FeatureRows& features, int64_t first, int64_t samples
     for (int64_t i = 0; i < project_scratch(count); ++i) scratch[i] = 0.0;
     for (int64_t column = 0; column < dim; column += depth_tile) {
         const int64_t depth = dim - column < depth_tile ? dim - column : depth_tile;
-        subtract_class<true>(features, first, samples, column, depth, labels, shifts,
-                             shifts_are_float64, offsets, tile);
+        subtract(features, first, samples, column, depth, labels, base, base_is_float64, tile);
         for (int64_t k = 0; k < padded; k += panel_width) {
             const int64_t width = layout.width_of_panel(k);
             const double* panel = packed + k * dim + column * width;
@@ -323,16 +304,14 @@ void project_samples(const FeatureRows& features, int64_t first, int64_t samples
             project_single(tile, packed + (padded + k) * dim + column, depth,
                            lanes + k * projected_rows * 8);
     }
-    for (int64_t i = 0; i < samples; ++i) {
-        double norm = 0.0;
-        for (int64_t k = 0; k < count - layout.singles; ++k)
-            norm += sums[i * padded + k] * sums[i * padded + k];
+    const int64_t in_panels = count - layout.singles;
+    for (int64_t i = 0; i < samples; ++i, projections += count) {
+        for (int64_t k = 0; k < in_panels; ++k) projections[k] = sums[i * padded + k];
         for (int64_t k = 0; k < layout.singles; ++k) {
             const double* s = lanes + (k * projected_rows + i) * 8;
-            const double sum = ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
-            norm += sum * sum;
+            projections[in_panels + k] =
+                ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
         }
-        square_norms[i] = norm;
     }
 }
 

@@ -290,12 +290,12 @@ def within_projection(
     num_classes, dim = moments.shape
     # Of a label out of range the deviation is NaN, whatever is subtracted from it.
     known = device.xp.clip(labels, 0, num_classes - 1)
-    offsets = moments.offsets()
+    offsets = moments.offsets() @ directions
     square_norms = device.empty((len(features),), "float64")
     for some, rows in device_blocks(device, features):
         for part in _parts(len(rows), dim):
             deviations = subtracted(device, rows[part], labels[some][part], moments.shifts)
-            projected = (deviations - offsets[known[some][part]]) @ directions
+            projected = deviations @ directions - offsets[known[some][part]]
             square_norms[some][part] = (projected * projected).sum(1)
     sums = device.empty((num_classes,), "float64")
     cuda_kernels("features", None).sums_by_class(

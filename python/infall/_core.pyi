@@ -131,6 +131,9 @@ def deviations(
 def accumulate_scatter(
     x: NDArray[np.float64], scatter: NDArray[np.float64], num_threads: int
 ) -> None: ...
+def project_rows(
+    rows: NDArray[np.float64], directions: NDArray[np.float64], num_threads: int
+) -> NDArray[np.float64]: ...
 def projected_square_norms(
     features: NDArray[Any],
     labels: NDArray[np.int64],

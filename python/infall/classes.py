@@ -803,6 +803,7 @@ def projection_of_numbered(
     if missing.any():
         i = int(np.argmax(missing))
         raise ValueError(f"labels is {numbers[i]} at position {i}, a class without a mean")
+    offsets = _core.project_rows(offsets, columns, threads)
     square_norms = np.empty(len(blocks))
     for some, rows in blocks:
         watch = watch_of(progress, len(blocks), "samples", done_before=some.start)
