@@ -72,9 +72,9 @@ def to_numpy(array: Any, name: str) -> NDArray[Any]:
             result = np.asarray(array)
         except (ValueError, TypeError, RuntimeError) as error:
             raise TypeError(f"{name} is not an array: {error}") from None
-    if result.dtype.name == "bfloat16":
-        return widened(result.view(np.uint16))
     if result.dtype.kind not in "fiub":
+        if result.dtype.name == "bfloat16":
+            return widened(result.view(np.uint16))
         raise TypeError(
             f"{name} has dtype {result.dtype}; expected real numbers (floating point or integer)"
         )

@@ -99,9 +99,8 @@ class ClassLabels:
             raise TypeError(
                 f"{name} has dtype {found.dtype}; expected integers (or names, with classes=)"
             )
-        bad = (found < 0) | (found >= self.num_classes)
-        if bad.any():
-            i = int(np.argmax(bad))
+        if found.size > 0 and not 0 <= found.min() <= found.max() < self.num_classes:
+            i = int(np.argmax((found < 0) | (found >= self.num_classes)))
             raise ValueError(
                 f"{name} is {found[i]} at position {i}; expected 0 <= label < {self.num_classes}"
             )

@@ -267,7 +267,7 @@ class HostUpdate:
         state.own_arrays(features.dtype)
         self._state, self._scatter = state, state.scatter
         self._sums = _core.MomentsUpdate(*state.arrays())
-        threads = state.threads()
+        self._threads = threads = state.threads()
         for some, rows in features:
             watch = watch_of(progress, len(features), "samples", done_before=some.start)
             self._sums.add(rows, labels[some], threads, watch)
@@ -286,20 +286,19 @@ class HostUpdate:
         Signals are answered where a call returns, and so never between the scatter and the sums.
         """
         before = self._state.scatter
-        threads = self._state.threads()
         try:
             self._state.scatter = self._scatter
-            self._sums.publish(threads)
+            self._sums.publish(self._threads)
         except BaseException:
             self._state.scatter = before
-            self._sums.withdraw(threads)
+            self._sums.withdraw(self._threads)
             raise
 
     def _scatter_with(
         self, scatter: ScatterSums, rows: NDArray[Any], labels: NDArray[np.int64]
     ) -> ScatterSums:
         products, held, num_held = scatter
-        shifts, threads, count = self._state.shifts, self._state.threads(), len(rows)
+        shifts, threads, count = self._state.shifts, self._threads, len(rows)
         if num_held + count < _HELD_SAMPLES:
             _core.deviations(rows, labels, shifts, held[num_held : num_held + count], threads)
             return scatter._replace(num_held=num_held + count)

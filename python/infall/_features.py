@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from infall import _core
 from infall._arrays import MAX_DIM, is_torch, refuse_gradient, to_numpy, widened
 
-_IN_PLACE = ("float16", "float32", "float64")
 _BLOCK_ENTRIES = 2**22  # entries converted at a time: at most 32 MiB
 
 
@@ -42,7 +41,7 @@ class FeatureBlocks:
             raise ValueError(f"{name} has {shape[1]} columns; expected 1 to 2**32 - 1")
         if dim is not None and shape[1] != dim:
             raise ValueError(f"{name} has {shape[1]} columns; expected {dim}")
-        kept = bits is not None or dtype.name in _IN_PLACE
+        kept = bits is not None or (dtype.kind == "f" and dtype.itemsize <= 8)
         self.dtype: np.dtype[Any] = dtype.newbyteorder("=") if kept else np.dtype(np.float64)
         self.in_place = dtype == self.dtype and _is_readable(self._rows)
 
@@ -103,7 +102,8 @@ def float32_of(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def _bfloat16_bits(array: Any, name: str) -> NDArray[Any] | None:
-    if "bfloat16" not in str(getattr(array, "dtype", "")):
+    dtype = getattr(array, "dtype", None)
+    if getattr(dtype, "kind", "V") != "V" or "bfloat16" not in str(dtype):
         return None
     if isinstance(array, np.ma.MaskedArray):
         return None  # refused as that
