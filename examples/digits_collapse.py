@@ -16,7 +16,7 @@ from rich.console import Console
 
 from infall import CollapseTrajectory
 from infall.collapse import layer_coordinates
-from infall.datasets import load_digits
+from infall.experiments.datasets import load_digits
 
 NUM_LAYERS, WIDTH, NUM_CLASSES = 4, 64, 10  # as wide as the digits have pixels
 EPOCHS, BATCH = 150, 64

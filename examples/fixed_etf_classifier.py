@@ -8,7 +8,7 @@ import numpy as np
 
 import infall
 from infall import frames
-from infall.datasets import load_digits
+from infall.experiments.datasets import load_digits
 
 NUM_CLASSES, WIDTH, DIM = 10, 128, 32
 EPOCHS, BATCH, RATE, MOMENTUM, TEMPERATURE = 40, 64, 0.05, 0.9, 8.0

@@ -3,7 +3,7 @@
 import numpy as np
 
 from infall import MaxLikelihood, laws
-from infall.datasets import load_digits
+from infall.experiments.datasets import load_digits
 
 images, labels = load_digits()
 zero = np.flatnonzero(labels == 0)[0]

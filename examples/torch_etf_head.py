@@ -3,7 +3,7 @@
 import torch
 
 import infall
-from infall.datasets import load_digits
+from infall.experiments.datasets import load_digits
 
 
 class ETFHead(torch.nn.Module):

@@ -4,7 +4,7 @@ import io
 import re
 import sys
 
-from infall._terminal import Output
+from infall.cli._terminal import Output
 
 WIDTHS = (60, 80, 100, 120, None)  # None: no terminal
 

@@ -6,21 +6,15 @@ simplex equiangular tight frames.
 """
 
 from infall import collapse, frames, laws
+from infall._arrays.threads import num_threads
 from infall._core import __version__
-from infall._threads import num_threads
-from infall.classes import ClassMoments
+from infall.classes.moments import ClassMoments
 from infall.collapse import CollapseReport, CollapseTrajectory, collapse_report
-from infall.frames import Cube, Orthoplex, SimplexETF
-from infall.maxlikelihood import MaxLikelihood
-from infall.rows import (
-    RowSelection,
-    gaussian_rows,
-    hamming_distances,
-    hyperplane_codes,
-    merge_selections,
-    select_rows,
-    select_rows_from,
-)
+from infall.frames.polytopes import Cube, Orthoplex, SimplexETF
+from infall.maxlikelihood.network import MaxLikelihood
+from infall.rows.codes import hamming_distances, hyperplane_codes
+from infall.rows.gaussian import gaussian_rows
+from infall.rows.selection import RowSelection, merge_selections, select_rows, select_rows_from
 
 __all__ = [
     "ClassMoments",

@@ -16,7 +16,8 @@ import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike, NDArray
 
 from infall import _core
-from infall._arrays import integer, to_numpy
+from infall._arrays.checks import integer
+from infall._arrays.convert import to_numpy
 
 __all__ = [
     "angle",

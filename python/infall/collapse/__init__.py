@@ -1,15 +1,15 @@
 """Neural collapse: its metrics one by one, and all of them in a `CollapseReport`."""
 
 from infall.collapse._between import CDNV, Equiangularity
-from infall.collapse._inputs import UndefinedMetric
-from infall.collapse._layers import effective_depth, layer_coordinates
+from infall.collapse._checks import UndefinedMetric
 from infall.collapse._measurement import (
     CollapseOnTest,
     StrongResiduals,
     collapse_report,
     geodesic_reports,
 )
-from infall.collapse._metrics import (
+from infall.collapse.layers import effective_depth, layer_coordinates
+from infall.collapse.metrics import (
     between_rank,
     cdnv,
     cdnv_matrix,
@@ -28,7 +28,7 @@ from infall.collapse._metrics import (
     strong_residuals,
     variance_explained,
 )
-from infall.collapse._report import METRICS, CollapseReport
+from infall.collapse.report import METRICS, CollapseReport
 from infall.collapse.trajectory import CollapseTrajectory
 from infall.frames import etf_distance
 

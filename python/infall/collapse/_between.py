@@ -11,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
-from infall._arrays import Progress, watch_of
-from infall._device import Device
-from infall._simplex import (
+from infall._arrays.calls import Progress, watch_of
+from infall._arrays.device import Device
+from infall._arrays.threads import thread_count
+from infall.classes.moments import ClassMoments, GlobalMean
+from infall.collapse import _between_device
+from infall.collapse._checks import UndefinedMetric
+from infall.frames._simplex import (
     PairSums,
     between_directions,
     distance_from_moments,
@@ -27,10 +31,6 @@ from infall._simplex import (
     row_products,
     row_sum,
 )
-from infall._threads import thread_count
-from infall.classes import ClassMoments, GlobalMean
-from infall.collapse import _between_device
-from infall.collapse._inputs import UndefinedMetric
 
 _Float = NDArray[np.float64]
 

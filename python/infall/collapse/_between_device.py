@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infall._device import Device, cuda_kernels
+from infall._arrays.device import Device, cuda_kernels
 
 _Float = NDArray[np.float64]
 _TOTALS = (*["float64"] * 2, "int64", *["float64"] * 4, "int64", *["float64"] * 2)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from infall.classes import ClassMoments, mean_differences
-from infall.collapse._inputs import UndefinedMetric, Weighting
+from infall.classes.moments import ClassMoments, mean_differences
+from infall.collapse._checks import UndefinedMetric, Weighting
 from infall.collapse._samples import Samples
 
 _Float = NDArray[np.float64]

@@ -10,22 +10,24 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infall._arrays import Progress, one_of, to_numpy, watch_of
-from infall._class_labels import ClassLabels
-from infall._classes_device import DeviceMoments
-from infall._decisions import decisions
-from infall._device import located
-from infall._simplex import (
-    deviation_sums,
-    moment_matrix,
-    power_of_two,
-    row_blocks,
-    row_products,
-    row_sum,
-)
-from infall._threads import thread_count
-from infall.classes import ClassMoments, GlobalMean, projection_of_numbered
+from infall._arrays.calls import Progress, watch_of
+from infall._arrays.checks import one_of
+from infall._arrays.convert import to_numpy
+from infall._arrays.device import located
+from infall._arrays.threads import thread_count
+from infall.classes._decisions import decisions
+from infall.classes._device import DeviceMoments
+from infall.classes._labels import ClassLabels
+from infall.classes.moments import ClassMoments, GlobalMean
+from infall.classes.projection import projection_of_numbered
 from infall.collapse._between import CDNV, Between, Equiangularity
+from infall.collapse._checks import (
+    WEIGHTS,
+    UndefinedMetric,
+    Weighting,
+    float64_entries,
+    of_observed,
+)
 from infall.collapse._class_sums import (
     class_average,
     class_weights,
@@ -33,15 +35,16 @@ from infall.collapse._class_sums import (
     within_trace,
     within_trace_along,
 )
-from infall.collapse._inputs import (
-    WEIGHTS,
-    UndefinedMetric,
-    Weighting,
-    float64_entries,
-    of_observed,
-)
-from infall.collapse._report import METRICS, CollapseReport
 from infall.collapse._samples import ArraySamples, LineSamples, Samples
+from infall.collapse.report import METRICS, CollapseReport
+from infall.frames._simplex import (
+    deviation_sums,
+    moment_matrix,
+    power_of_two,
+    row_blocks,
+    row_products,
+    row_sum,
+)
 
 _Float = NDArray[np.float64]
 _Int64 = NDArray[np.int64]

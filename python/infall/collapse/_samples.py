@@ -12,10 +12,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from infall._arrays import MAX_DIM, Progress, check_finite, to_numpy
-from infall._device import Device, located
-from infall._features import feature_rows, float32_of, refuse_nonfinite
-from infall._threads import thread_count
+from infall._arrays.calls import Progress
+from infall._arrays.checks import MAX_DIM, check_finite
+from infall._arrays.convert import to_numpy
+from infall._arrays.device import Device, located
+from infall._arrays.features import feature_rows, float32_of, refuse_nonfinite
+from infall._arrays.threads import thread_count
 
 _BLOCK_BYTES = 2**26
 _KERNEL_DTYPES = ("float16", "bfloat16", "float32", "float64")

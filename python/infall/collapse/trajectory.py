@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infall import _saved
-from infall._arrays import one_of
+from infall._arrays import files as _saved
+from infall._arrays.checks import one_of
+from infall._arrays.locks import object_lock
 from infall._core import __version__
-from infall._locks import object_lock
-from infall.collapse._inputs import float64_entries, number_between, real_vector
-from infall.collapse._layers import effective_depth
+from infall.collapse._checks import float64_entries, number_between, real_vector
 from infall.collapse._measurement import collapse_report, geodesic_reports
-from infall.collapse._report import NUMBERS, CollapseReport
+from infall.collapse.layers import effective_depth
+from infall.collapse.report import NUMBERS, CollapseReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import laws
-from infall._arrays import Progress, integer
+from infall._arrays.calls import Progress
+from infall._arrays.checks import integer
 from infall.experiments.embedding import embed, single_threaded
 from infall.experiments.inputs import gaussian_input, layer_widths, width_label, width_name
 from infall.experiments.repeats import (
@@ -26,8 +27,8 @@ from infall.experiments.repeats import (
     with_error,
 )
 from infall.experiments.result import Result, Table
-from infall.maxlikelihood import MaxLikelihood
-from infall.rows import Sampler
+from infall.maxlikelihood.network import MaxLikelihood
+from infall.rows.selection import Sampler
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

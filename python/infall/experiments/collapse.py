@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infall.collapse._report import NUMBERS, CollapseReport
 from infall.collapse._samples import ArraySamples
+from infall.collapse.report import NUMBERS, CollapseReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from infall.maxlikelihood import MaxLikelihood
+from infall.maxlikelihood.network import MaxLikelihood
 
 
 def deep_angles(

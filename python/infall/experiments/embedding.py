@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infall._arrays import Progress
+from infall._arrays.calls import Progress
 
 # Standard deviation of the principal components that it starts from. From much smaller ones two
 # clusters that have collapsed grow through each other, and may stay so.

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infall import laws
-from infall._arrays import Progress, integer, vectors
-from infall.datasets import load_digits
+from infall._arrays.calls import Progress
+from infall._arrays.checks import integer
+from infall._arrays.vectors import vectors
+from infall.experiments.datasets import load_digits
 from infall.experiments.inputs import width_label
 from infall.experiments.repeats import (
     SamplerComparison,
@@ -25,8 +27,8 @@ from infall.experiments.repeats import (
     with_error,
 )
 from infall.experiments.result import Result, Table
-from infall.maxlikelihood import MaxLikelihood
-from infall.rows import Sampler
+from infall.maxlikelihood.network import MaxLikelihood
+from infall.rows.selection import Sampler
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from infall import laws
-from infall._arrays import Progress, integer
+from infall._arrays.calls import Progress
+from infall._arrays.checks import integer
 from infall.experiments.inputs import width_label, width_name
 from infall.experiments.repeats import (
     Seeds,
@@ -23,7 +24,8 @@ from infall.experiments.repeats import (
     with_error,
 )
 from infall.experiments.result import Result, Table
-from infall.rows import Sampler, hyperplane_codes, select_rows
+from infall.rows.codes import hyperplane_codes
+from infall.rows.selection import Sampler, select_rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

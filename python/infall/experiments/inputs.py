@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infall._arrays import row_count
+from infall._arrays.checks import row_count
 
 
 def gaussian_input(

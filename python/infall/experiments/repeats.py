@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from infall._arrays import MAX_SEED, Progress, integer
-from infall.maxlikelihood import MaxLikelihood
-from infall.rows import Sampler
+from infall._arrays.calls import Progress
+from infall._arrays.checks import MAX_SEED, integer
+from infall.maxlikelihood.network import MaxLikelihood
+from infall.rows.selection import Sampler
 
 Seeds = int | Sequence[int]
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import laws
-from infall.maxlikelihood import MaxLikelihood
+from infall.maxlikelihood.network import MaxLikelihood
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy import special
 
 from infall import laws
-from infall._arrays import Progress, integer
+from infall._arrays.calls import Progress
+from infall._arrays.checks import integer
 from infall.experiments.deep_angles import deep_angles
 from infall.experiments.inputs import gaussian_input, width_label, width_name
 from infall.experiments.repeats import (
@@ -27,8 +28,8 @@ from infall.experiments.repeats import (
     with_error,
 )
 from infall.experiments.result import Result, Table
-from infall.maxlikelihood import MaxLikelihood
-from infall.rows import Sampler
+from infall.maxlikelihood.network import MaxLikelihood
+from infall.rows.selection import Sampler
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

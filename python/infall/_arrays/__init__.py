@@ -1,0 +1,1 @@
+"""Arrays and arguments of every kind: checked, converted, located, and written to files."""

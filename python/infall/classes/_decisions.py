@@ -1,0 +1,247 @@
+"""The nearest class mean of every sample, and the class of its largest output.
+
+Both are the largest of K scores per sample: products of samples and classes, made by the BLAS in
+blocks, plus a term per class. Products in binary32 are estimates, right to a bound that holds for
+any order of summation. Where more than one class lies within it, float64 sums in a fixed order
+decide, so that the BLAS has no say in the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infall import _core
+from infall._arrays.device import located
+from infall._arrays.features import feature_rows, float32_of
+from infall._arrays.threads import thread_count
+from infall.classes import _decisions_device
+from infall.classes._decision_bounds import CLASS_ENTRIES, Precision, Side, sides_of
+
+_Float = NDArray[Any]  # float32 or float64, as the products are
+_Float64 = NDArray[np.float64]
+_Int64 = NDArray[np.int64]
+
+_SAMPLE_ENTRIES = 2**23  # of a block of samples: 32 MiB as float32
+_SCORES = 2**21  # of a block of products: 8 MiB as float32
+_PRODUCTS = 2**31  # multiply-adds between two looks for Ctrl-C
+
+
+def decisions(
+    features: Any,
+    means: _Float64,
+    classifier: NDArray[Any] | None = None,
+    bias: NDArray[Any] | None = None,
+    *,
+    num_threads: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[_Int64, _Int64 | None]:
+    """Return the class of the nearest mean of each sample, and that of its largest output.
+
+    Parameters
+    ----------
+    features : array (N, d)
+        Of float16, bfloat16, float32 or float64; its rows in one piece each. In host memory, or on
+        a CUDA device, where the products are those of the array's library.
+    means : float64 array (K, d)
+        C-contiguous and finite, as the next two.
+    classifier : array (K', d), optional
+        Of any of the same dtypes.
+    bias : array (K',), optional
+        Zeros, if there is none.
+    num_threads : int, optional
+        For everything but the products, whose threads are the BLAS's own.
+    progress : callable, optional
+        Called with the number of samples done.
+
+    Returns
+    -------
+    nearest : int64 array (N,)
+        Position of the mean at the least distance. On a device both are arrays there.
+    predicted : int64 array (N,) or None
+        Position of the largest output h . a + b; None without a classifier.
+
+    Raises
+    ------
+    TypeError
+        For another dtype.
+    ValueError
+        For rows that are not in one piece, another number of columns than the means have, and
+        for NaN and infinity, with their first position. On a device, where this would wait for
+        the current stream, the class of such a sample is -1 instead.
+
+    Notes
+    -----
+    The lowest class wins ties. Distances and outputs that decide are float64 sums over the columns
+    in eight lanes, so that the result depends on neither BLAS, threads nor instruction set.
+    """
+    threads = thread_count(num_threads)
+    device, found = located(features, "features")
+    if device is not None:
+        with device:
+            return _decisions_device.decisions(
+                device, found, means, classifier, bias, threads, progress
+            )
+    samples = feature_rows(features, "features", dim=means.shape[1])
+    count, dim = (int(n) for n in samples.shape)
+    precision = Precision.of(samples.dtype.name, dim)
+    centre, scale, sides = sides_of(means, classifier, bias, precision)
+    results = [np.empty(count, dtype=np.int64) for _ in sides]
+    step = max(1, min(count, _SAMPLE_ENTRIES // dim))
+    for first in range(0, count, step):
+        numbers = np.arange(first, min(first + step, count))
+        block = _Samples.centred(samples, numbers, centre, scale, precision, threads)
+        for side, result in zip(sides, results, strict=True):
+            result[numbers] = _decided(block, side, precision, threads)
+        if progress is not None:
+            progress(first + len(numbers))
+    return results[0], results[1] if classifier is not None else None
+
+
+# Decisions ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Samples:
+    """Samples as the products take them: relative to the centre, times the scale."""
+
+    features: NDArray[Any]  # (N, d), all there are
+    numbers: _Int64  # (n,)
+    values: _Float  # (n, d)
+    norms: _Float64  # (n,)
+    factors: _Float  # (n,)
+
+    @classmethod
+    def centred(
+        cls,
+        features: NDArray[Any],
+        numbers: _Int64,
+        centre: _Float64,
+        scale: float,
+        precision: Precision,
+        threads: int,
+    ) -> _Samples:
+        values = np.empty((len(numbers), features.shape[1]), dtype=precision.dtype)
+        square_norms = np.empty(len(numbers))
+        first = int(numbers[0])
+        position = _core.centre_rows(features, first, centre, scale, values, square_norms, threads)
+        if position >= 0:
+            row, column = divmod(position, features.shape[1])
+            value = float32_of(features[first + row : first + row + 1])[0, column]
+            raise ValueError(f"features is not finite: {value} at position {(first + row, column)}")
+        norms = np.sqrt(square_norms)
+        factor, constant = precision.row_factor()
+        factors = (factor * norms + constant).astype(precision.dtype)
+        return cls(features, numbers, values, norms, factors)
+
+    def part(self, rows: _Int64) -> _Samples:
+        return _Samples(
+            self.features,
+            self.numbers[rows],
+            self.values[rows],
+            self.norms[rows],
+            self.factors[rows],
+        )
+
+
+class _Block(NamedTuple):
+    """Products of some samples with some classes, and what bounds the scores made of them."""
+
+    rows: slice  # of the samples
+    products: _Float  # (r, c)
+    first_class: int
+    bounds: tuple[_Float, _Float, _Float]  # term, norm and slack (c,)
+
+
+def _products(
+    samples: _Samples, side: Side, precision: Precision, threads: int
+) -> Iterator[_Block]:
+    """Yield the products in blocks, those of the lower classes first."""
+    count, dim = samples.values.shape
+    class_step = min(len(side.rows), max(1, CLASS_ENTRIES // dim))
+    row_step = min(count, max(1, min(_SCORES, _PRODUCTS // dim) // class_step))
+    values = np.empty((class_step, dim), dtype=precision.dtype)
+    square_norms = np.empty(class_step)
+    memory = np.empty(row_step * class_step, dtype=precision.dtype)
+    for first_class in range(0, len(side.rows), class_step):
+        classes = slice(first_class, min(first_class + class_step, len(side.rows)))
+        width = classes.stop - classes.start
+        _core.centre_rows(
+            side.rows,
+            first_class,
+            side.centre,
+            side.scale,
+            values[:width],
+            square_norms[:width],
+            threads,
+        )
+        bounds = side.bounds(classes, square_norms[:width], precision)
+        for first in range(0, count, row_step):
+            rows = slice(first, min(first + row_step, count))
+            height = rows.stop - rows.start
+            products = memory[: height * width].reshape(height, width)
+            with np.errstate(all="ignore"):  # what overflows is decided otherwise
+                np.matmul(samples.values[rows], values[:width].T, out=products)
+            yield _Block(rows, products, first_class, bounds)
+
+
+def _decided(samples: _Samples, side: Side, precision: Precision, threads: int) -> _Int64:
+    """Return the class with the largest score of each sample (n,)."""
+    count = len(samples.numbers)
+    low, high, second = (np.full(count, -np.inf, dtype=precision.dtype) for _ in range(3))
+    candidate = np.zeros(count, dtype=np.int64)
+    for block in _products(samples, side, precision, threads):
+        rows = block.rows
+        _core.reduce_scores(
+            block.products,
+            block.first_class,
+            samples.factors[rows],
+            *block.bounds,
+            low[rows],
+            high[rows],
+            second[rows],
+            candidate[rows],
+            threads,
+        )
+    constant, per_norm, per_square = precision.shared(side.bias is None)
+    least = low - (constant + per_norm * samples.norms + per_square * samples.norms**2)
+    least[~(samples.norms < precision.longest)] = -np.inf
+    if not side.bounded:
+        least[:] = -np.inf
+    reachable = np.nextafter(least.astype(precision.dtype), precision.dtype(-np.inf))
+    undecided = np.flatnonzero(~(second < reachable))
+    if len(undecided) > 0:
+        candidate[undecided] = _decided_exactly(
+            samples.part(undecided), side, reachable[undecided], precision, threads
+        )
+    return candidate
+
+
+def _decided_exactly(
+    samples: _Samples, side: Side, least: _Float, precision: Precision, threads: int
+) -> _Int64:
+    """Return the best of the classes whose upper bound reaches `least` (n,), by float64 sums."""
+    scores = np.full(len(samples.numbers), -np.inf)
+    classes = np.full(len(samples.numbers), -1, dtype=np.int64)
+    for block in _products(samples, side, precision, threads):
+        rows = block.rows
+        _core.decide(
+            block.products,
+            block.first_class,
+            samples.factors[rows],
+            *block.bounds,
+            least[rows],
+            samples.numbers[rows],
+            samples.features,
+            side.rows,
+            side.scale,
+            side.bias,
+            scores[rows],
+            classes[rows],
+            threads,
+        )
+    return classes

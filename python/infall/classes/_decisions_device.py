@@ -1,0 +1,161 @@
+"""Decisions on features in CUDA memory: products by the array's library, the rest by CUDA kernels.
+
+Callers are inside `with device`; everything is queued on its current stream.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infall import _core
+from infall._arrays.convert import to_numpy
+from infall._arrays.device import Device, cuda_kernels, located
+from infall.classes._decision_bounds import Precision, Side, class_blocks, sides_of
+
+_DTYPES = ("float16", "bfloat16", "float32", "float64")
+_SAMPLE_ENTRIES = 2**26  # of a block of samples: 256 MiB as float32
+_SCORES = 2**26  # of a block of products
+_CLASSES = 2**16  # of a block of products
+
+
+def decisions(
+    device: Device,
+    features: Any,
+    means: Any,
+    classifier: Any,
+    bias: Any,
+    threads: int,
+    progress: Callable[[int], object] | None,
+) -> tuple[Any, Any]:
+    dtype = device.dtype_name(features)
+    if dtype not in _DTYPES:
+        raise TypeError(f"features has dtype {dtype}; expected one of {', '.join(_DTYPES)}")
+    if len(features.shape) != 2 or int(features.shape[1]) != int(means.shape[1]):
+        shape = tuple(int(n) for n in features.shape)
+        raise ValueError(f"features has shape {shape}; expected (N, {int(means.shape[1])})")
+    count, dim = (int(n) for n in features.shape)
+    stride, inner = device.element_strides(features, "features")
+    if inner != 1 and dim > 1:
+        raise ValueError("features has rows that are not in one piece; copy it first")
+    precision = Precision.of(dtype, dim, exact_float32=not _may_shorten(device))
+    means = _on_host(means, "means")
+    if classifier is not None:
+        classifier = _on_host(classifier, "classifier")
+        bias = None if bias is None else _on_host(bias, "bias")
+    centre, scale, sides = sides_of(means, classifier, bias, precision)
+    number = np.dtype(precision.dtype).name
+    samples = (device.pointer(features), dtype, stride, dim)
+    shared = device.upload(centre)
+    kernels = cuda_kernels("features", None)
+    here = (device.number, device.stream)
+    scored = [_Classes(device, side, precision, threads) for side in sides]
+    results = [device.empty(count, "int64") for _ in sides]
+    class_step = min(max(len(side.rows) for side in sides), _CLASSES)
+    step = max(1, min(count, _SAMPLE_ENTRIES // dim, _SCORES // class_step))
+    values = device.empty((step, dim), number)
+    norms = device.empty(step, "float64")
+    bests = [device.empty(step, kind) for kind in (number, number, number, "int64")]
+    best_pointers = [device.pointer(best) for best in bests]
+    for first in range(0, count, step):
+        rows = min(step, count - first)
+        kernels.centre_samples(
+            number,
+            *samples,
+            first,
+            rows,
+            device.pointer(shared),
+            scale,
+            device.pointer(values),
+            device.pointer(norms),
+            *here,
+        )
+        for classes, result in zip(scored, results, strict=True):
+            for first_class in range(0, classes.count, class_step):
+                block = classes.values[first_class : first_class + class_step]
+                products = device.xp.matmul(values[:rows], block.T)
+                kernels.reduce_scores(
+                    number,
+                    device.pointer(products),
+                    rows,
+                    len(block),
+                    first_class,
+                    device.pointer(norms),
+                    classes.row_bounds,
+                    [device.pointer(bound[first_class:]) for bound in classes.bounds],
+                    best_pointers,
+                    *here,
+                )
+            kernels.decide_samples(
+                number,
+                *samples,
+                first,
+                rows,
+                device.pointer(norms),
+                classes.row_bounds,
+                best_pointers,
+                *classes.exact,
+                device.pointer(result[first:]),
+                *here,
+            )
+    if progress is not None:
+        progress(count)
+    found = [device.returned(result) for result in results]
+    return found[0], found[1] if classifier is not None else None
+
+
+class _Classes:
+    """Classes on a device: as the products take them, with their bounds, and as they were."""
+
+    def __init__(self, device: Device, side: Side, precision: Precision, threads: int) -> None:
+        self.count, dim = side.rows.shape
+        number = np.dtype(precision.dtype).name
+        self.values = device.empty((self.count, dim), number)
+        bounds = [np.empty(self.count, dtype=precision.dtype) for _ in range(3)]
+        for rows in class_blocks(side.rows):
+            block = side.rows[rows]
+            values, square_norms = np.empty(block.shape, precision.dtype), np.empty(len(block))
+            _core.centre_rows(
+                side.rows, rows.start, side.centre, side.scale, values, square_norms, threads
+            )
+            self.values[rows] = device.upload(values)
+            found = side.bounds(rows, square_norms, precision)
+            for target, bound in zip(bounds, found, strict=True):
+                target[rows] = bound
+        self.bounds = [device.upload(bound) for bound in bounds]
+        longest = precision.longest if side.bounded else 0.0
+        self.row_bounds = (
+            *precision.row_factor(),
+            *precision.shared(side.bias is None),
+            longest,
+        )
+        self._rows = device.upload(side.rows)
+        self._bias = None if side.bias is None else device.upload(side.bias)
+        self.exact = (
+            device.pointer(self._rows),
+            side.rows.dtype.name,
+            self.count,
+            side.scale,
+            0 if self._bias is None else device.pointer(self._bias),
+        )
+
+
+def _on_host(array: Any, name: str) -> NDArray[Any]:
+    device, found = located(array, name)
+    if device is not None:
+        with device:
+            found = device.download(found)
+    return np.ascontiguousarray(to_numpy(found, name))
+
+
+def _may_shorten(device: Device) -> bool:
+    """Whether the library may make float32 products of numbers that it has shortened (TF32)."""
+    if os.environ.get("NVIDIA_TF32_OVERRIDE") == "1":
+        return True
+    if device.library == "torch":
+        return bool(device.xp.get_float32_matmul_precision() != "highest")
+    return os.environ.get("CUPY_TF32", "0") not in ("", "0")

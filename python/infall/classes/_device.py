@@ -1,0 +1,315 @@
+"""Class moments in CUDA memory, by the CUDA kernels; everything is queued on the current stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from infall._arrays.checks import MAX_DIM
+from infall._arrays.device import Device, cuda_kernels
+
+_IN_PLACE = ("float16", "bfloat16", "float32", "float64")
+_BLOCK_ENTRIES = 2**22  # entries converted, and deviations made, at a time: 32 MiB
+
+
+class ClassOrder(NamedTuple):
+    """Samples by class: order (N,), and where in it each class begins, starts (K + 1,)."""
+
+    order: Any
+    starts: Any
+
+
+class _Arrays(NamedTuple):
+    """Counts (K,), shifts (K, d), sums (K, d), squares (K,) and scatter (d, d) or None."""
+
+    counts: Any
+    shifts: Any
+    sums: Any
+    squares: Any
+    scatter: Any
+
+
+class DeviceMoments:
+    """The state of a `ClassMoments` on a device. Callers are inside `with device`.
+
+    A state never changes: what is queued can fail or be interrupted, and would leave a part.
+    """
+
+    def __init__(self, device: Device, arrays: _Arrays, spare: _Arrays | None = None) -> None:
+        self.device = device
+        self._arrays = arrays
+        self._spare = spare  # the memory of the state before, for the one after
+
+    @classmethod
+    def of_samples(
+        cls, device: Device, shape: tuple[int, int], scatter: bool, features: Any, labels: Any
+    ) -> DeviceMoments:
+        """Return the state (K, d) of features (N, d) and class numbers (N,) int64 of the device."""
+        products = None
+        if scatter:
+            products = device.empty((shape[1], shape[1]), "float64")
+            products[:] = 0.0
+        empty = _Arrays(
+            device.upload(np.zeros(shape[0], dtype=np.int64)),
+            device.empty(shape, "float32"),
+            device.empty(shape, "float64"),
+            device.upload(np.zeros(shape[0])),
+            products,
+        )
+        return cls(device, _with_added(device, empty, features, labels))
+
+    @classmethod
+    def uploaded(cls, device: Device, state: dict[str, NDArray[Any]]) -> DeviceMoments:
+        """Return a state of host memory, as `downloaded` gives it."""
+        arrays = {name: device.upload(array) for name, array in state.items()}
+        return cls(device, _Arrays(**{"scatter": None, **arrays}))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return int(self._arrays.sums.shape[0]), int(self._arrays.sums.shape[1])
+
+    @property
+    def counts(self) -> Any:
+        """Samples of each class (K,)."""
+        return self._arrays.counts
+
+    @property
+    def shifts(self) -> Any:
+        """A point near the samples of each class (K, d)."""
+        return self._arrays.shifts
+
+    def offsets(self) -> Any:
+        """Return class means less the shift of their class (K, d)."""
+        return self._arrays.sums / self.device.xp.clip(self.counts, 1, None)[:, None]
+
+    @property
+    def nbytes(self) -> int:
+        """Of the state and of the memory for the next one."""
+        arrays = [a for a in (*self._arrays, *(self._spare or ())) if a is not None]
+        return sum(
+            math.prod(array.shape) * np.dtype(self.device.dtype_name(array)).itemsize
+            for array in arrays
+        )
+
+    def with_samples(self, features: Any, labels: Any) -> DeviceMoments:
+        """Return the state with features (N, d) and class numbers (N,) int64 of the device added.
+
+        The memory of this state becomes that of the state after the next: it may not be used once
+        that is made.
+        """
+        added = _with_added(self.device, self._copied(self._spare), features, labels)
+        return DeviceMoments(self.device, added, self._arrays)
+
+    def copy(self) -> DeviceMoments:
+        """Return a state that shares no memory with this one."""
+        return DeviceMoments(self.device, self._copied(None))
+
+    def means_and_offsets(self) -> tuple[Any, Any]:
+        """Return class means (K, d), and |mean - shift|^2 (K,)."""
+        num_classes, dim = self.shape
+        centre = self.device.upload(np.zeros(dim))
+        means = self.device.empty((num_classes, dim), "float64")
+        offsets = self.device.empty((num_classes,), "float64")
+        cuda_kernels("features", None).class_means(
+            num_classes,
+            dim,
+            *_pointers(self.device, self._arrays),
+            *(self.device.pointer(a) for a in (centre, means, offsets)),
+            self.device.number,
+            self.device.stream,
+        )
+        return means, offsets
+
+    def variances(self) -> Any:
+        """Return class variances (K,)."""
+        _, offsets = self.means_and_offsets()
+        difference = self._arrays.squares / self.counts - offsets
+        # Rounding may make it negative; NaN stays.
+        return (difference + self.device.xp.abs(difference)) / 2.0
+
+    def downloaded(self) -> dict[str, NDArray[Any]]:
+        """Wait for the stream and return the state in host memory."""
+        return {
+            name: self.device.download(array)
+            for name, array in self._arrays._asdict().items()
+            if array is not None
+        }
+
+    def _copied(self, spare: _Arrays | None) -> _Arrays:
+        into = spare or (None,) * len(self._arrays)
+        return _Arrays(*map(self._copy_of, self._arrays, into))
+
+    def _copy_of(self, array: Any, into: Any) -> Any:
+        if array is None:
+            return None
+        dtype = self.device.dtype_name(array)
+        if into is None or self.device.dtype_name(into) != dtype:
+            into = self.device.empty(tuple(array.shape), dtype)
+        into[:] = array
+        return into
+
+
+def _with_added(device: Device, arrays: _Arrays, features: Any, labels: Any) -> _Arrays:
+    # Adds in place, but for shifts that grow to float64.
+    num_classes, dim = (int(n) for n in arrays.sums.shape)
+    kernels = cuda_kernels("features", None)
+    for some, rows in device_blocks(device, features):
+        if device.dtype_name(rows) == "float64":
+            arrays = arrays._replace(shifts=device.cast(arrays.shifts, "float64"))
+        samples = ordered(device, labels[some], num_classes)
+        scratch = device.empty(int(kernels.moments_scratch(num_classes, dim)), "float64")
+        kernels.accumulate_moments(
+            *_stored(device, rows),
+            len(rows),
+            *(device.pointer(a) for a in samples),
+            num_classes,
+            *_pointers(device, arrays),
+            device.pointer(scratch),
+            device.number,
+            device.stream,
+        )
+        if arrays.scatter is not None:
+            products = arrays.scatter
+            for part in _parts(len(rows), dim):
+                x = subtracted(device, rows[part], labels[some][part], arrays.shifts)
+                products += x.T @ x
+    return arrays
+
+
+def _pointers(device: Device, arrays: _Arrays) -> tuple[Any, ...]:
+    return (
+        device.pointer(arrays.counts),
+        device.pointer(arrays.shifts),
+        device.dtype_name(arrays.shifts) == "float64",
+        device.pointer(arrays.sums),
+        device.pointer(arrays.squares),
+    )
+
+
+def device_rows(device: Device, features: Any, name: str, *, dim: int) -> Any:
+    """Return (N, d) features on a device, checked but for their values.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `infall._features.FeatureBlocks`.
+    """
+    dtype = device.dtype_name(features)
+    if dtype not in _IN_PLACE and not dtype.startswith(("int", "uint", "bool")):
+        raise TypeError(
+            f"{name} has dtype {dtype}; expected real numbers (floating point or integer)"
+        )
+    if features.ndim != 2:
+        raise ValueError(f"{name} has {features.ndim} axes; expected shape (N, d)")
+    columns = int(features.shape[1])
+    if columns != dim or columns >= MAX_DIM:
+        raise ValueError(f"{name} has {columns} columns; expected {dim}")
+    return features
+
+
+def device_blocks(device: Device, features: Any) -> Iterator[tuple[slice, Any]]:
+    """Yield slices of the rows, in order, and the rows as the kernels read them.
+
+    They are one block in place, or copies, of integers as float64.
+    """
+    count, dim = (int(n) for n in features.shape)
+    in_place = device.dtype_name(features) in _IN_PLACE and (
+        count == 0 or dim == 1 or device.element_strides(features, "features")[1] == 1
+    )
+    if in_place:
+        yield slice(0, count), features
+        return
+    for rows in _parts(count, dim):
+        block = features[rows]
+        if device.dtype_name(block) not in _IN_PLACE:
+            block = device.cast(block, "float64")
+        yield rows, device.contiguous(block)
+
+
+def _parts(count: int, dim: int) -> Iterator[slice]:
+    step = max(1, _BLOCK_ENTRIES // dim)
+    for first in range(0, count, step):
+        yield slice(first, min(first + step, count))
+
+
+def device_labels(device: Device, labels: Any, num_samples: int) -> Any:
+    """Return labels (N,) on a device as int64, not searched for values out of range.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For another dtype or shape.
+    """
+    dtype = device.dtype_name(labels)
+    if not dtype.startswith(("int", "uint")):
+        raise TypeError(f"labels has dtype {dtype}; expected integers")
+    if tuple(labels.shape) != (num_samples,):
+        raise ValueError(
+            f"labels has shape {tuple(labels.shape)}; expected ({num_samples},), one per sample"
+        )
+    return device.contiguous(device.cast(labels, "int64"))
+
+
+def ordered(device: Device, numbers: Any, num_classes: int) -> ClassOrder:
+    """Return samples by class, and in a class as they come; those out of range come outside."""
+    count = len(numbers)
+    places = device.arange(count)
+    # Different numbers, so that any sort gives this order.
+    keys = device.xp.clip(numbers, -1, num_classes) * count + places
+    order = device.contiguous(device.cast(device.xp.argsort(keys), "int64"))
+    firsts = device.arange(num_classes + 1) * count
+    starts = device.xp.searchsorted(keys[order], firsts)
+    return ClassOrder(order, device.contiguous(device.cast(starts, "int64")))
+
+
+def subtracted(device: Device, rows: Any, numbers: Any, base: Any) -> Any:
+    """Return rows (N, d) less the row of base (K, d) of their class, float64."""
+    out = device.empty((len(rows), int(base.shape[1])), "float64")
+    cuda_kernels("features", None).subtract(
+        *_stored(device, rows),
+        len(rows),
+        device.pointer(numbers),
+        int(base.shape[0]),
+        device.pointer(base),
+        device.dtype_name(base) == "float64",
+        device.pointer(out),
+        device.number,
+        device.stream,
+    )
+    return out
+
+
+def within_projection(
+    device: Device, features: Any, labels: Any, moments: DeviceMoments, directions: Any
+) -> Any:
+    """Return per class the sum of || directions^T (h - mu_c) ||^2, float64 (K,)."""
+    num_classes, dim = moments.shape
+    # Of a label out of range the deviation is NaN, whatever is subtracted from it.
+    known = device.xp.clip(labels, 0, num_classes - 1)
+    offsets = moments.offsets() @ directions
+    square_norms = device.empty((len(features),), "float64")
+    for some, rows in device_blocks(device, features):
+        for part in _parts(len(rows), dim):
+            deviations = subtracted(device, rows[part], labels[some][part], moments.shifts)
+            projected = deviations @ directions - offsets[known[some][part]]
+            square_norms[some][part] = (projected * projected).sum(1)
+    sums = device.empty((num_classes,), "float64")
+    cuda_kernels("features", None).sums_by_class(
+        device.pointer(square_norms),
+        len(features),
+        *(device.pointer(a) for a in ordered(device, labels, num_classes)),
+        num_classes,
+        device.pointer(sums),
+        device.number,
+        device.stream,
+    )
+    return sums
+
+
+def _stored(device: Device, rows: Any) -> tuple[int, str, int, int]:
+    stride = device.element_strides(rows, "features")[0] if len(rows) > 1 else 0
+    return device.pointer(rows), device.dtype_name(rows), stride, int(rows.shape[1])

@@ -1,0 +1,773 @@
+"""Selections: the rows of a Gaussian layer, or of a matrix, with the largest projections."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from infall._arrays import files as _saved
+from infall._arrays.calls import Progress, standard_floats, watch_of
+from infall._arrays.checks import (
+    MAX_ROWS,
+    check_finite,
+    integer,
+    one_of,
+    row_count,
+    seed_and_layer,
+)
+from infall._arrays.convert import like, to_numpy
+from infall._arrays.device import Device, located, located_with
+from infall._arrays.threads import thread_count
+from infall._arrays.vectors import (
+    unit_vectors,
+    vectors,
+)
+from infall.rows import _device as _rows_device
+from infall.rows import _host as _rows_host
+from infall.rows._task import SelectionTask, best_positions
+from infall.rows.gaussian import gaussian_rows
+
+Sampler = Literal["stream", "rotated", "order_statistics"]
+Score = Literal["absolute", "signed"]
+Order = Literal["index", "score"]
+
+_SAMPLERS = ("stream", "rotated", "order_statistics")
+_SCORES = ("absolute", "signed")
+_ORDERS = ("index", "score")
+
+_FORMAT = "infall.RowSelection"
+_FORMAT_VERSION = 1
+# Candidates of the parts of a merge that are compared at a time.
+_MERGED_CANDIDATES = 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class RowSelection:
+    """The rows of a layer or matrix with the largest projections on a vector w.
+
+    Selections are equal if their settings and all their numbers are, wherever they live; comparing
+    those on a device waits for it.
+
+    Attributes
+    ----------
+    indices : int64 array, shape (m,) or (B, m)
+        Row numbers; -1 on a device for a w without a direction.
+    projections : float64 array, shape (m,) or (B, m)
+        Signed projections of the rows on w: the unit projections times ||w||.
+    rows : float32 array, shape (m, k) or (B, m, k)
+        The rows themselves; those of a matrix in its own dtype.
+    unit_projections : float64 array, shape (m,) or (B, m)
+        Signed projections on w/||w||: what the rows are ranked by. The stream sampler's are
+        binary32 sums of row times w/||w||, column by column.
+    width : int
+        Rows of the layer or matrix selected from.
+    seed, layer : int or None
+        What the layer was made of; None for a matrix.
+    sampler : str or None
+        How the layer was sampled; None for a matrix.
+    score, order : str
+        As given to the selection.
+    row_range : tuple of int
+        First row and row past the last that were looked at.
+    """
+
+    indices: Any
+    projections: Any
+    rows: Any
+    unit_projections: Any
+    width: int
+    seed: int | None
+    layer: int | None
+    sampler: str | None
+    score: str
+    order: str
+    row_range: tuple[int, int]
+
+    def regenerate(self, w: ArrayLike, *, num_threads: int | None = None) -> RowSelection:
+        """Select again from the same layer with the same settings, and check that nothing changed.
+
+        Parameters
+        ----------
+        w : array, shape (k,) or (B, k)
+            The vector the selection was made for, which it does not keep.
+        num_threads : int, optional
+            Threads; does not change the result.
+
+        Returns
+        -------
+        RowSelection
+            Bit for bit this one, in the library of w.
+
+        Raises
+        ------
+        TypeError
+            For w as `select_rows`.
+        ValueError
+            For a selection from a matrix, which is not kept, and for another w: on a device, where
+            values are not looked at, only for one of another shape.
+        """
+        if self.sampler is None or self.seed is None or self.layer is None:
+            raise ValueError("a selection from a matrix cannot be regenerated without the matrix")
+        expected = (*self.indices.shape[:-1], self.rows.shape[-1])
+        device, found = located(w, "w")
+        shape = tuple((to_numpy(found, "w") if device is None else found).shape)
+        if shape != expected:
+            raise ValueError(f"w has shape {shape}; this selection was made for shape {expected}")
+        again = select_rows(
+            w,
+            self.width,
+            num_rows=self.indices.shape[-1],
+            seed=self.seed,
+            layer=self.layer,
+            sampler=cast(Sampler, self.sampler),
+            score=cast(Score, self.score),
+            order=cast(Order, self.order),
+            row_range=self.row_range,
+            num_threads=num_threads,
+        )
+        if device is None and again != self:
+            raise ValueError("w is not the vector that this selection was made for")
+        return again
+
+    def state_dict(self) -> dict[str, NDArray[Any] | int | str]:
+        """Return what the selection is made of: NumPy arrays, integers and text.
+
+        Returns
+        -------
+        dict
+            The attributes by name, without seed, layer and sampler for a selection from a matrix,
+            and format and version.
+            Arrays in host memory are not copied; those on a device are, which waits for it.
+        """
+        arrays = {name: _host_values(getattr(self, name)) for name in _ARRAYS}
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        return {
+            "format": _FORMAT,
+            "version": _FORMAT_VERSION,
+            **arrays,
+            **{name: value for name, value in settings.items() if value is not None},
+            "row_range": np.array(self.row_range, dtype=np.int64),
+        }
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Any]) -> RowSelection:
+        """Make a selection of what `state_dict` has returned.
+
+        Parameters
+        ----------
+        state : mapping
+            As `state_dict` returns it; other keys are ignored. Arrays are not copied.
+
+        Returns
+        -------
+        RowSelection
+            Equal to the one that the state was taken from, of NumPy arrays.
+
+        Raises
+        ------
+        TypeError
+            If `state` is not a mapping.
+        ValueError
+            If something is missing, of another version, shape or dtype, or cannot be: settings that
+            `select_rows` refuses, rows out of range, repeated or out of order, numbers that are not
+            finite, or, for the stream sampler, rows that are not the layer's (the first, the middle
+            and the last row are regenerated).
+        """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
+        for name, expected in (("format", _FORMAT), ("version", _FORMAT_VERSION)):
+            if state.get(name) != expected:
+                raise ValueError(f"state has {name} {state.get(name)!r}; expected {expected!r}")
+        try:
+            return _checked_selection({name: np.asarray(value) for name, value in state.items()})
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            missing = f"{error} is missing" if isinstance(error, KeyError) else error
+            raise ValueError(f"state is damaged: {missing}") from None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the selection to one .npz file, whole or not at all.
+
+        Parameters
+        ----------
+        path : path
+            File to write, under exactly this name.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; a file of that name is then still the old one.
+        """
+        _saved.save(path, _FORMAT, _FORMAT_VERSION, self.state_dict())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> RowSelection:
+        """Read a selection that `save` has written.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Returns
+        -------
+        RowSelection
+            Equal to the selection saved, of NumPy arrays.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        ValueError
+            If it is truncated, damaged, foreign, of another format version or of another mapping
+            of random words to rows, and as `from_state_dict`.
+        """
+        state = _saved.load(path, _FORMAT, _FORMAT_VERSION, mapping=True)
+        try:
+            return cls.from_state_dict(state)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RowSelection):
+            return NotImplemented
+        names = (*_SETTINGS, "row_range")
+        return all(getattr(self, name) == getattr(other, name) for name in names) and all(
+            np.array_equal(
+                _host_values(getattr(self, name)),
+                _host_values(getattr(other, name)),
+                equal_nan=True,
+            )
+            for name in _ARRAYS
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # arrays have none
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + sum(int(getattr(self, name).nbytes) for name in _ARRAYS)
+
+    def __repr__(self) -> str:
+        source = "a matrix" if self.sampler is None else f"layer {self.layer} of seed {self.seed}"
+        shape = tuple(self.rows.shape)
+        how = "" if self.sampler is None else f", sampler={self.sampler!r}"
+        return (
+            f"RowSelection(rows {shape} of {self.width} from {source}{how}, score={self.score!r}, "
+            f"order={self.order!r}, row_range={self.row_range})"
+        )
+
+
+_ARRAYS = ("indices", "projections", "rows", "unit_projections")
+_SETTINGS = ("width", "seed", "layer", "sampler", "score", "order")
+
+
+@standard_floats
+def select_rows(
+    w: ArrayLike,
+    width: int,
+    *,
+    num_rows: int | None = None,
+    seed: int = 0,
+    layer: int = 0,
+    sampler: Sampler = "stream",
+    score: Score = "absolute",
+    order: Order = "index",
+    row_range: tuple[int, int] | None = None,
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> RowSelection:
+    """Select the rows of a Gaussian layer that maximise their projection on w.
+
+    The layer G* is (width, k) with independent N(0, 1) entries and is never stored.
+
+    Parameters
+    ----------
+    w : array, shape (k,) or (B, k)
+        The vector, or B vectors that share the layer (its words are then drawn once for all): any
+        real dtype, layout and byte order, converted to float64. On a device values are not
+        searched: for a w that is zero or not finite all indices are -1, and projections and rows
+        NaN.
+    width : int
+        Rows n of the layer, below 2**63.
+    num_rows : int, optional
+        Rows m to select; k by default.
+    seed : int
+        0 <= seed < 2**64.
+    layer : int
+        Layer number, 0 <= layer < 2**32; layers are independent.
+    sampler : {"stream", "rotated", "order_statistics"}
+        Three exact samplers of the same law. "stream": the counter-based matrix itself, O(n k)
+        time. "rotated": G* = Z H with H e_1 = w/||w||, where one column decides (B columns for a
+        batch), O(n + m k). "order_statistics": the m largest of n normals drawn directly, O(m k)
+        for any width up to 2**63 - 1; one w only, absolute score only, and the whole layer. For
+        wider layers `infall.laws.folded_normal_top` has the law of the scores.
+    score : {"absolute", "signed"}
+        Rank by |row . w| or by row . w.
+    order : {"index", "score"}
+        Rows by ascending index (the selection is a submatrix), or by descending score; ties go to
+        the lower index either way.
+    row_range : (int, int), optional
+        Look only at rows first <= i < last; see `merge_selections`.
+    num_threads : int, optional
+        Threads; all processors by default. Does not change the result.
+    progress : callable, optional
+        Called as progress(rows_done, rows_total, "rows") about every 50 ms; what it raises stops
+        the call.
+
+    Returns
+    -------
+    RowSelection
+        Arrays are of the library of `w`, as far as it holds their dtypes. Bit-identical for any
+        number of threads, instruction set and split into row ranges.
+
+    Raises
+    ------
+    TypeError
+        For kinds and dtypes: complex or text in w, a fractional width.
+    RuntimeError
+        For an array in device memory, if this build has no CUDA kernels.
+    ValueError
+        For shapes and values: num_rows above the rows there are, a reversed or outlying row_range,
+        an unknown sampler, score or order; on the host also NaN, infinity or zero w, and a w so
+        long that its projections overflow float64 (on a device they are infinite).
+    OverflowError
+        For width past 2**63 - 1.
+
+    Notes
+    -----
+    Source: Wormhole Dynamics in Deep Neural Networks, Section IV, Algorithm 1; order statistics
+    after Renyi (1953).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import infall
+    >>> selection = infall.select_rows(np.ones(3), 2**16, seed=1)
+    >>> selection.rows.shape
+    (3, 3)
+    >>> bool((infall.gaussian_rows(selection.indices, 3, seed=1) == selection.rows).all())
+    True
+    """
+    device, w = located(w, "w")
+    values, batched = _vectors(device, w, None)
+    batch, dim = values.shape
+    width = row_count(width, "width")
+    one_of(sampler, "sampler", _SAMPLERS)
+    one_of(score, "score", _SCORES)
+    one_of(order, "order", _ORDERS)
+    seed, layer = seed_and_layer(seed, layer)
+    first, last = _row_range(row_range, width)
+    num_rows = _num_rows(num_rows, dim, last - first)
+    threads = thread_count(num_threads)
+    watch = watch_of(progress, last - first, "rows")
+    absolute = score == "absolute"
+    if num_rows * dim * batch >= 2**60:
+        raise ValueError(f"num_rows is {num_rows}; {batch} x {num_rows} rows of {dim} do not fit")
+    if sampler == "order_statistics":
+        _require_whole_layer(batch, absolute, (first, last) == (0, width))
+    task = SelectionTask(
+        seed, layer, first, last, num_rows, absolute, order == "index", threads, watch
+    )
+    if device is None:
+        directions, norms, exponents = unit_vectors(values, "w")
+        found = _rows_host.select(task, sampler, directions)
+    else:
+        with device:
+            directions, norms, exponents = _rows_device.unit_vectors(device, values)
+            found = _rows_device.select(device, task, sampler, directions, norms)
+    return _selection(
+        device,
+        w,
+        batched,
+        *found,
+        norms,
+        exponents,
+        width=width,
+        seed=seed,
+        layer=layer,
+        sampler=sampler,
+        score=score,
+        order=order,
+        row_range=(first, last),
+    )
+
+
+@standard_floats
+def select_rows_from(
+    w: ArrayLike,
+    weights: ArrayLike,
+    *,
+    num_rows: int | None = None,
+    score: Score = "absolute",
+    order: Order = "index",
+    num_threads: int | None = None,
+    progress: Progress | None = None,
+) -> RowSelection:
+    """Select the rows of a given matrix that maximise their projection on w.
+
+    The matrix is read once, in blocks, and may be memory-mapped and larger than memory; nothing as
+    long as the matrix is allocated.
+
+    Parameters
+    ----------
+    w : array, shape (k,) or (B, k)
+        The vector or vectors; on a device not searched, as in `select_rows`.
+    weights : array, shape (n, k)
+        Any real dtype, strides and byte order. What is not native float32 or float64 is converted
+        block by block; bfloat16 in host memory, whose rows come back as float32, and integers on a
+        device are converted whole. On a device it is not searched for NaN and infinity: infinite
+        projections rank first, and rows whose projection is NaN are passed over (index -1,
+        projection and row NaN where none other is left).
+    num_rows : int, optional
+        Rows m to select; k by default.
+    score, order, num_threads, progress
+        As in `select_rows`.
+
+    Returns
+    -------
+    RowSelection
+        Of the library of `w`, with seed, layer and sampler None; `rows` in the dtype of `weights`
+        (float64 for integers on a device). Projections are summed column by column, in float32 for
+        float16, bfloat16 and float32 and in float64 for all others: a layer given as a matrix has
+        the rows selected that `select_rows` selects.
+
+    Raises
+    ------
+    TypeError
+        For complex numbers and text, and arrays in different places.
+    ValueError
+        As `select_rows`, and on the host for NaN or infinity in `weights`, with the first position.
+    """
+    device, w = located(w, "w")
+    matrix = located_with(device, weights, "weights", "w")
+    if device is None:
+        matrix = to_numpy(matrix, "weights")
+    else:
+        _rows_device.check_matrix(device, matrix)
+    if matrix.ndim != 2:
+        raise ValueError(f"weights has {matrix.ndim} axes; expected shape (n, k)")
+    if 0 in matrix.shape:
+        raise ValueError(f"weights is empty: shape {tuple(matrix.shape)}")
+    total, dim = matrix.shape
+    values, batched = _vectors(device, w, dim)
+    one_of(score, "score", _SCORES)
+    one_of(order, "order", _ORDERS)
+    num_rows = _num_rows(num_rows, dim, total)
+    threads = thread_count(num_threads)
+    watch = watch_of(progress, total, "rows")
+    absolute = score == "absolute"
+    task = SelectionTask(0, 0, 0, total, num_rows, absolute, order == "index", threads, watch)
+    if device is None:
+        directions, norms, exponents = unit_vectors(values, "w")
+        found = _rows_host.select_from_matrix(task, matrix, directions)
+    else:
+        with device:
+            directions, norms, exponents = _rows_device.unit_vectors(device, values)
+            found = _rows_device.select_from_matrix(device, task, matrix, directions)
+    return _selection(
+        device,
+        w,
+        batched,
+        *found,
+        norms,
+        exponents,
+        width=total,
+        seed=None,
+        layer=None,
+        sampler=None,
+        score=score,
+        order=order,
+        row_range=(0, total),
+    )
+
+
+def merge_selections(parts: Iterable[RowSelection], *, num_rows: int | None = None) -> RowSelection:
+    """Merge selections of disjoint row ranges of one layer into that of their union.
+
+    Parameters
+    ----------
+    parts : iterable of RowSelection
+        Selections for the same w with the same settings, in any order, whose row ranges join
+        without a gap. A part holds at least `num_rows` rows, or all rows of its range. Parts on a
+        device are merged on the host, which waits for them.
+    num_rows : int, optional
+        Rows to keep; those of the largest part by default.
+
+    Returns
+    -------
+    RowSelection
+        Bit for bit what one call over the joined range gives.
+
+    Raises
+    ------
+    TypeError
+        If `parts` cannot be iterated over, or a part is not a RowSelection.
+    ValueError
+        If there are no parts, they differ in a setting, overlap, leave a gap, or a part is too
+        short.
+    """
+    ordered = sorted(_checked_parts(parts), key=lambda part: part.row_range)
+    for before, after in itertools.pairwise(ordered):
+        if before.row_range[1] != after.row_range[0]:
+            raise ValueError(
+                f"row ranges {before.row_range} and {after.row_range} overlap or leave a gap"
+            )
+    held = [part.indices.shape[-1] for part in ordered]
+    num_rows = _num_rows(max(held) if num_rows is None else num_rows, 0, sum(held))
+    for part, rows_held in zip(ordered, held, strict=True):
+        if rows_held < min(num_rows, part.row_range[1] - part.row_range[0]):
+            raise ValueError(
+                f"the part with row_range {part.row_range} has {rows_held} rows; "
+                f"{num_rows} are needed"
+            )
+
+    def of_parts(name: str, num_axes: int) -> list[NDArray[Any]]:
+        arrays = [_host_values(getattr(part, name)) for part in ordered]
+        return [a if a.ndim == num_axes else a[None] for a in arrays]
+
+    indices, unit_projections = of_parts("indices", 2), of_parts("unit_projections", 2)
+    origins = [
+        _best_of_parts(
+            [a[i] for a in unit_projections],
+            [a[i] for a in indices],
+            num_rows,
+            ordered[0].score == "absolute",
+            ordered[0].order == "index",
+        )
+        for i in range(len(indices[0]))
+    ]
+    # (B, m): where a row stands when the parts are joined.
+    origin = np.stack(origins) if origins else np.empty((0, num_rows), dtype=np.int64)
+    sources = _sources(indices, origin)
+    original = ordered[0].rows
+
+    def merged(parts: list[NDArray[Any]]) -> Any:
+        result = np.empty((*origin.shape, *parts[0].shape[2:]), dtype=parts[0].dtype)
+        for part, (filled, positions) in zip(parts, sources, strict=True):
+            result[filled] = part[filled[0], positions]
+        return _like(result if original.ndim == 3 else result[0], original)
+
+    return replace(
+        ordered[0],
+        indices=merged(indices),
+        projections=merged(of_parts("projections", 2)),
+        rows=merged(of_parts("rows", 3)),
+        unit_projections=merged(unit_projections),
+        row_range=(ordered[0].row_range[0], ordered[-1].row_range[1]),
+    )
+
+
+# --------------------------------------------------------------------------------------------------
+
+
+def _vectors(device: Device | None, w: Any, dim: int | None) -> tuple[Any, bool]:
+    if device is None:
+        return vectors(w, "w", dim=dim)
+    with device:
+        return device.vectors(w, "w", dim=dim)
+
+
+def _row_range(row_range: tuple[int, int] | None, width: int) -> tuple[int, int]:
+    if row_range is None:
+        return 0, width
+    try:
+        first, last = row_range
+    except (TypeError, ValueError):
+        raise TypeError(f"row_range is {row_range!r}; expected a pair (first, last)") from None
+    first = integer(first, "row_range[0]", 0, MAX_ROWS, "2**63")
+    last = integer(last, "row_range[1]", 0, MAX_ROWS, "2**63")
+    if not first < last <= width:
+        raise ValueError(
+            f"row_range is {(first, last)}; expected 0 <= first < last <= width = {width}"
+        )
+    return first, last
+
+
+def _num_rows(num_rows: int | None, dim: int, available: int) -> int:
+    wanted = integer(dim if num_rows is None else num_rows, "num_rows", 1, MAX_ROWS, "2**63")
+    if wanted > available:
+        by_default = " (the length of w, by default)" if num_rows is None else ""
+        raise ValueError(f"num_rows is {wanted}{by_default}; expected at most {available}")
+    return wanted
+
+
+def _checked_parts(parts: Iterable[Any]) -> list[RowSelection]:
+    try:
+        parts = list(parts)
+    except TypeError:
+        raise TypeError(
+            f"parts is a {type(parts).__name__}; expected an iterable of RowSelection"
+        ) from None
+    if not parts:
+        raise ValueError("parts is empty; expected at least one RowSelection")
+    for i, part in enumerate(parts):
+        if not isinstance(part, RowSelection):
+            raise TypeError(f"parts[{i}] is a {type(part).__name__}; expected a RowSelection")
+        if part.sampler not in ("stream", "rotated"):
+            raise ValueError(
+                f"parts[{i}] has sampler {part.sampler!r}; only 'stream' and 'rotated' selections "
+                "can be split and merged"
+            )
+        for name in ("width", "seed", "layer", "sampler", "score", "order"):
+            mine, first = getattr(part, name), getattr(parts[0], name)
+            if mine != first:
+                raise ValueError(f"parts[{i}] has {name} {mine!r}, parts[0] has {first!r}")
+        mine, first = part.rows.shape, parts[0].rows.shape
+        if (*mine[:-2], mine[-1]) != (*first[:-2], first[-1]):
+            raise ValueError(
+                f"parts[{i}] has rows of shape {tuple(mine)}, parts[0] of {tuple(first)}"
+            )
+    return parts
+
+
+def _best_of_parts(
+    unit_projections: list[NDArray[np.float64]],
+    indices: list[NDArray[np.int64]],
+    num_rows: int,
+    absolute: bool,
+    by_index: bool,
+) -> NDArray[np.int64]:
+    """Return where the best rows for one vector stand when the parts, each (m,), are joined.
+
+    A part at a time joins what is compared, so that no call of NumPy runs for long.
+    """
+    best = np.empty(0), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+    waiting, count, first = [best], 0, 0
+    for part, (values, rows) in enumerate(zip(unit_projections, indices, strict=True)):
+        waiting.append((values, rows, np.arange(first, first + len(rows))))
+        first += len(rows)
+        count += len(rows)
+        if count >= _MERGED_CANDIDATES or part == len(indices) - 1:
+            joined = [np.concatenate(arrays) for arrays in zip(*waiting, strict=True)]
+            kept = best_positions(joined[0], joined[1], num_rows, absolute)
+            best = joined[0][kept], joined[1][kept], joined[2][kept]
+            waiting, count = [best], 0
+    return best[2][np.argsort(best[1])] if by_index else best[2]
+
+
+def _sources(
+    parts: list[NDArray[Any]], origin: NDArray[np.int64]
+) -> list[tuple[tuple[NDArray[np.int64], ...], NDArray[np.int64]]]:
+    """Return for each part, (B, m), which entries of `origin` (B, m) it fills, and from where."""
+    sources = []
+    first = 0
+    for part in parts:
+        filled = np.nonzero((origin >= first) & (origin < first + part.shape[1]))
+        sources.append((filled, origin[filled] - first))
+        first += part.shape[1]
+    return sources
+
+
+def _checked_selection(state: dict[str, NDArray[Any]]) -> RowSelection:
+    indices, rows = state["indices"], state["rows"]
+    if rows.ndim not in (2, 3) or 0 in rows.shape[-2:]:
+        raise ValueError(f"rows has shape {rows.shape}; expected (m, k) or (B, m, k)")
+    shape, dim = rows.shape[:-1], rows.shape[-1]
+    _saved.saved_array(state, "indices", shape, np.int64)
+    _saved.saved_array(state, "projections", shape, np.float64)
+    _saved.saved_array(state, "unit_projections", shape, np.float64)
+    width = row_count(_saved.saved_integer(state, "width"), "width")
+    score = one_of(str(state["score"]), "score", _SCORES)
+    order = one_of(str(state["order"]), "order", _ORDERS)
+    row_range = _saved.saved_array(state, "row_range", (2,), np.int64)
+    first, last = _row_range((int(row_range[0]), int(row_range[1])), width)
+    seed, layer, sampler = None, None, None
+    if "sampler" in state:
+        sampler = one_of(str(state["sampler"]), "sampler", _SAMPLERS)
+        seed, layer = seed_and_layer(
+            _saved.saved_integer(state, "seed"), _saved.saved_integer(state, "layer")
+        )
+        _saved.saved_array(state, "rows", rows.shape, np.float32)
+    elif rows.dtype.kind not in "fiub":
+        raise ValueError(f"rows has dtype {rows.dtype}; expected real numbers")
+    # A device has rows numbered -1 where w, or the matrix, was not finite; all else is NaN there.
+    there = indices != -1
+    if not ((indices >= first) & (indices < last))[there].all():
+        raise ValueError(f"indices has rows outside of {first} <= row < {last}")
+    for name in ("projections", "unit_projections", "rows"):
+        check_finite(state[name][there], name)
+    ascending = np.sort(indices, axis=-1)
+    if ((np.diff(ascending) == 0) & (ascending[..., 1:] >= 0)).any():
+        raise ValueError("indices has a row twice")
+    scores = state["unit_projections"]
+    steps = np.diff(
+        indices if order == "index" else -np.abs(scores) if score == "absolute" else -scores
+    )
+    if (steps[there[..., 1:] & there[..., :-1]] < 0).any():
+        raise ValueError(f"the rows are not in the order of their {order}")
+    if sampler == "stream" and there.size > 0:
+        held, numbers = rows.reshape(-1, dim), indices.ravel()
+        few = np.array([0, numbers.size // 2, numbers.size - 1])
+        few = few[numbers[few] >= 0]
+        if not np.array_equal(
+            gaussian_rows(numbers[few], dim, seed=cast(int, seed), layer=cast(int, layer)),
+            held[few],
+        ):
+            raise ValueError("rows are not those of the layer")
+    return RowSelection(
+        indices,
+        state["projections"],
+        rows,
+        state["unit_projections"],
+        width=width,
+        seed=seed,
+        layer=layer,
+        sampler=sampler,
+        score=score,
+        order=order,
+        row_range=(first, last),
+    )
+
+
+def _require_whole_layer(batch: int, absolute: bool, whole: bool) -> None:
+    if batch > 1:
+        raise ValueError(
+            f"w has {batch} rows, but sampler='order_statistics' draws the rows of one w; use "
+            "'rotated' or 'stream' for a shared layer, or a layer number for each w"
+        )
+    if not absolute or not whole:
+        raise ValueError(
+            "sampler='order_statistics' draws the largest absolute projections of the whole "
+            "layer; use 'rotated' or 'stream' for score='signed' or a row_range"
+        )
+
+
+def _selection(
+    device: Device | None,
+    w: Any,
+    batched: bool,
+    indices: Any,
+    unit_projections: Any,
+    rows: Any,
+    norms: Any,
+    exponents: Any,
+    **settings: Any,
+) -> RowSelection:
+    if device is None:
+        with np.errstate(over="ignore"):
+            projections = np.ldexp(unit_projections * norms[:, None], exponents[:, None])
+        if not np.isfinite(projections).all():
+            raise ValueError("w is too long: its projections overflow float64; scale it down")
+        arrays = (indices, projections, rows, unit_projections)
+        return RowSelection(*(like(a if batched else a[0], w) for a in arrays), **settings)
+    with device:
+        projections = device.scaled(unit_projections * norms[:, None], exponents[:, None])
+        arrays = (indices, projections, rows, unit_projections)
+        return RowSelection(*(device.returned(a if batched else a[0]) for a in arrays), **settings)
+
+
+def _host_values(array: Any) -> NDArray[Any]:
+    device, found = located(array, "parts")
+    return to_numpy(array, "parts") if device is None else device.download(found)
+
+
+def _like(result: NDArray[Any], original: Any) -> Any:
+    device, _ = located(original, "parts")
+    if device is None:
+        return like(result, original)
+    with device:
+        return device.returned(device.upload(result))
