@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
-from infall._arrays.device import located
 from infall._arrays.features import feature_rows, float32_of
+from infall._arrays.locate import located
 from infall._arrays.threads import thread_count
 from infall.classes import _decisions_device
 from infall.classes._decision_bounds import CLASS_ENTRIES, Precision, Side, sides_of

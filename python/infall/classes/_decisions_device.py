@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from infall import _core
 from infall._arrays.convert import to_numpy
-from infall._arrays.device import Device, cuda_kernels, located
+from infall._arrays.device import Device, cuda_kernels
+from infall._arrays.locate import located
 from infall.classes._decision_bounds import Precision, Side, class_blocks, sides_of
 
 _DTYPES = ("float16", "bfloat16", "float32", "float64")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall._arrays.convert import to_numpy
-from infall._arrays.device import located
+from infall._arrays.locate import located
 
 _Int64 = NDArray[np.int64]
 

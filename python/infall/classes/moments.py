@@ -14,8 +14,9 @@ from infall._arrays import files as _saved
 from infall._arrays.calls import Progress, standard_floats, watch_of
 from infall._arrays.checks import MAX_ROWS, integer
 from infall._arrays.convert import to_numpy
-from infall._arrays.device import Device, located, located_with
+from infall._arrays.device import Device
 from infall._arrays.features import FeatureBlocks
+from infall._arrays.locate import located, located_with
 from infall._arrays.locks import object_lock
 from infall._arrays.threads import thread_count
 from infall.classes import _device as _classes_device

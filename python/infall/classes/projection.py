@@ -9,8 +9,9 @@ import numpy as np
 from infall import _core
 from infall._arrays.calls import Progress, watch_of
 from infall._arrays.convert import to_numpy
-from infall._arrays.device import Device, located
+from infall._arrays.device import Device
 from infall._arrays.features import FeatureBlocks, refuse_nonfinite
+from infall._arrays.locate import located
 from infall._arrays.threads import thread_count
 from infall.classes import _device as _classes_device
 from infall.classes._host import HostMoments

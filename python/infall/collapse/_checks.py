@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from infall._arrays.checks import check_finite
 from infall._arrays.convert import to_numpy
-from infall._arrays.device import located
+from infall._arrays.locate import located
 from infall.classes.moments import ClassMoments
 from infall.frames._simplex import row_blocks
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from infall._arrays.calls import Progress, watch_of
 from infall._arrays.checks import one_of
 from infall._arrays.convert import to_numpy
-from infall._arrays.device import located
+from infall._arrays.locate import located
 from infall._arrays.threads import thread_count
 from infall.classes._decisions import decisions
 from infall.classes._device import DeviceMoments

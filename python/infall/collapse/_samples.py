@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from infall._arrays.calls import Progress
 from infall._arrays.checks import MAX_DIM, check_finite
 from infall._arrays.convert import to_numpy
-from infall._arrays.device import Device, located
+from infall._arrays.device import Device
 from infall._arrays.features import feature_rows, float32_of, refuse_nonfinite
+from infall._arrays.locate import located
 from infall._arrays.threads import thread_count
 
 _BLOCK_BYTES = 2**26

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from infall import laws
 from infall._arrays.calls import Progress
 from infall._arrays.checks import integer
-from infall._arrays.vectors import vectors
+from infall._arrays.host import Host
 from infall.experiments.datasets import load_digits
 from infall.experiments.inputs import gaussian_input, width_label
 from infall.experiments.repeats import (
@@ -411,7 +411,7 @@ def reconciliation(
 def _labels(images: ArrayLike | None) -> tuple[_Float, str]:
     if images is None:
         return load_digits(28)[0], "bundled digits, enlarged to 28 x 28"
-    values, batched = vectors(images, "images")
+    values, batched = Host().vectors(images, "images")
     if not batched:
         raise ValueError(f"images has shape {np.shape(images)}; expected (M, k)")
     if values.min() < 0.0:
