@@ -116,6 +116,13 @@ def in_place(place: Place, array: Any, name: str, first_name: str) -> Any:
     return located
 
 
+def on_host(array: Any, name: str) -> Any:
+    """Return what is in host memory as it was given, and anything else as a copy there."""
+    place, located = place_of(array, name)
+    with place:
+        return place.download(located)
+
+
 def located(array: Any, name: str) -> tuple[Device | None, Any]:
     place, there = place_of(array, name)
     return (place if isinstance(place, Device) else None), there

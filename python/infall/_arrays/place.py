@@ -7,10 +7,11 @@ modules `_host` and `_device` of a capability.
 
 from __future__ import annotations
 
+import functools
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class Place(ABC):
 
     def kernels(self, capability: str) -> Any:
         """Return the module of a capability, such as ``"rows"``, for arrays in this place."""
-        return importlib.import_module(f"infall.{capability}.{self.room}")
+        return _module(f"infall.{capability}.{self.room}")
 
     @property
     @abstractmethod
@@ -132,3 +133,8 @@ class Place(ABC):
 def is_real(dtype: str) -> bool:
     """Whether a dtype of this name, ``"bfloat16"`` included, is one of real numbers."""
     return dtype.startswith(("float", "bfloat", "int", "uint", "bool"))
+
+
+@functools.cache
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(name)

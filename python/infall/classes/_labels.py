@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall._arrays.convert import to_numpy
-from infall._arrays.locate import located
+from infall._arrays.locate import on_host
 
 _Int64 = NDArray[np.int64]
 
@@ -146,10 +146,7 @@ def _host_labels(labels: Any, num_samples: int, name: str) -> NDArray[Any]:
     ValueError
         For another shape, and a fraction, NaN or infinity, with its position.
     """
-    device, found = located(labels, name)
-    if device is not None:
-        with device:
-            found = device.download(found)
+    found = on_host(labels, name)
     if isinstance(found, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill it first, for masks are not looked at")
     if hasattr(found, "__dlpack__") and not isinstance(found, np.ndarray):

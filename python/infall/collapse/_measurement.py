@@ -13,10 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from infall._arrays.calls import Progress, watch_of
 from infall._arrays.checks import one_of
 from infall._arrays.convert import to_numpy
-from infall._arrays.locate import located
+from infall._arrays.locate import on_host
 from infall._arrays.threads import thread_count
 from infall.classes._decisions import decisions
-from infall.classes._device import DeviceMoments
 from infall.classes._labels import ClassLabels
 from infall.classes.moments import ClassMoments, GlobalMean
 from infall.classes.projection import projection_of_numbered
@@ -261,13 +260,12 @@ class Measurement:
     @cached_property
     def between(self) -> Between:
         """The centred class means."""
-        state = self._placed_moments._state
         return Between(
             self.moments,
             self.global_mean,
             self._num_threads,
             self._progress,
-            state.device if isinstance(state, DeviceMoments) else None,
+            self._placed_moments._state.place,
         )
 
     @cached_property
@@ -291,9 +289,11 @@ class Measurement:
 
         def work(block: Any, _: slice, within: Progress | None) -> tuple[_Int64, _Int64 | None]:
             watch = watch_of(within, block.shape[0], "samples")
-            found = decisions(block, means, *outputs, num_threads=self._num_threads, progress=watch)
-            nearest, predicted = (_downloaded(positions) for positions in found)
-            assert nearest is not None
+            nearest, predicted = decisions(
+                block, means, *outputs, num_threads=self._num_threads, progress=watch
+            )
+            nearest = on_host(nearest, "a result")
+            predicted = None if predicted is None else on_host(predicted, "a result")
             if (nearest < 0).any():
                 samples.require_finite()
             return observed[nearest], predicted
@@ -324,9 +324,8 @@ class Measurement:
             return within_trace_along(self.moments, directions, self.weighting)
         assert self.numbers is not None
         numbers, samples = self.numbers, self.samples
-        state = self._placed_moments._state
-        on_host = not isinstance(state, DeviceMoments) or samples.device is None
-        moments = self.moments if on_host else self._placed_moments
+        at_host = samples.device is None or self._placed_moments is self.moments
+        moments = self.moments if at_host else self._placed_moments
 
         def work(block: Any, rows: slice, within: Progress | None) -> _Float:
             found = projection_of_numbered(
@@ -334,13 +333,11 @@ class Measurement:
                 num_threads=self._num_threads,
                 progress=within,
             )
-            result = _downloaded(found)
-            assert result is not None
-            return result
+            return cast("_Float", on_host(found, "a result"))
 
         sums = np.zeros(self.moments.num_classes)
         stage = self.stage("deviations from class means")
-        for _, found in samples.each(work, stage, on_host=on_host):
+        for _, found in samples.each(work, stage, on_host=at_host):
             sums += found
         return class_average(self.moments, sums, self.weighting)
 
@@ -550,14 +547,6 @@ class Measurement:
 
 def _labels_of(moments: ClassMoments) -> ClassLabels:
     return ClassLabels(moments.num_classes, moments.classes)
-
-
-def _downloaded(array: Any) -> NDArray[Any] | None:
-    device, found = located(array, "a result")
-    if device is None:
-        return cast("NDArray[Any] | None", found)
-    with device:
-        return device.download(found)
 
 
 def collapse_report(

@@ -80,8 +80,8 @@ def read_means(
     """
     place, located = place_of(means, "means")
     with place:
-        host = place.download(located)
-    blocks, count, length, batched = Host().vector_blocks(host, "means", dim=dim)
+        located = place.download(located)
+    blocks, count, length, batched = Host().vector_blocks(located, "means", dim=dim)
     if not batched:
         raise ValueError("means has 1 axes; expected shape (K, d)")
     if num_classes is not None and count != num_classes:

@@ -21,7 +21,8 @@ from infall._arrays.checks import (
     row_count,
     seed_and_layer,
 )
-from infall._arrays.locate import in_place, place_of
+from infall._arrays.convert import to_numpy
+from infall._arrays.locate import in_place, on_host, place_of
 from infall._arrays.place import Place
 from infall._arrays.threads import thread_count
 from infall.rows._task import SelectionTask, best_positions
@@ -139,7 +140,7 @@ class RowSelection:
             and format and version.
             Arrays in host memory are not copied; those on a device are, which waits for it.
         """
-        arrays = {name: _host_values(getattr(self, name)) for name in _ARRAYS}
+        arrays = {name: _on_host(getattr(self, name)) for name in _ARRAYS}
         settings = {name: getattr(self, name) for name in _SETTINGS}
         return {
             "format": _FORMAT,
@@ -233,8 +234,8 @@ class RowSelection:
         names = (*_SETTINGS, "row_range")
         return all(getattr(self, name) == getattr(other, name) for name in names) and all(
             np.array_equal(
-                _host_values(getattr(self, name)),
-                _host_values(getattr(other, name)),
+                _on_host(getattr(self, name)),
+                _on_host(getattr(other, name)),
                 equal_nan=True,
             )
             for name in _ARRAYS
@@ -509,7 +510,7 @@ def merge_selections(parts: Iterable[RowSelection], *, num_rows: int | None = No
             )
 
     def of_parts(name: str, num_axes: int) -> list[NDArray[Any]]:
-        arrays = [_host_values(getattr(part, name)) for part in ordered]
+        arrays = [_on_host(getattr(part, name)) for part in ordered]
         return [a if a.ndim == num_axes else a[None] for a in arrays]
 
     indices, unit_projections = of_parts("indices", 2), of_parts("unit_projections", 2)
@@ -722,8 +723,5 @@ def _selection(
     return RowSelection(*(place.returned(a if batched else a[0]) for a in arrays), **settings)
 
 
-def _host_values(array: Any) -> NDArray[Any]:
-    place, located = place_of(array, "parts")
-    with place:
-        values: NDArray[Any] = place.download(place.array(located, "parts"))
-    return values
+def _on_host(array: Any) -> NDArray[Any]:
+    return to_numpy(on_host(array, "parts"), "parts")

@@ -10,31 +10,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infall._arrays.calls import Watch
 from infall._arrays.device import Device, cuda_kernels
 
 _Float = NDArray[np.float64]
 _TOTALS = (*["float64"] * 2, "int64", *["float64"] * 4, "int64", *["float64"] * 2)
 
 
-def pair_geometry(device: Device, means: _Float, variances: _Float) -> tuple[NDArray[Any], ...]:
+def pair_geometry(
+    device: Device, means: _Float, variances: _Float, threads: int, watch: Watch
+) -> tuple[NDArray[Any], ...]:
     """Return what `_core.pair_geometry` does, in host memory, of means (K, d) there."""
     classes = _Classes(device, means, variances)
     totals = [device.empty(len(means), dtype) for dtype in _TOTALS]
-    pointers = [device.pointer(total) for total in totals]
     kernels = cuda_kernels("moments", None)
-    kernels.pair_geometry(*classes.pointers, pointers, device.number, device.stream)
+    kernels.pair_geometry(*classes.pointers, list(device.pointers(*totals)), *device.queue)
+    if watch is not None:
+        watch(len(means) * (len(means) - 1) // 2)
     return tuple(device.download(total) for total in totals)
 
 
-def cdnv_block(device: Device, means: _Float, variances: _Float, rows: slice) -> _Float:
+def cdnv_block(
+    device: Device, means: _Float, variances: _Float, rows: slice, threads: int
+) -> _Float:
     """Return what `_core.cdnv_block` does, in host memory, of means (K, d) there."""
     classes = _Classes(device, means, variances)
     *inputs, workspace = classes.pointers
     out = device.empty((rows.stop - rows.start, len(means)), "float64")
-    kernels = cuda_kernels("moments", None)
-    kernels.cdnv_block(
-        *(*inputs, rows.start, rows.stop, workspace, device.pointer(out)),
-        *(device.number, device.stream),
+    cuda_kernels("moments", None).cdnv_block(
+        *(*inputs, rows.start, rows.stop, workspace, device.pointer(out)), *device.queue
     )
     return device.download(out)
 
@@ -48,7 +52,7 @@ class _Classes:
         self._arrays = [device.upload(array) for array in (means, variances, extremes)]
         self._workspace = device.empty(-(-space // 8), "float64")
         self.pointers = (
-            *(device.pointer(array) for array in self._arrays),
+            *device.pointers(*self._arrays),
             *means.shape,
             device.pointer(self._workspace),
         )
