@@ -73,22 +73,22 @@ def _through_cupy(array: Any, interface: dict[str, Any] | None, name: str) -> tu
         if interface is None:
             number = int(array.__dlpack_device__()[1])
             with cupy.cuda.Device(number):
-                found = cupy.from_dlpack(array)  # the protocol hands over the current stream
+                viewed = cupy.from_dlpack(array)  # the protocol hands over the current stream
         else:
             if interface["version"] not in (2, 3):
                 raise ValueError(f"__cuda_array_interface__ version {interface['version']}")
             # Without its stream: CuPy would have the host wait for it.
-            found = cupy.asarray(_Interface(array, {**interface, "stream": None}))
+            viewed = cupy.asarray(_Interface(array, {**interface, "stream": None}))
     except (RuntimeError, BufferError, KeyError, TypeError, ValueError) as error:
         raise TypeError(f"{name} is a {kind_of(array)} that cannot be read: {error}") from None
     namespace = None
     if hasattr(array, "__array_namespace__"):
         namespace = array.__array_namespace__()
-    device = CuPyDevice(int(found.device.id), namespace)
+    device = CuPyDevice(int(viewed.device.id), namespace)
     stream = None if interface is None else interface.get("stream")
     if stream is not None:
         device.wait_for_stream(int(stream))
-    return device, found
+    return device, viewed
 
 
 class _Interface:

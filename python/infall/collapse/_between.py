@@ -123,9 +123,9 @@ class Between:
     def _unit_directions(self) -> tuple[_Float, int]:
         spread = math.sqrt(float(self.variances.sum()))
         self._report(0, "directions of class means")
-        found = between_directions(self.centred, self.weights, spread)
+        directions = between_directions(self.centred, self.weights, spread)
         self._report(self.num_classes, "directions of class means")
-        return found
+        return directions
 
     @property
     def rank(self) -> int:

@@ -99,22 +99,22 @@ class Frame(abc.ABC):
             numbers = np.arange(self.num_classes)
         else:
             numbers = _class_numbers(classes, self.num_classes)
-        found = np.empty((len(numbers), self.dim), result)
+        vectors = np.empty((len(numbers), self.dim), result)
         step = max(1, BLOCK_ENTRIES // max(self.dim, self.num_classes))
         for first in range(0, len(numbers), step):
             block = slice(first, first + step)
             with np.errstate(over="ignore", invalid="ignore"):
-                found[block] = self._rows(numbers[block])
+                vectors[block] = self._rows(numbers[block])
             if self.class_norms is None:
                 continue
-            finite = np.isfinite(found[block]).all(axis=1)
+            finite = np.isfinite(vectors[block]).all(axis=1)
             if not finite.all():
                 c = int(numbers[first + int(np.argmin(finite))])
                 raise ValueError(
                     f"class_norms is {self.class_norms[c]} at position {c}: the vector overflows "
                     f"{result}"
                 )
-        return found
+        return vectors
 
     @standard_floats
     def project(

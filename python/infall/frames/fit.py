@@ -107,8 +107,8 @@ def reduced(rows: _Float) -> _Float:
     count = len(rows)
     root = math.sqrt(count)
     head = rows[:-1]
-    found: _Float = head - head.sum(axis=0) / (count + root) - rows[-1] / root
-    return found
+    coordinates: _Float = head - head.sum(axis=0) / (count + root) - rows[-1] / root
+    return coordinates
 
 
 def expanded(rows: _Float) -> _Float:

@@ -29,7 +29,7 @@ from infall.rows._task import (
 # Numbers of a matrix that are converted at a time: 8 MiB as float64.
 _CONVERTED_ENTRIES = 2**20
 
-_Found = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
+_Selected = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
 
 
 def unit_vectors(
@@ -108,14 +108,16 @@ def select(
 
 
 def _selected(
-    select: Callable[[float], _Found], task: SelectionTask
+    select: Callable[[float], _Selected], task: SelectionTask
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     available = task.last - task.first
-    found = select(threshold(expected_to_pass(task.num_rows, 6.0), available, task.absolute))
-    if any(len(rows) < task.num_rows for rows, _ in found):
-        found = select(-math.inf)
-    assert all(len(rows) == task.num_rows for rows, _ in found)
-    return np.stack([rows for rows, _ in found]), np.stack([values for _, values in found])
+    selected = select(threshold(expected_to_pass(task.num_rows, 6.0), available, task.absolute))
+    if any(len(rows) < task.num_rows for rows, _ in selected):
+        selected = select(-math.inf)
+    assert all(len(rows) == task.num_rows for rows, _ in selected)
+    return np.stack([rows for rows, _ in selected]), np.stack(
+        [unit_projections for _, unit_projections in selected]
+    )
 
 
 def select_from_matrix(
@@ -128,7 +130,7 @@ def select_from_matrix(
     directions = directions.astype(dtype)
     as_it_is = matrix.dtype == dtype and matrix.flags.aligned  # aligned: also in its strides
     step = len(matrix) if as_it_is else max(1, _CONVERTED_ENTRIES // matrix.shape[1])
-    best: _Found = []
+    best: _Selected = []
     for first in range(0, len(matrix), step):
         block = matrix[first : first + step]
         best = _best_of_both(best, _selected_from_block(task, block, directions, first), task)
@@ -141,10 +143,10 @@ def select_from_matrix(
 
 def _selected_from_block(
     task: SelectionTask, block: NDArray[Any], directions: NDArray[Any], first: int
-) -> _Found:
+) -> _Selected:
     with np.errstate(over="ignore"):  # what a conversion makes infinite is refused below
         converted = np.require(block, dtype=directions.dtype, requirements="A")
-    found = _core.select_matrix(
+    selected = _core.select_matrix(
         converted,
         directions,
         min(task.num_rows, len(block)),
@@ -152,13 +154,15 @@ def _selected_from_block(
         task.threads,
         later(task.watch, first),
     )
-    if isinstance(found, int):
+    if isinstance(selected, int):
         _refuse_first_nonfinite(converted, first)
-        raise ValueError(f"weights overflows: the projection of row {first + found} is not finite")
-    return [(rows + first, values) for rows, values in found]
+        raise ValueError(
+            f"weights overflows: the projection of row {first + selected} is not finite"
+        )
+    return [(rows + first, unit_projections) for rows, unit_projections in selected]
 
 
-def _best_of_both(best: _Found, more: _Found, task: SelectionTask) -> _Found:
+def _best_of_both(best: _Selected, more: _Selected, task: SelectionTask) -> _Selected:
     if not best:
         return more
     joined = [

@@ -123,8 +123,8 @@ class _Classes:
                 side.rows, rows.start, side.centre, side.scale, values, square_norms, threads
             )
             self.values[rows] = device.upload(values)
-            found = side.bounds(rows, square_norms, precision)
-            for target, bound in zip(bounds, found, strict=True):
+            block_bounds = side.bounds(rows, square_norms, precision)
+            for target, bound in zip(bounds, block_bounds, strict=True):
                 target[rows] = bound
         self.bounds = [device.upload(bound) for bound in bounds]
         longest = precision.longest if side.bounded else 0.0
