@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -90,6 +91,36 @@ def seed_and_layer(seed: Any, layer: Any) -> tuple[int, int]:
         integer(seed, "seed", 0, MAX_SEED, "2**64"),
         integer(layer, "layer", 0, MAX_LAYER, "2**32"),
     )
+
+
+def real_number(value: Any, name: str) -> float:
+    """Return a real number as a float.
+
+    Raises
+    ------
+    TypeError
+        If it is another object (True and False are, and so is an array).
+    """
+    is_real = isinstance(value, (int, float, np.integer, np.floating))
+    if isinstance(value, bool) or not is_real:
+        raise TypeError(f"{name} is {value!r}; expected a number")
+    return float(value)
+
+
+def positive_number(value: Any, name: str) -> float:
+    """Return a positive finite number as a float.
+
+    Raises
+    ------
+    TypeError
+        If it is not a real number.
+    ValueError
+        If it is not positive, or not finite.
+    """
+    number = real_number(value, name)
+    if not 0.0 < number < math.inf:
+        raise ValueError(f"{name} is {value}; expected a positive finite number")
+    return number
 
 
 def one_of(value: Any, name: str, choices: tuple[str, ...]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from infall._arrays.checks import check_finite
+from infall._arrays.checks import check_finite, real_number
 from infall._arrays.convert import to_numpy
 from infall._arrays.device import located
 from infall.classes.moments import ClassMoments
@@ -26,25 +26,10 @@ class UndefinedMetric(ValueError):  # noqa: N818
 
 def number_between(value: Any, name: str, low: float, high: float) -> float:
     """Return a number with low <= value <= high."""
-    number = _number(value, name)
+    number = real_number(value, name)
     if not low <= number <= high:
         raise ValueError(f"{name} is {value}; expected a number from {low:g} to {high:g}")
     return number
-
-
-def positive(value: Any, name: str) -> float:
-    """Return a positive finite number."""
-    number = _number(value, name)
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} is {value}; expected a positive finite number")
-    return number
-
-
-def _number(value: Any, name: str) -> float:
-    is_real = isinstance(value, (int, float, np.integer, np.floating))
-    if isinstance(value, bool) or not is_real:
-        raise TypeError(f"{name} is {value!r}; expected a number")
-    return float(value)
 
 
 def real_vector(array: Any, name: str) -> _Float:

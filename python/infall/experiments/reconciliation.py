@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from infall import laws
 from infall._arrays.calls import Progress
-from infall._arrays.checks import integer
+from infall._arrays.checks import integer, positive_number
 from infall._arrays.vectors import vectors
 from infall.experiments.datasets import load_digits
 from infall.experiments.inputs import gaussian_input, width_label
@@ -345,7 +345,7 @@ def reconciliation(
     numbers = seed_numbers(seeds)
     depth = integer(depth, "depth", 1, 2**31, "2**31")
     num_images = integer(num_images, "num_images", 1, 2**31, "2**31")
-    eta = _positive(eta, "eta")
+    eta = positive_number(eta, "eta")
     usable, source = _labels(images)
     count, dim = min(num_images, len(usable)), usable.shape[1]
 
@@ -425,14 +425,6 @@ def _labels(images: ArrayLike | None) -> tuple[_Float, str]:
 def _geometric_mean(values: _Float) -> _Float:
     found: _Float = np.exp(np.log(values).mean(axis=-1))
     return found
-
-
-def _positive(value: float, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} is {value!r}; expected a number")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} is {value!r}; expected a positive finite number")
-    return float(value)
 
 
 def _fooled_and_recovered(

@@ -13,7 +13,7 @@ from scipy import special
 
 from infall import laws
 from infall._arrays.calls import Progress
-from infall._arrays.checks import integer
+from infall._arrays.checks import integer, positive_number
 from infall.experiments.deep_angles import deep_angles
 from infall.experiments.inputs import gaussian_input, width_label, width_name
 from infall.experiments.repeats import (
@@ -351,10 +351,7 @@ def trajectories(
     num_test = integer(num_test, "num_test", 1, 2**31, "2**31")
     long_dim = integer(long_dim, "long_dim", 3, 2**31, "2**31")
     width = integer(width, "width", long_dim + 1, 2**63, "2**63")
-    if isinstance(c, bool) or not isinstance(c, (int, float, np.integer, np.floating)):
-        raise TypeError(f"c is {c!r}; expected a number")
-    if not (math.isfinite(c) and c > 0):
-        raise ValueError(f"c is {c!r}; expected a positive finite number")
+    c = positive_number(c, "c")
     kinds = [(dim, rows) for dim in (2, long_dim) for rows in (width, dim)]
     followed: list[Paths] = []
     models: list[MaxLikelihood] = []
@@ -366,7 +363,7 @@ def trajectories(
             model, tests = _fitted_and_tests(dim, rows, depth, num_test, seed, sampler, progress)
             if (dim, rows) == (long_dim, width):
                 models.append(model)
-            found.append(_followed(model, tests, float(c)))
+            found.append(_followed(model, tests, c))
         measured: Any = {name: np.array([one[name] for one in found]) for name in found[0]}
         measured["test_directions"] = measured["test_directions"][0]
         tangents, norms = _law(dim, rows, depth)
@@ -396,7 +393,7 @@ def trajectories(
     settings = {
         "width": width,
         "depth": depth,
-        "c": float(c),
+        "c": c,
         "dims": (2, long_dim),
         "num_test": num_test,
         "sampler": sampler,
