@@ -103,8 +103,7 @@ def angle(x: ArrayLike, y: ArrayLike) -> np.float64 | NDArray[np.float64]:
     Source: W. Kahan, How Futile are Mindless Assessments of Roundoff in Floating-Point
     Computation?, section 12.
     """
-    unit_x, unit_y = _unit_vectors(x, y)
-    return _unwrap(2.0 * np.arctan2(_norm(unit_x - unit_y), _norm(unit_x + unit_y)))
+    return _unwrap(angle_of_units(*_unit_vectors(x, y)))
 
 
 def collision_probability(x: ArrayLike, y: ArrayLike) -> np.float64 | NDArray[np.float64]:
@@ -135,8 +134,7 @@ def collision_probability(x: ArrayLike, y: ArrayLike) -> np.float64 | NDArray[np
     """
     unit_x, unit_y = _unit_vectors(x, y)
     # The angle to -y, over pi: nothing is subtracted from 1.
-    supplement = 2.0 * np.arctan2(_norm(unit_x + unit_y), _norm(unit_x - unit_y))
-    return _unwrap(supplement / np.pi)
+    return _unwrap(angle_of_units(unit_x, -unit_y) / np.pi)
 
 
 def tail_gain(fraction: ArrayLike) -> np.float64 | NDArray[np.float64]:
@@ -437,6 +435,12 @@ def _chi(degrees: int, samples: int, generator: np.random.Generator) -> NDArray[
     if degrees == 0:
         return np.zeros(samples)
     return np.sqrt(generator.chisquare(degrees, samples))
+
+
+def angle_of_units(unit_x: NDArray[np.float64], unit_y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the angle of unit vectors (..., k); pi / 2 where one of them is zero instead."""
+    angles: NDArray[np.float64] = 2.0 * np.arctan2(_norm(unit_x - unit_y), _norm(unit_x + unit_y))
+    return angles
 
 
 def _norm(x: NDArray[np.float64]) -> NDArray[np.float64]:
