@@ -26,7 +26,7 @@ def check_two_axes(shape: tuple[int, ...], name: str, dim: int | None) -> bool:
     Raises
     ------
     ValueError
-        As `vectors`, but for the values.
+        As `vectors`, except for the values.
     """
     if len(shape) not in (1, 2):
         raise ValueError(f"{name} has {len(shape)} axes; expected shape (k,) or (B, k)")
@@ -39,14 +39,14 @@ def check_two_axes(shape: tuple[int, ...], name: str, dim: int | None) -> bool:
     return len(shape) == 2
 
 
-def check_finite(values: NDArray[Any], name: str, *, first_row: int = 0) -> None:
+def check_finite(entries: NDArray[Any], name: str, *, first_row: int = 0) -> None:
     """Raise ValueError that names the first position of NaN or infinity, if there is one."""
-    finite = np.isfinite(values)
+    finite = np.isfinite(entries)
     if not finite.all():
-        position = tuple(int(i) for i in np.unravel_index(np.argmin(finite), values.shape))
+        position = tuple(int(i) for i in np.unravel_index(np.argmin(finite), entries.shape))
         shifted = (position[0] + first_row, *position[1:])
         where = shifted[0] if len(shifted) == 1 else shifted
-        raise ValueError(f"{name} is not finite: {values[position]} at position {where}")
+        raise ValueError(f"{name} is not finite: {entries[position]} at position {where}")
 
 
 def integer(value: Any, name: str, low: int, high: int, high_text: str | None = None) -> int:
