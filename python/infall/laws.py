@@ -16,6 +16,7 @@ import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike, NDArray
 
 from infall import _core
+from infall._arrays.blocks import block_size
 from infall._arrays.checks import integer
 from infall._arrays.convert import to_numpy
 
@@ -315,7 +316,7 @@ def angle_chain(
         )
     angles = np.empty((num_layers + 1, count))  # (L + 1, size)
     angles[0] = start
-    block = share * max(1, _SCORES_PER_BLOCK // max(selected, share))
+    block = share * max(1, block_size(_SCORES_PER_BLOCK) // max(selected, share))
     for first in range(0, count, block):
         chain = angles[:, first : first + block]  # (L + 1, b), a view
         samples = chain.shape[1]
@@ -423,8 +424,9 @@ def _folded_normal_top(
 ) -> NDArray[np.float64]:
     result = np.empty((*shape, num_rows))
     entries, samples = result.reshape(-1), result.reshape(-1, num_rows)
-    for first in range(0, entries.size, _SCORES_PER_BLOCK):
-        generator.standard_exponential(out=entries[first : first + _SCORES_PER_BLOCK])
+    block = block_size(_SCORES_PER_BLOCK)
+    for first in range(0, entries.size, block):
+        generator.standard_exponential(out=entries[first : first + block])
     # The sampler returns 0 once in 2^53 draws; the largest value would then be infinite.
     np.maximum(samples[:, :1], 2.0**-54, out=samples[:, :1])
     _core.largest_folded_normals(samples, width)
