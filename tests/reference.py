@@ -70,12 +70,12 @@ def stream_words(purpose, positions, blocks, seed, layer):
     return philox4x32_10(counters(purpose, positions, blocks, layer), key)
 
 
-def gaussian_words(indices, dim, seed, layer, purpose="rows of layers"):
+def gaussian_words(indices, dim, seed, layer, purpose="rows of layers", chunk_size=_CHUNK):
     """Word c % 4 of column block c // 4 for rows `indices` (N,) and columns c < dim: (N, dim)."""
     indices = np.asarray(indices)
     num_blocks = -(-dim // 4)
     words = np.empty((len(indices), 4 * num_blocks), dtype=np.uint32)
-    step = max(1, _CHUNK // num_blocks)
+    step = max(1, chunk_size // num_blocks)
     for first in range(0, len(indices), step):
         rows = indices[first : first + step, np.newaxis]  # (N, 1)
         block_words = stream_words(
@@ -120,14 +120,15 @@ def normals_from_words(words):
     return np.stack([r * a, r * b], axis=-1).reshape(words.shape).astype(np.float32)
 
 
-def gaussian_rows(indices, dim, seed, layer, purpose="rows of layers"):
+def gaussian_rows(indices, dim, seed, layer, purpose="rows of layers", chunk_size=_CHUNK):
     """Rows `indices` (N,) of a Gaussian matrix, by default a layer: (N, dim) float32."""
     indices = np.asarray(indices)
     padded = dim + dim % 2  # an odd last column needs both words of its pair
     rows = np.empty((len(indices), padded), dtype=np.float32)
-    step = max(1, _CHUNK // padded)
+    step = max(1, chunk_size // padded)
     for first in range(0, len(indices), step):
-        words = gaussian_words(indices[first : first + step], padded, seed, layer, purpose)
+        part = indices[first : first + step]
+        words = gaussian_words(part, padded, seed, layer, purpose, chunk_size)
         rows[first : first + step] = normals_from_words(words)
     return rows[:, :dim]
 
@@ -141,18 +142,18 @@ def _exponential(high_words, low_words):
     return np.where(uniform < 0.5, -np.log(uniform), -np.log1p(-rest))
 
 
-def deciding_column(rows, column, seed, layer):
+def deciding_column(rows, column, seed, layer, chunk_size=_CHUNK):
     """Deciding column `column` of the rotated sampler at `rows` (N,): (N,) float64."""
     rows = np.asarray(rows)
     values = np.empty(len(rows))
-    for first in range(0, len(rows), _CHUNK):
-        chunk = rows[first : first + _CHUNK]
+    for first in range(0, len(rows), chunk_size):
+        chunk = rows[first : first + chunk_size]
         words = stream_words("deciding columns", chunk // 2, column, seed, layer)  # (N, 4)
         r = np.sqrt(2.0 * _exponential(words[:, 0], words[:, 2]))
         angle_words = np.ascontiguousarray(words[:, 1])
         signed = (angle_words << np.uint32(2)).view(np.int32)
         a, b = _direction(angle_words, signed.astype(np.float64) * (np.pi * 2.0**-33))
-        values[first : first + _CHUNK] = r * np.where(chunk % 2 == 0, a, b)
+        values[first : first + chunk_size] = r * np.where(chunk % 2 == 0, a, b)
     return values
 
 
@@ -212,14 +213,14 @@ def largest_folded_normals(spacings, width):
         return values
 
 
-def select_rows_literal(weights, w, num_rows, score="absolute"):
+def select_rows_literal(weights, w, num_rows, score="absolute", chunk_size=_CHUNK):
     """Indices (m,) int64 and projections (m,) float64 of the best rows of weights (n, k).
 
     Best first: score descending, then row ascending.
     """
     w = np.asarray(w, dtype=np.float64)  # (k,)
     projections = np.empty(len(weights))
-    step = max(1, _CHUNK // len(w))
+    step = max(1, chunk_size // len(w))
     for first in range(0, len(weights), step):
         projections[first : first + step] = weights[first : first + step].astype(np.float64) @ w
     scores = {"absolute": np.abs(projections), "signed": projections}[score]

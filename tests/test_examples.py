@@ -1,18 +1,16 @@
 """The examples and the docstrings run."""
 
 import doctest
+import importlib
 import runpy
 from pathlib import Path
 
 import pytest
 
-import infall.collapse
-import infall.collapse.trajectory
-import infall.frames
-import infall.laws
-import infall.maxlikelihood
-import infall.rows
+import infall
 
+PACKAGE = Path(infall.__file__).parent
+WITH_EXAMPLES = [path for path in sorted(PACKAGE.rglob("*.py")) if ">>> " in path.read_text()]
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("*.py"))
 
 
@@ -26,19 +24,11 @@ def test_example(path, capsys, tmp_path, monkeypatch):
     assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        infall.rows,
-        infall.maxlikelihood,
-        infall.laws,
-        infall.collapse,
-        infall.collapse.trajectory,
-        infall.frames,
-    ],
-)
-def test_docstrings(module):
-    result = doctest.testmod(module)
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.stem)
+def test_docstrings(path):
+    module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted > 0
     assert result.failed == 0
 
 

@@ -13,6 +13,7 @@ from scipy import special, stats
 import reference
 from chance import plausible
 from infall import laws
+from infall._arrays.blocks import blocks_of
 from interrupts import LIMIT, seconds_after_interrupt
 
 derandomized = settings(derandomize=True, deadline=None, max_examples=200)
@@ -305,15 +306,15 @@ def test_zero_exponential_stays_finite():
     assert np.all(np.diff(values) <= 0.0)
 
 
-def test_folded_normals_are_the_same_in_blocks(monkeypatch):
+def test_folded_normals_are_the_same_in_blocks():
     calls = [((1000,), None), ((50,), 9), ((7,), (2, 3)), ((10**6,), None)]
     whole = [laws.folded_normal_top(10**6, *m, size=size, rng=4) for m, size in calls]
-    monkeypatch.setattr(laws, "_SCORES_PER_BLOCK", 37)
     for (m, size), expected in list(zip(calls, whole, strict=True))[:3]:
-        found = laws.folded_normal_top(10**6, *m, size=size, rng=4)
-        np.testing.assert_array_equal(found, expected)
-    monkeypatch.setattr(laws, "_SCORES_PER_BLOCK", 10**5)
-    np.testing.assert_array_equal(laws.folded_normal_top(10**6, 10**6, rng=4), whole[3])
+        with blocks_of(37):
+            top = laws.folded_normal_top(10**6, *m, size=size, rng=4)
+        np.testing.assert_array_equal(top, expected)
+    with blocks_of(10**5):
+        np.testing.assert_array_equal(laws.folded_normal_top(10**6, 10**6, rng=4), whole[3])
 
 
 def test_many_folded_normals_are_interrupted():
@@ -446,26 +447,26 @@ def test_angles_beyond_the_precision_near_pi_keep_shrinking():
     assert np.all(chain > 3.0)
 
 
-def test_angle_chain_blocks_do_not_change_the_law(monkeypatch):
+def test_angle_chain_blocks_do_not_change_the_law():
     whole = laws.angle_chain(1.2, 500, 6, 3, size=20_000, rng=20)
-    monkeypatch.setattr(laws, "_SCORES_PER_BLOCK", 100)
-    pieces = laws.angle_chain(1.2, 500, 6, 3, size=2000, rng=21)
+    with blocks_of(100):
+        pieces = laws.angle_chain(1.2, 500, 6, 3, size=2000, rng=21)
     assert_same_law(whole, pieces)
 
 
-def test_samples_of_one_network_share_its_norms(monkeypatch):
+def test_samples_of_one_network_share_its_norms():
     """Next to 0, ln tan falls by ln T - ln chi: ln T is common, ln chi is each sample's own."""
     dim, count = 4, 20_000
     norms = laws.folded_normal_top(9, dim, size=count, rng=23)
     common = np.var(0.5 * np.log(np.sum(norms**2, axis=1)))
     own = special.polygamma(1, (dim - 1) / 2.0) / 4.0  # of the logarithm of chi
-    monkeypatch.setattr(laws, "_SCORES_PER_BLOCK", 5000)
-    chain = laws.angle_chain(1e-9, 9, dim, 1, samples_per_network=2, size=2 * count, rng=24)
+    with blocks_of(5000):
+        chain = laws.angle_chain(1e-9, 9, dim, 1, samples_per_network=2, size=2 * count, rng=24)
+        alone = laws.angle_chain(1e-9, 9, dim, 1, size=count, rng=25)
     first, second = np.log(chain[1]).reshape(count, 2).T
     correlation = np.corrcoef(first, second)[0, 1]
     # The standard error of a correlation is at most 1 / sqrt(count), of the variance 2 %.
     assert abs(correlation - common / (common + own)) < 4.0 / math.sqrt(count) + 0.01
-    alone = laws.angle_chain(1e-9, 9, dim, 1, size=count, rng=25)
     assert_same_law(chain[:, ::2], alone)
 
 

@@ -122,16 +122,17 @@ def test_rows_are_a_function_of_position_alone(dim):
         np.testing.assert_array_equal(reference.gaussian_rows([index], dim, 3, 4)[0], row)
 
 
-def test_chunks_do_not_show(monkeypatch):
+def test_chunks_do_not_show():
     indices = np.arange(1000) * 7919
     weights = reference.gaussian_rows(indices, 9, 5, 0)
     column = reference.deciding_column(indices, 2, 5, 0)
     w = np.linspace(-1.0, 1.0, 9)
     selection = reference.select_rows_literal(weights, w, 20)
-    monkeypatch.setattr(reference, "_CHUNK", 64)
-    np.testing.assert_array_equal(reference.gaussian_rows(indices, 9, 5, 0), weights)
-    np.testing.assert_array_equal(reference.deciding_column(indices, 2, 5, 0), column)
-    np.testing.assert_array_equal(reference.select_rows_literal(weights, w, 20)[0], selection[0])
+    few = {"chunk_size": 64}
+    np.testing.assert_array_equal(reference.gaussian_rows(indices, 9, 5, 0, **few), weights)
+    np.testing.assert_array_equal(reference.deciding_column(indices, 2, 5, 0, **few), column)
+    in_chunks = reference.select_rows_literal(weights, w, 20, **few)
+    np.testing.assert_array_equal(in_chunks[0], selection[0])
 
 
 def test_seed_layer_row_and_column_all_matter():

@@ -16,6 +16,7 @@ import scipy  # its parts are loaded where they are used
 from numpy.typing import ArrayLike, NDArray
 
 from infall import _core
+from infall._arrays.blocks import block_size
 from infall._arrays.checks import integer
 from infall._arrays.convert import to_numpy
 
@@ -103,8 +104,7 @@ def angle(x: ArrayLike, y: ArrayLike) -> np.float64 | NDArray[np.float64]:
     Source: W. Kahan, How Futile are Mindless Assessments of Roundoff in Floating-Point
     Computation?, section 12.
     """
-    unit_x, unit_y = _unit_vectors(x, y)
-    return _unwrap(2.0 * np.arctan2(_norm(unit_x - unit_y), _norm(unit_x + unit_y)))
+    return _unwrap(angle_of_units(*_unit_vectors(x, y)))
 
 
 def collision_probability(x: ArrayLike, y: ArrayLike) -> np.float64 | NDArray[np.float64]:
@@ -135,8 +135,7 @@ def collision_probability(x: ArrayLike, y: ArrayLike) -> np.float64 | NDArray[np
     """
     unit_x, unit_y = _unit_vectors(x, y)
     # The angle to -y, over pi: nothing is subtracted from 1.
-    supplement = 2.0 * np.arctan2(_norm(unit_x + unit_y), _norm(unit_x - unit_y))
-    return _unwrap(supplement / np.pi)
+    return _unwrap(angle_of_units(unit_x, -unit_y) / np.pi)
 
 
 def tail_gain(fraction: ArrayLike) -> np.float64 | NDArray[np.float64]:
@@ -317,7 +316,7 @@ def angle_chain(
         )
     angles = np.empty((num_layers + 1, count))  # (L + 1, size)
     angles[0] = start
-    block = share * max(1, _SCORES_PER_BLOCK // max(selected, share))
+    block = share * max(1, block_size(_SCORES_PER_BLOCK) // max(selected, share))
     for first in range(0, count, block):
         chain = angles[:, first : first + block]  # (L + 1, b), a view
         samples = chain.shape[1]
@@ -425,8 +424,9 @@ def _folded_normal_top(
 ) -> NDArray[np.float64]:
     result = np.empty((*shape, num_rows))
     entries, samples = result.reshape(-1), result.reshape(-1, num_rows)
-    for first in range(0, entries.size, _SCORES_PER_BLOCK):
-        generator.standard_exponential(out=entries[first : first + _SCORES_PER_BLOCK])
+    block = block_size(_SCORES_PER_BLOCK)
+    for first in range(0, entries.size, block):
+        generator.standard_exponential(out=entries[first : first + block])
     # The sampler returns 0 once in 2^53 draws; the largest value would then be infinite.
     np.maximum(samples[:, :1], 2.0**-54, out=samples[:, :1])
     _core.largest_folded_normals(samples, width)
@@ -437,6 +437,12 @@ def _chi(degrees: int, samples: int, generator: np.random.Generator) -> NDArray[
     if degrees == 0:
         return np.zeros(samples)
     return np.sqrt(generator.chisquare(degrees, samples))
+
+
+def angle_of_units(unit_x: NDArray[np.float64], unit_y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the angle of unit vectors (..., k); pi / 2 where one of them is zero instead."""
+    angles: NDArray[np.float64] = 2.0 * np.arctan2(_norm(unit_x - unit_y), _norm(unit_x + unit_y))
+    return angles
 
 
 def _norm(x: NDArray[np.float64]) -> NDArray[np.float64]:

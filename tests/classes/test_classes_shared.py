@@ -17,6 +17,7 @@ import pytest
 from chance import ALPHA, allow
 from infall import ClassMoments, _core, classes
 from infall._arrays import files
+from infall._arrays.blocks import blocks_of
 from infall.collapse import collapse_report
 from interrupts import LIMIT, seconds_after_interrupt
 
@@ -530,8 +531,7 @@ def layouts(features):
 
 @pytest.mark.parametrize("layout", sorted(layouts(np.eye(2))))
 @pytest.mark.parametrize("scatter", [False, True])
-def test_any_layout(layout, scatter, monkeypatch):
-    monkeypatch.setattr("infall._arrays.features._BLOCK_ENTRIES", 700 * 64)
+def test_any_layout(layout, scatter):
     features, labels = samples(2000, dtype=np.float64)
     given = layouts(features)[layout]
     found, expected = (
@@ -539,7 +539,8 @@ def test_any_layout(layout, scatter, monkeypatch):
         moments_of(features, labels, scatter=scatter),
     )
     reported = []
-    found.update(given, labels, progress=lambda *part: reported.append(part))
+    with blocks_of(700 * 64):
+        found.update(given, labels, progress=lambda *part: reported.append(part))
     assert reported[-1] == (2000, 2000, "samples")
     assert found.counts.tobytes() == expected.counts.tobytes()
     assert found.means.tobytes() == expected.means.tobytes()

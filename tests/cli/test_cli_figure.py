@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from infall import cli
 from infall.cli import figure as cli_figure
-from infall.experiments import EXPERIMENTS, embedding
+from infall.experiments import EXPERIMENTS
 from infall.experiments.convergence import convergence
 from infall.experiments.page import printed, setting_text
 from infall.experiments.result import Table
@@ -33,7 +33,6 @@ SMALL = {
 def _in_own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(embedding, "_STEPS", 250)
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 import reference
 from collapse_samples import ALL_FIELDS, SHAPES, close, moments_of, sample, simplex
 from infall import ClassMoments, collapse, collapse_report
-from infall.collapse import METRICS, UndefinedMetric, _samples
+from infall._arrays.blocks import blocks_of
+from infall.collapse import METRICS, UndefinedMetric
 
 # Definitions --------------------------------------------------------------------------------------
 
@@ -574,7 +575,7 @@ def test_effective_depth():
         collapse.effective_depth([])
 
 
-def test_layer_coordinates(monkeypatch):
+def test_layer_coordinates():
     rng = np.random.default_rng(0)
     layers = [rng.standard_normal((50, 4)).astype(np.float32) for _ in range(4)]
     steps = [
@@ -596,8 +597,8 @@ def test_layer_coordinates(monkeypatch):
             collapse.layer_coordinates(bad)
 
 
-def test_geodesic_prediction(monkeypatch):
-    monkeypatch.setattr(_samples, "_BLOCK_BYTES", 640)  # 10 samples
+@blocks_of(640)  # bytes: 10 samples
+def test_geodesic_prediction():
     first, labels, *_ = sample(4, 8)
     last = simplex(4, 8)[labels] + 1e-3 * first
     times = [0.0, 0.25, 1.0]

@@ -9,7 +9,7 @@ import fake_device
 from collapse_samples import ALL_FIELDS, close, sample
 from fake_device import CUPY, TORCH
 from infall import ClassMoments, collapse, collapse_report
-from infall.collapse import _samples
+from infall._arrays.blocks import blocks_of
 
 pytest.importorskip(
     "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
@@ -88,8 +88,8 @@ def test_samples_and_moments_in_different_places(library):
 
 
 @both_libraries
-def test_layouts_of_a_device(library, monkeypatch):
-    monkeypatch.setattr(_samples, "_BLOCK_BYTES", 1000)
+@blocks_of(1000)
+def test_layouts_of_a_device(library):
     nc1 = collapse.nc1(FEATURES, LABELS)
     wide = library.put(np.repeat(FEATURES, 2, axis=1))
     columns = library.put(np.ascontiguousarray(FEATURES.T)).T

@@ -11,8 +11,9 @@ import pytest
 
 from collapse_samples import ALL_FIELDS, moments_of, sample
 from infall import ClassMoments, CollapseReport, collapse, collapse_report
+from infall._arrays.blocks import blocks_of
 from infall.classes._labels import ClassLabels
-from infall.collapse import UndefinedMetric, _samples
+from infall.collapse import UndefinedMetric
 
 FEATURES, LABELS, CLASSIFIER, BIAS = sample(4, 6)
 NAMES = np.array(["ant", "bee", "cow", "doe"])
@@ -333,11 +334,11 @@ def layouts(features):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_every_metric_takes_any_layout(dtype, monkeypatch):
+@blocks_of(300)
+def test_every_metric_takes_any_layout(dtype):
     features = FEATURES.astype(dtype)
     moments = moments_of(features, LABELS)
     options = {"classifier": CLASSIFIER, "bias": BIAS}
-    monkeypatch.setattr(_samples, "_BLOCK_BYTES", 300)
     for layout, given in layouts(features).items():
         np.testing.assert_array_equal(given, features)
         for metric, rest in (
@@ -394,11 +395,11 @@ class Chunked:
         (None, {12, 24}),
     ],
 )
-def test_arrays_in_files_are_read_along_their_chunks(chunks, ends, monkeypatch):
+@blocks_of(12 * 6 * 8)  # bytes: 12 samples
+def test_arrays_in_files_are_read_along_their_chunks(chunks, ends):
     features, labels, classifier, bias = sample(6, 6, size=60)
     if isinstance(chunks, tuple) and isinstance(chunks[0], tuple):
         chunks = ((*chunks[0][:-1], len(features) - sum(chunks[0][:-1])), chunks[1])
-    monkeypatch.setattr(_samples, "_BLOCK_BYTES", 12 * 6 * 8)  # 12 samples
     expected = collapse_report(features, labels, classifier=classifier, bias=bias)
     given = Chunked(features, chunks)
     report = collapse_report(given, labels, classifier=classifier, bias=bias)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from collapse_samples import ALL_FIELDS, SHAPES, close, moments_of, sample
 from infall import ClassMoments, CollapseReport, collapse, collapse_report
-from infall.collapse import METRICS, UndefinedMetric, _samples
+from infall._arrays.blocks import blocks_of
+from infall.collapse import METRICS, UndefinedMetric
 from infall.collapse.report import NUMBERS
 from infall.frames import _simplex
 from interrupts import LIMIT, seconds_after_interrupt
@@ -43,23 +44,24 @@ def test_moments_give_what_arrays_give():
         assert "pooled" in by_classes.missing["nc1"]
 
 
-def test_memory_maps_are_read_in_blocks(tmp_path, monkeypatch):
+def test_memory_maps_are_read_in_blocks(tmp_path):
     features, labels, classifier, bias = sample(6, 9, size=60)
     features = features.astype(np.float32)
     whole = collapse_report(features, labels, classifier=classifier, bias=bias)
     np.save(tmp_path / "features.npy", features)
     np.save(tmp_path / "columns.npy", np.asfortranarray(features))
     np.save(tmp_path / "swapped.npy", features.astype(features.dtype.newbyteorder()))
-    monkeypatch.setattr(_samples, "_BLOCK_BYTES", 1000)  # 27 samples
     for name in ("features", "columns", "swapped"):
         mapped = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
-        found = collapse_report(mapped, labels, classifier=classifier, bias=bias)
+        with blocks_of(1000):  # bytes: 27 samples
+            found = collapse_report(mapped, labels, classifier=classifier, bias=bias)
         for field in ALL_FIELDS:
             value, expected = getattr(found, field), getattr(whole, field)
             assert value is expected is None or math.isclose(value, expected, rel_tol=1e-13), field
     broken = np.load(tmp_path / "features.npy", mmap_mode="r+")
     broken[60, 3] = np.nan
-    with pytest.raises(ValueError, match=r"features is not finite: nan at position \(60, 3\)"):
+    refused = pytest.raises(ValueError, match=r"features is not finite: nan at position \(60, 3\)")
+    with blocks_of(1000), refused:
         collapse_report(broken, labels)
 
 

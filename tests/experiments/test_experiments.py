@@ -16,20 +16,13 @@ from scipy import stats
 
 from chance import allow, mean_pvalue, plausible
 from infall import MaxLikelihood, laws
-from infall.experiments import EXPERIMENTS, embedding
+from infall.experiments import EXPERIMENTS
 from infall.experiments.clusters import clusters
 from infall.experiments.convergence import convergence
 from infall.experiments.deep_angles import deep_angles
 from infall.experiments.inputs import gaussian_input, layer_widths, width_label, width_name
 from infall.experiments.memorization import memorization
 from infall.experiments.result import Result
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _short_embeddings():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(embedding, "_STEPS", 250)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -25,7 +26,7 @@ def check_two_axes(shape: tuple[int, ...], name: str, dim: int | None) -> bool:
     Raises
     ------
     ValueError
-        As `vectors`, but for the values.
+        As `vectors`, except for the values.
     """
     if len(shape) not in (1, 2):
         raise ValueError(f"{name} has {len(shape)} axes; expected shape (k,) or (B, k)")
@@ -38,14 +39,14 @@ def check_two_axes(shape: tuple[int, ...], name: str, dim: int | None) -> bool:
     return len(shape) == 2
 
 
-def check_finite(values: NDArray[Any], name: str, *, first_row: int = 0) -> None:
+def check_finite(entries: NDArray[Any], name: str, *, first_row: int = 0) -> None:
     """Raise ValueError that names the first position of NaN or infinity, if there is one."""
-    finite = np.isfinite(values)
+    finite = np.isfinite(entries)
     if not finite.all():
-        position = tuple(int(i) for i in np.unravel_index(np.argmin(finite), values.shape))
+        position = tuple(int(i) for i in np.unravel_index(np.argmin(finite), entries.shape))
         shifted = (position[0] + first_row, *position[1:])
         where = shifted[0] if len(shifted) == 1 else shifted
-        raise ValueError(f"{name} is not finite: {values[position]} at position {where}")
+        raise ValueError(f"{name} is not finite: {entries[position]} at position {where}")
 
 
 def integer(value: Any, name: str, low: int, high: int, high_text: str | None = None) -> int:
@@ -90,6 +91,36 @@ def seed_and_layer(seed: Any, layer: Any) -> tuple[int, int]:
         integer(seed, "seed", 0, MAX_SEED, "2**64"),
         integer(layer, "layer", 0, MAX_LAYER, "2**32"),
     )
+
+
+def real_number(value: Any, name: str) -> float:
+    """Return a real number as a float.
+
+    Raises
+    ------
+    TypeError
+        If it is another object (True and False are, and so is an array).
+    """
+    is_real = isinstance(value, (int, float, np.integer, np.floating))
+    if isinstance(value, bool) or not is_real:
+        raise TypeError(f"{name} is {value!r}; expected a number")
+    return float(value)
+
+
+def positive_number(value: Any, name: str) -> float:
+    """Return a positive finite number as a float.
+
+    Raises
+    ------
+    TypeError
+        If it is not a real number.
+    ValueError
+        If it is not positive, or not finite.
+    """
+    number = real_number(value, name)
+    if not 0.0 < number < math.inf:
+        raise ValueError(f"{name} is {value}; expected a positive finite number")
+    return number
 
 
 def one_of(value: Any, name: str, choices: tuple[str, ...]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
+from infall._arrays.blocks import block_size
 from infall._arrays.checks import MAX_DIM
 from infall._arrays.convert import is_torch, refuse_gradient, to_numpy, widened
 
@@ -21,8 +22,8 @@ class FeatureBlocks:
 
     NumPy arrays, memory maps, sequences of numbers, and CPU tensors and arrays of other libraries
     are taken, in any layout and byte order. Of float16, bfloat16, float32 and float64, the blocks
-    have the dtype of the features; bfloat16 comes as uint16, which is nothing else here. All other
-    real numbers come as float64.
+    have the dtype of the features; bfloat16 comes as uint16, which stands for nothing else. All
+    other real numbers come as float64.
 
     Raises
     ------
@@ -52,7 +53,7 @@ class FeatureBlocks:
     def __iter__(self) -> Iterator[tuple[slice, NDArray[Any]]]:
         """Yield slices of the rows, in order, and the rows."""
         count, dim = self._rows.shape
-        step = count if self.in_place else max(1, _BLOCK_ENTRIES // dim)
+        step = count if self.in_place else max(1, block_size(_BLOCK_ENTRIES) // dim)
         for first in range(0, count, step or 1):
             rows = slice(first, min(first + step, count))
             yield rows, self._converted(rows)
@@ -89,10 +90,10 @@ def refuse_nonfinite(
     """Raise ValueError that names the first position of NaN or infinity, if there is one."""
     sample = int(_core.first_nonfinite(rows, num_threads))
     if sample >= 0:
-        values = float32_of(rows[sample : sample + 1])[0]
-        column = int(np.argmin(np.isfinite(values)))
+        entries = float32_of(rows[sample : sample + 1])[0]
+        column = int(np.argmin(np.isfinite(entries)))
         position = (first_row + sample, column)
-        raise ValueError(f"{name} is not finite: {values[column]} at position {position}")
+        raise ValueError(f"{name} is not finite: {entries[column]} at position {position}")
 
 
 def float32_of(rows: NDArray[Any]) -> NDArray[Any]:

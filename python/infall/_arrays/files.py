@@ -240,7 +240,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def saved_array(
-    found: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...], *dtypes: Any
+    arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...], *dtypes: Any
 ) -> NDArray[Any]:
     """Return an array after a check of its shape and dtype.
 
@@ -249,7 +249,7 @@ def saved_array(
     KeyError, ValueError
         If it is missing or another.
     """
-    array = found[name]
+    array = arrays[name]
     if array.shape != shape or array.dtype not in [np.dtype(dtype) for dtype in dtypes]:
         expected = " or ".join(str(np.dtype(dtype)) for dtype in dtypes)
         raise ValueError(
@@ -258,9 +258,9 @@ def saved_array(
     return array
 
 
-def saved_integer(found: Mapping[str, NDArray[Any]], name: str) -> int:
+def saved_integer(arrays: Mapping[str, NDArray[Any]], name: str) -> int:
     """Return an integer of any size of dtype; raises as `saved_array`."""
-    array = found[name]
+    array = arrays[name]
     if array.shape != () or array.dtype.kind not in "iu":
         raise ValueError(f"{name} is {array.dtype} of shape {array.shape}; expected an integer")
     return int(array)

@@ -149,12 +149,12 @@ def an_integer(low: int, high: int | None = None) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         try:
-            number = int(text)
+            chosen = int(text)
         except ValueError:
-            number = low - 1
-        if number < low or (high is not None and number > high):
+            chosen = low - 1
+        if chosen < low or (high is not None and chosen > high):
             raise typer.BadParameter(f"{text!r}, expected {expected}")
-        return number
+        return chosen
 
     return parse
 

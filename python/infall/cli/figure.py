@@ -43,7 +43,8 @@ HELP = (
     "Reproduce a figure of the paper: measure, draw, and print the numbers behind it.\n\n"
     "NAME is one of these, or [cyan]all[/cyan] for a folder with all of them and a page:\n\n"
     + "\n\n".join(
-        f"[cyan]{name}[/cyan]  {one.shows} ({one.paper})" for name, one in EXPERIMENTS.items()
+        f"[cyan]{name}[/cyan]  {experiment.shows} ({experiment.paper})"
+        for name, experiment in EXPERIMENTS.items()
     )
 )
 EPILOG = """
@@ -176,12 +177,9 @@ def figure(
         "--images": images,
         "--digit": digit,
     }
-    options = {option: value for option, value in given.items() if value is not None}
+    options = {option: setting for option, setting in given.items() if setting is not None}
     if name is None:
-        with Delivery() as delivery, delivery.to_output() as output:
-            names = [each.ljust(max(map(len, EXPERIMENTS))) for each in EXPERIMENTS]
-            for each, one in zip(names, EXPERIMENTS.values(), strict=True):
-                output.line(f"{each}  {one.shows} ({one.paper})")
+        _print_list()
         return
     if name != _ALL and name not in EXPERIMENTS:
         raise bad_option("NAME", f"{name!r}, expected {_ALL} or one of {', '.join(EXPERIMENTS)}")
@@ -189,7 +187,19 @@ def figure(
     if name == _ALL:
         _draw_all(options, out or Path("infall-figures"), csv, as_json=as_json)
         return
-    path = out or Path(f"infall-{name}.png")
+    _draw(name, options, out or Path(f"infall-{name}.png"), csv, as_json=as_json)
+
+
+def _print_list() -> None:
+    longest = max(map(len, EXPERIMENTS))
+    with Delivery() as delivery, delivery.to_output() as output:
+        for name, experiment in EXPERIMENTS.items():
+            output.line(f"{name:<{longest}}  {experiment.shows} ({experiment.paper})")
+
+
+def _draw(
+    name: str, options: Mapping[str, Any], path: Path, csv: Path | None, *, as_json: bool
+) -> None:
     function = EXPERIMENTS[name].load()
     arguments = _arguments(name, function, options)
     check_writable("--out", path, FIGURE_SUFFIXES)
@@ -225,12 +235,12 @@ def _draw_all(options: Mapping[str, Any], folder: Path, csv: Path | None, *, as_
             raise bad_option(
                 option, f"not with {_ALL}, which draws every figure at the size of the paper"
             )
-    functions = {name: one.load() for name, one in EXPERIMENTS.items()}
+    functions = {name: experiment.load() for name, experiment in EXPERIMENTS.items()}
     chosen, arguments = {}, {}
     for name, function in functions.items():
-        has = inspect.signature(function).parameters
+        parameters = inspect.signature(function).parameters
         chosen[name] = {
-            option: value for option, value in options.items() if _parameter(option, has)
+            option: setting for option, setting in options.items() if _parameter(option, parameters)
         }
         arguments[name] = _arguments(name, function, chosen[name])
     try:
@@ -242,7 +252,7 @@ def _draw_all(options: Mapping[str, Any], folder: Path, csv: Path | None, *, as_
     reports: list[dict[str, Any]] = []
     with Delivery() as delivery:
         with _FigureBars(list(functions)) as bars:
-            for number, (name, function) in enumerate(functions.items(), start=1):
+            for position, (name, function) in enumerate(functions.items(), start=1):
                 bars.start(name)
                 conditions = _conditions(name, chosen[name])
                 report = _drawn_before(folder, name, conditions)
@@ -255,7 +265,7 @@ def _draw_all(options: Mapping[str, Any], folder: Path, csv: Path | None, *, as_
                     done = f"kept: {folder / name}.json has the same settings"
                 reports.append(report)
                 if not bars.is_terminal:
-                    print_note(f"{number} of {len(functions)}: {name}, {done}")
+                    print_note(f"{position} of {len(functions)}: {name}, {done}")
                 _write_page(delivery, index, reports, _command(_ALL, options))
         with delivery.to_output() as output:
             if as_json:
@@ -325,32 +335,32 @@ def _write_page(
     _write(delivery, index, page(reports, title=title, command=command))
 
 
-def _parameter(option: str, has: Mapping[str, Any]) -> str | None:
-    """Return what an experiment calls an option; None if it has none."""
-    return next((name for name in _PARAMETERS[option] if name in has), None)
+def _parameter(option: str, parameters: Mapping[str, Any]) -> str | None:
+    """Return what an experiment with these parameters calls an option; None if it has none."""
+    return next((name for name in _PARAMETERS[option] if name in parameters), None)
 
 
 def _arguments(
     name: str, function: Callable[..., Result], options: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the keywords of an experiment, from the options given."""
-    has = inspect.signature(function).parameters
+    parameters = inspect.signature(function).parameters
     arguments: dict[str, Any] = {}
-    for option, value in options.items():
-        parameter = _parameter(option, has)
+    for option, setting in options.items():
+        parameter = _parameter(option, parameters)
         if parameter is None:
-            usable = [each for each in _PARAMETERS if _parameter(each, has)]
+            usable = [other for other in _PARAMETERS if _parameter(other, parameters)]
             raise bad_option(option, f"{name} has none; its options are {', '.join(usable)}")
         if option == "--width":
-            arguments[parameter] = _widths(name, value, several=parameter == "widths")
+            arguments[parameter] = _widths(name, setting, several=parameter == "widths")
         elif option == "--seeds":
-            arguments[parameter] = _seeds(value)
+            arguments[parameter] = _seeds(setting)
         elif option == "--images":
-            arguments[parameter], labels = read_images(option, value)
-            if "labels" in has:
+            arguments[parameter], labels = read_images(option, setting)
+            if "labels" in parameters:
                 arguments["labels"] = labels
         else:
-            arguments[parameter] = value
+            arguments[parameter] = setting
     return arguments
 
 
@@ -378,8 +388,8 @@ def _run(
     try:
         result = function(**arguments, progress=bars.progress)
     except (ValueError, TypeError, OverflowError) as error:
-        has = inspect.signature(function).parameters
-        options = {_parameter(option, has): option for option in _PARAMETERS}
+        parameters = inspect.signature(function).parameters
+        options = {_parameter(option, parameters): option for option in _PARAMETERS}
         named = {parameter: option for parameter, option in options.items() if parameter}
         raise typer.BadParameter(f"{name}: {with_options(str(error), named)}") from error
     return result, time.perf_counter() - start
@@ -387,8 +397,8 @@ def _run(
 
 def _command(name: str, options: Mapping[str, Any]) -> str:
     words = ["infall", "figure", name]
-    for option, value in options.items():
-        words += [option, str(value)]
+    for option, setting in options.items():
+        words += [option, str(setting)]
     return shlex.join(words)
 
 
@@ -444,8 +454,8 @@ def _print(output: Output, report: Mapping[str, Any]) -> None:
     settings = report["settings"].items()
     output.paragraph("  ".join(f"{name} {setting_text(name, value)}" for name, value in settings))
     if left_out > 0:
-        number = number_of(left_out, "row")
-        output.line(f"{number} of {len(rows) - 1 + left_out} not shown; --csv writes them all")
+        hidden = number_of(left_out, "row")
+        output.line(f"{hidden} of {len(rows) - 1 + left_out} not shown; --csv writes them all")
     output.paragraph(report["summary"])
     output.line(f"{report['elapsed_seconds']:.3g} s")
 
@@ -465,7 +475,7 @@ class _FigureBars(StageBars):
         """Begin with the next figure: its stages take the place of the last one's."""
         names = list(self._seconds)
         self._name = name
-        self._before = sum(self._seconds[each] for each in names[: names.index(name)])
+        self._before = sum(self._seconds[earlier] for earlier in names[: names.index(name)])
         self._bars.update(self._figures, description=f"figures: {name}", completed=self._before)
         self.waiting("loading")
 

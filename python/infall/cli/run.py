@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 from rich.progress import ProgressColumn, Task
@@ -139,7 +140,6 @@ def run(
     import numpy as np
 
     from infall.experiments.run import draw_collapse, measure_collapse
-    from infall.maxlikelihood.network import MaxLikelihood
 
     num_rows = parse_width(width)
     seed_number = parse_seed("--seed", seed)
@@ -149,6 +149,7 @@ def run(
         digit = 0
     row = _choose_image(images, labels, digit, index, source)
     image, test_images = images[row], np.delete(images, row, axis=0)
+    label = None if labels is None else int(labels[row])
     dim = len(image)
     if num_rows < dim:
         raise bad_option(
@@ -160,64 +161,38 @@ def run(
     if save is not None:
         check_writable("--save", save, (".npz",))
 
-    normals_per_row = dim if sampler == "stream" else None  # elsewhere it is no fixed number
     with Delivery() as delivery:
         with StageBars(_SpeedColumn()) as bars:
-            start = time.perf_counter()
-            try:
-                model = MaxLikelihood(
-                    num_rows,
-                    depth,
-                    seed=seed_number,
-                    sampler=cast(Sampler, sampler),
-                    num_threads=threads,
-                )
-                model.fit(image, progress=_on_one_bar(bars))
-            except (ValueError, TypeError, OverflowError) as error:
-                raise typer.BadParameter(
-                    with_options(str(error), {"width": "--width", "num_threads": "--threads"})
-                ) from error
-            elapsed = time.perf_counter() - start
+            model, seconds = _fitted(
+                image, num_rows, depth, seed_number, cast(Sampler, sampler), threads, bars
+            )
             if save is not None:
                 with delivery.to_file(save):
                     model.save(save)
             bars.waiting("other images")
             measurement = measure_collapse(model, test_images)
 
-        rows_per_second = num_rows * depth / elapsed
-        normals_per_second = None if normals_per_row is None else rows_per_second * normals_per_row
-        label = None if labels is None else int(labels[row])
+        report = {
+            "width": num_rows,
+            "depth": depth,
+            "dim": dim,
+            "sampler": sampler,
+            "seed": seed_number,
+            "threads": threads,
+            "isa": _core.isa(),
+            "input": {"source": source, "row": row, "label": label},
+            "num_test_samples": len(test_images),
+            "elapsed_seconds": seconds,
+            **_rates(model, dim, seconds),
+            "layers": [asdict(layer) for layer in measurement.layers],
+            "figure": None if no_figure else str(out),
+            "model": None if save is None else str(save),
+        }
         with delivery.to_output() as output:
             if as_json:
-                report = {
-                    "width": num_rows,
-                    "depth": depth,
-                    "dim": dim,
-                    "sampler": sampler,
-                    "seed": seed_number,
-                    "threads": threads,
-                    "isa": _core.isa(),
-                    "input": {"source": source, "row": row, "label": label},
-                    "num_test_samples": len(test_images),
-                    "elapsed_seconds": elapsed,
-                    "rows_per_second": rows_per_second,
-                    "normals_per_second": normals_per_second,
-                    "layers": [asdict(layer) for layer in measurement.layers],
-                    "figure": None if no_figure else str(out),
-                    "model": None if save is None else str(save),
-                }
                 output.json(json.dumps(report, indent=2, allow_nan=False))
             else:
-                output.line(
-                    f"Fitted to row {row} of {source}"
-                    + ("" if label is None else f", label {label}")
-                    + f"; measured on the other {number_of(len(test_images), 'image')}"
-                )
-                _print_layers(output, measurement)
-                output.line(
-                    f"{number_of(depth, 'layer')} of {num_rows:,} rows in {elapsed:.3g} s: "
-                    + _rates(rows_per_second, normals_per_second)
-                )
+                _print(output, report, measurement)
         if not no_figure:
             with delivery.to_file(out), StageBars() as bars:
                 bars.waiting("figure")
@@ -225,6 +200,29 @@ def run(
         if not as_json:
             written = (("figure", None if no_figure else out), ("network", save))
             delivery.print_files(written)
+
+
+def _fitted(
+    image: NDArray[np.float64],
+    num_rows: int,
+    depth: int,
+    seed: int,
+    sampler: Sampler,
+    threads: int | None,
+    bars: StageBars,
+) -> tuple[MaxLikelihood, float]:
+    """Return a network fitted to an image, and the seconds it took."""
+    from infall.maxlikelihood.network import MaxLikelihood
+
+    start = time.perf_counter()
+    try:
+        model = MaxLikelihood(num_rows, depth, seed=seed, sampler=sampler, num_threads=threads)
+        model.fit(image, progress=_on_one_bar(bars))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise typer.BadParameter(
+            with_options(str(error), {"width": "--width", "num_threads": "--threads"})
+        ) from error
+    return model, time.perf_counter() - start
 
 
 def _on_one_bar(bars: StageBars) -> Progress | None:
@@ -283,20 +281,20 @@ class _SpeedColumn(ProgressColumn):
         return Text("" if not speed else f"{_with_prefix(speed)}rows/s", style="green")
 
 
-def _rates(rows_per_second: float, normals_per_second: float | None) -> str:
-    rates = f"{_with_prefix(rows_per_second)}rows/s"
-    if normals_per_second is not None:
-        rates += f", {_with_prefix(normals_per_second)}normals/s"
-    return rates
+def _rates(model: MaxLikelihood, dim: int, seconds: float) -> dict[str, float | None]:
+    rows_per_second = model.width * model.depth / seconds
+    # The other samplers draw no fixed number of normals per row.
+    normals_per_second = rows_per_second * dim if model.sampler == "stream" else None
+    return {"rows_per_second": rows_per_second, "normals_per_second": normals_per_second}
 
 
-def _with_prefix(value: float) -> str:
-    if value >= 1e18:
-        return f"{value:.3g} "
-    for limit, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:.3g} {prefix} "
-    return f"{value:.3g} "
+def _with_prefix(rate: float) -> str:
+    if rate >= 1e18:
+        return f"{rate:.3g} "
+    for unit, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if rate >= unit:
+            return f"{rate / unit:.3g} {prefix} "
+    return f"{rate:.3g} "
 
 
 def _title(model: MaxLikelihood, dim: int) -> str:
@@ -305,6 +303,23 @@ def _title(model: MaxLikelihood, dim: int) -> str:
     return (
         f"MaxLikelihood network: width {width}, depth {model.depth}, $k$ = {dim}, "
         f"{model.sampler.replace('_', ' ')} sampler, seed {model.seed}"
+    )
+
+
+def _print(output: Output, report: Mapping[str, Any], measurement: Measurement) -> None:
+    source, row, label = report["input"].values()
+    output.line(
+        f"Fitted to row {row} of {source}"
+        + ("" if label is None else f", label {label}")
+        + f"; measured on the other {number_of(report['num_test_samples'], 'image')}"
+    )
+    _print_layers(output, measurement)
+    rates = f"{_with_prefix(report['rows_per_second'])}rows/s"
+    if report["normals_per_second"] is not None:
+        rates += f", {_with_prefix(report['normals_per_second'])}normals/s"
+    output.line(
+        f"{number_of(report['depth'], 'layer')} of {report['width']:,} rows in "
+        f"{report['elapsed_seconds']:.3g} s: {rates}"
     )
 
 
@@ -341,5 +356,5 @@ def _score_range(report: LayerReport) -> str:
     return f"{report.score_min:.2f}..{report.score_max:.2f}"
 
 
-def _cell(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _cell(quantity: float | None, form: str) -> str:
+    return "-" if quantity is None else format(quantity, form)

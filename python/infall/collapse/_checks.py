@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from infall._arrays.checks import check_finite
+from infall._arrays.checks import check_finite, real_number
 from infall._arrays.convert import to_numpy
 from infall._arrays.locate import located
 from infall.classes.moments import ClassMoments
@@ -26,60 +26,45 @@ class UndefinedMetric(ValueError):  # noqa: N818
 
 def number_between(value: Any, name: str, low: float, high: float) -> float:
     """Return a number with low <= value <= high."""
-    number = _number(value, name)
+    number = real_number(value, name)
     if not low <= number <= high:
         raise ValueError(f"{name} is {value}; expected a number from {low:g} to {high:g}")
     return number
 
 
-def positive(value: Any, name: str) -> float:
-    """Return a positive finite number."""
-    number = _number(value, name)
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"{name} is {value}; expected a positive finite number")
-    return number
-
-
-def _number(value: Any, name: str) -> float:
-    is_real = isinstance(value, (int, float, np.integer, np.floating))
-    if isinstance(value, bool) or not is_real:
-        raise TypeError(f"{name} is {value!r}; expected a number")
-    return float(value)
-
-
 def real_vector(array: Any, name: str) -> _Float:
     """Return finite float64 numbers (n,), n >= 1."""
-    found = float64_entries(array, name)
-    if found.ndim != 1 or len(found) == 0:
-        raise ValueError(f"{name} has shape {found.shape}; expected one axis, not empty")
-    return found
+    entries = float64_entries(array, name)
+    if entries.ndim != 1 or len(entries) == 0:
+        raise ValueError(f"{name} has shape {entries.shape}; expected one axis, not empty")
+    return entries
 
 
 def vector_rows(array: Any, name: str) -> _Float:
     """Return finite float64 vectors (K, d), K and d not 0."""
-    found = float64_entries(array, name)
-    if found.ndim != 2 or 0 in found.shape:
-        raise ValueError(f"{name} has shape {found.shape}; expected (K, d), neither of them 0")
-    return found
+    rows = float64_entries(array, name)
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise ValueError(f"{name} has shape {rows.shape}; expected (K, d), neither of them 0")
+    return rows
 
 
 def float64_entries(array: Any, name: str) -> _Float:
     """Return a finite float64 copy in host memory, of an array anywhere."""
-    device, found = located(array, name)
+    device, given = located(array, name)
     if device is not None:
         with device:
-            found = device.download(found)
-    if "bfloat16" in str(getattr(found, "dtype", "")):  # which NumPy does not have
-        found = found.float() if hasattr(found, "float") else found.astype(np.float32)
-    found = to_numpy(found, name)
-    values = np.empty(found.shape)
-    if found.ndim == 0:
+            given = device.download(given)
+    if "bfloat16" in str(getattr(given, "dtype", "")):  # which NumPy does not have
+        given = given.float() if hasattr(given, "float") else given.astype(np.float32)
+    given = to_numpy(given, name)
+    if given.ndim == 0:
         raise TypeError(f"{name} is {array!r}; expected an array")
-    for rows in row_blocks(len(values), max(1, math.prod(found.shape[1:]))):
+    entries = np.empty(given.shape)
+    for rows in row_blocks(len(entries), max(1, math.prod(entries.shape[1:]))):
         with np.errstate(over="ignore"):  # of long doubles; infinity is refused
-            values[rows] = found[rows]
-        check_finite(values[rows], name, first_row=rows.start)
-    return values
+            entries[rows] = given[rows]
+        check_finite(entries[rows], name, first_row=rows.start)
+    return entries
 
 
 def of_observed(moments: ClassMoments, entries: _Float) -> _Float:

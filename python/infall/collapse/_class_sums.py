@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from infall._arrays.blocks import block_size
 from infall.classes.moments import ClassMoments, mean_differences
 from infall.collapse._checks import UndefinedMetric, Weighting
 from infall.collapse._samples import Samples
@@ -52,18 +53,18 @@ def within_trace_along(moments: ClassMoments, directions: _Float, weighting: Wei
 
 
 def mean_square_distance(
-    moments: ClassMoments, samples: Samples, numbers: NDArray[np.int64]
+    moments: ClassMoments, samples: Samples, class_numbers: NDArray[np.int64]
 ) -> float:
-    """Return the mean of ||h - mu_c||^2 for the means of other samples, c = numbers (N,)."""
-    found = ClassMoments(moments.num_classes, moments.num_features, num_threads=moments.num_threads)
-    for _ in samples.each(lambda block, rows, _: found.update(block, numbers[rows]), None):
+    """Return the mean of ||h - mu_c||^2 over samples of the classes c (N,), mu of `moments`."""
+    own = ClassMoments(moments.num_classes, moments.num_features, num_threads=moments.num_threads)
+    for _ in samples.each(lambda block, rows, _: own.update(block, class_numbers[rows]), None):
         pass
-    found = found.to_host()
-    observed = found.observed
-    squares = found.variances[observed]
-    step = max(1, _BLOCK_ENTRIES // moments.num_features)
+    own = own.to_host()
+    observed = own.observed
+    squares = own.variances[observed]
+    step = max(1, block_size(_BLOCK_ENTRIES) // moments.num_features)
     for first in range(0, len(observed), step):
-        some = observed[first : first + step]
-        shift = mean_differences(moments, found, some)
-        squares[first : first + step] += np.einsum("kd,kd->k", shift, shift)
-    return float(found.counts[observed] @ squares) / found.num_samples
+        classes = observed[first : first + step]
+        shifts = mean_differences(moments, own, classes)
+        squares[first : first + step] += np.einsum("kd,kd->k", shifts, shifts)
+    return float(own.counts[observed] @ squares) / own.num_samples

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from infall._arrays.blocks import block_size
 from infall._arrays.calls import Progress
 from infall._arrays.checks import MAX_DIM, check_finite
 from infall._arrays.convert import to_numpy
@@ -86,14 +87,14 @@ class Samples(ABC):
 
     def _cut(self, bytes_per_sample: int, ends: Sequence[int] = ()) -> Iterator[slice]:
         # Where the array has chunks, of which `ends` are the last rows: whole ones, at least one.
-        step, first = max(1, _BLOCK_BYTES // bytes_per_sample), 0
+        step, first = max(1, block_size(_BLOCK_BYTES) // bytes_per_sample), 0
         while first < self.shape[0]:
             last = min(first + step, self.shape[0])
             if len(ends):
-                number = bisect_right(ends, last) - 1
-                if number < 0 or ends[number] <= first:
-                    number += 1
-                last = ends[number]
+                chunk = bisect_right(ends, last) - 1
+                if chunk < 0 or ends[chunk] <= first:
+                    chunk += 1
+                last = ends[chunk]
             yield slice(first, last)
             first = last
 
@@ -146,9 +147,10 @@ class ArraySamples(Samples):
         if self.device is not None:
             with self.device:
                 block = self.device.download(block)
-        values = np.array(float32_of(feature_rows(_readable(block, self.name), self.name)), float)
-        check_finite(values, self.name, first_row=rows.start)
-        return values
+        features = feature_rows(_readable(block, self.name), self.name)
+        copy = np.array(float32_of(features), float)
+        check_finite(copy, self.name, first_row=rows.start)
+        return copy
 
     def _pieces_of_device(self, device: Device, on_host: bool) -> Iterator[tuple[slice, Any]]:
         features, dtype = self._features, self.dtype
@@ -233,9 +235,9 @@ def _is_readable(block: Any) -> bool:
         return is_tensor and (not hasattr(block, "stride") or block.stride()[1] == 1)
     if isinstance(block, np.ma.MaskedArray) or block.dtype.name not in _KERNEL_DTYPES:
         return False
-    in_one_piece = block.shape[1] == 1 or block.strides[1] == block.itemsize
+    contiguous = block.shape[1] == 1 or block.strides[1] == block.itemsize
     return (
-        in_one_piece
+        contiguous
         and block.strides[0] % block.itemsize == 0
         and block.flags.aligned
         and block.dtype.isnative

@@ -82,10 +82,10 @@ def layer_coordinates(
         raise ValueError(f"layers has {len(layers)} entries; expected at least 2")
     samples = [ArraySamples(layer, f"layers[{i}]") for i, layer in enumerate(layers)]
     shape = samples[0].shape
-    for layer in samples:
-        if layer.shape != shape:
+    for entry in samples:
+        if entry.shape != shape:
             raise ValueError(
-                f"{layer.name} has shape {layer.shape}, layers[0] {shape}; expected the same, for "
+                f"{entry.name} has shape {entry.shape}, layers[0] {shape}; expected the same, for "
                 "there is no distance between features of different widths"
             )
     if shape[0] == 0:
@@ -93,21 +93,21 @@ def layer_coordinates(
     watch = watch_of(progress, (len(layers) - 1) * shape[0], "layers")
     lengths = np.zeros(len(layers))  # (L + 1,), times `unit`
     unit: float | None = None  # the power of two of the first steps
-    for number in range(1, len(layers)):
+    for layer in range(1, len(layers)):
         for rows in row_blocks(*shape):
             # Halves, of which no difference leaves the range of float64.
-            step = 0.5 * samples[number].float64_rows(rows)
-            step -= 0.5 * samples[number - 1].float64_rows(rows)
+            step = 0.5 * samples[layer].float64_rows(rows)
+            step -= 0.5 * samples[layer - 1].float64_rows(rows)
             scale = power_of_two(step)
             step *= scale
             norms = np.sqrt(np.einsum("nd,nd->n", step, step))
             if unit is None and norms.any():
                 unit = scale
-            lengths[number] += float(norms.sum()) * ((unit or scale) / scale)
+            lengths[layer] += float(norms.sum()) * ((unit or scale) / scale)
             if watch is not None:
-                watch((number - 1) * shape[0] + rows.stop)
-    way = np.cumsum(lengths)
-    if way[-1] == 0.0:
+                watch((layer - 1) * shape[0] + rows.stop)
+    distances = np.cumsum(lengths)
+    if distances[-1] == 0.0:
         raise ValueError("layers are all equal: no sample moves, and there are no coordinates")
-    coordinates: NDArray[np.float64] = way / way[-1]
+    coordinates: NDArray[np.float64] = distances / distances[-1]
     return coordinates

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays.calls import Progress
+from infall._arrays.checks import positive_number
 from infall.classes.moments import ClassMoments, GlobalMean
 from infall.collapse._between import CDNV, Between, Equiangularity
-from infall.collapse._checks import Weighting, positive, vector_rows
+from infall.collapse._checks import Weighting, vector_rows
 from infall.collapse._measurement import CollapseOnTest, Measurement, StrongResiduals
 
 _Float = NDArray[np.float64]
@@ -689,7 +690,7 @@ def cdnv(
 
     Source: Kothapalli, Eq. 51; Galanti, Gyorgy, Hutter 2021.
     """
-    power = positive(power, "power")
+    power = positive_number(power, "power")
     return Measurement(
         features,
         labels,
@@ -726,7 +727,7 @@ def cdnv_matrix(
     TypeError, ValueError, UndefinedMetric
         As `cdnv`.
     """
-    power = positive(power, "power")
+    power = positive_number(power, "power")
     between = Measurement(
         features, labels, classes=classes, num_threads=num_threads, progress=progress
     ).between

@@ -169,23 +169,22 @@ class CollapseReport:
             raise ValueError(
                 f"values is not a CollapseReport: unknown fields {unknown}, absent {absent}"
             )
-        content = {"classes": None, **{name: _from_json(value) for name, value in values.items()}}
-        for name, value in content.items():
-            _check_field(name, value)
+        content = {"classes": None, **{name: _from_json(entry) for name, entry in values.items()}}
+        for name, entry in content.items():
+            _check_field(name, entry)
         return cls(**content)
 
     def rows(self) -> list[tuple[str, str, str]]:
         """Return (symbol, value, meaning) of every metric that has a value, as text."""
-        found = []
+        rows = []
         for field, (symbol, meaning) in NUMBERS.items():
-            value = getattr(self, field)
-            if value is not None:
+            metric = getattr(self, field)
+            if metric is not None:
+                pair = ""
                 if field == "cdnv_max" and self.cdnv_max_pair is not None:
-                    first, second = self.cdnv_max_pair
-                    found.append((symbol, f"{value:.4g}", f"{meaning}: classes {first}, {second}"))
-                else:
-                    found.append((symbol, f"{value:.4g}", meaning))
-        return found
+                    pair = ": classes {}, {}".format(*self.cdnv_max_pair)
+                rows.append((symbol, f"{metric:.4g}", meaning + pair))
+        return rows
 
     def conditions(self) -> list[str]:
         """Return lines on what was measured, by which conventions, and what was left out."""

@@ -259,8 +259,8 @@ class CollapseTrajectory:
         for field in shown:
             table.add_column(NUMBERS[field][0], justify="right")
         for row, name in enumerate(self.names):
-            values = [arrays[field][row] for field in shown]
-            table.add_row(str(name), *("-" if math.isnan(v) else f"{v:.3g}" for v in values))
+            metrics = [arrays[field][row] for field in shown]
+            table.add_row(str(name), *("-" if math.isnan(m) else f"{m:.3g}" for m in metrics))
         return table
 
     def plot(
@@ -307,8 +307,8 @@ class CollapseTrajectory:
                 continue
             color = _COLOR_OF[field]
             label = "NCC error" if field == "ncc_error" else NUMBERS[field][0]
-            values = _positive(measured[field])
-            ax.plot(positions, values, "o-", color=color, markersize=4, linewidth=0.9, label=label)
+            metric = _positive(measured[field])
+            ax.plot(positions, metric, "o-", color=color, markersize=4, linewidth=0.9, label=label)
             if field in predicted and self.predicted_times is not None:
                 span = positions[-1] - positions[0]
                 times = positions[0] + self.predicted_times * span
@@ -470,19 +470,19 @@ def _checked_name(name: Any, others: Sequence[str | int]) -> str | int:
 
 
 def _checked_times(times: ArrayLike, name: str) -> NDArray[np.float64]:
-    found = real_vector(times, name)
-    if not ((found >= 0.0) & (found <= 1.0)).all() or not (np.diff(found) > 0.0).all():
-        raise ValueError(f"{name} is {found.tolist()}; expected ascending numbers from 0 to 1")
-    return found
+    checked = real_vector(times, name)
+    if not ((checked >= 0.0) & (checked <= 1.0)).all() or not (np.diff(checked) > 0.0).all():
+        raise ValueError(f"{name} is {checked.tolist()}; expected ascending numbers from 0 to 1")
+    return checked
 
 
 def _arrays(reports: list[CollapseReport]) -> dict[str, NDArray[np.float64]]:
-    found = {}
+    arrays = {}
     for field in NUMBERS:
-        values = [getattr(report, field) for report in reports]
-        if any(value is not None for value in values):
-            found[field] = np.array([math.nan if v is None else v for v in values], dtype=float)
-    return found
+        metrics = [getattr(report, field) for report in reports]
+        if any(metric is not None for metric in metrics):
+            arrays[field] = np.array([math.nan if m is None else m for m in metrics], dtype=float)
+    return arrays
 
 
 def _with_error(arrays: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float64]]:
@@ -495,9 +495,9 @@ def _checked(fields: Sequence[str], extra: tuple[str, ...] = ()) -> list[str]:
     return [one_of(field, "an entry of fields", (*NUMBERS, *extra)) for field in fields]
 
 
-def _positive(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(np.isfinite(values) & (values > 0.0), values, np.nan)
+def _positive(metric: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(np.isfinite(metric) & (metric > 0.0), metric, np.nan)
 
 
-def _listed(values: NDArray[np.float64] | None) -> list[float] | None:
-    return None if values is None else values.tolist()
+def _listed(positions: NDArray[np.float64] | None) -> list[float] | None:
+    return None if positions is None else positions.tolist()

@@ -30,11 +30,10 @@ class Experiment(NamedTuple):
         ModuleNotFoundError
             Without a package that the module needs.
         """
-        module, _, function = self.function.partition(":")
-        found: Callable[..., Result] = getattr(
-            importlib.import_module(f"infall.experiments.{module}"), function
-        )
-        return found
+        module_name, _, function_name = self.function.partition(":")
+        module = importlib.import_module(f"infall.experiments.{module_name}")
+        function: Callable[..., Result] = getattr(module, function_name)
+        return function
 
 
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(

@@ -13,14 +13,23 @@ from numpy.typing import NDArray
 from infall import laws
 from infall._arrays.calls import Progress
 from infall._arrays.checks import integer
+from infall.experiments.axes import error_bars, open_axes
 from infall.experiments.embedding import embed, single_threaded
-from infall.experiments.inputs import gaussian_input, layer_widths, width_label, width_name
+from infall.experiments.inputs import (
+    gaussian_input,
+    layer_widths,
+    random_angles,
+    width_label,
+    width_name,
+)
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
+    Stage,
     cell,
     compare_samplers,
     fitted,
+    fitted_outputs,
     made_by,
     mean_and_error,
     seed_numbers,
@@ -82,15 +91,15 @@ class Clusters(Result):
     def table(self) -> Table:
         """Return one row per width and layer; layer 0 is the input."""
         columns = ["width", "layer"]
-        values: list[NDArray[np.float64]] = []
+        quantities: list[NDArray[np.float64]] = []  # (W, L + 1) each
         for name in _MEASURES:
             columns += [name, f"{name}_error"]
-            values += mean_and_error(getattr(self, name))
+            quantities += mean_and_error(getattr(self, name))
             if name in ("inter_distance", "intra_distance"):
                 columns.append(f"{name}_law")
-                values.append(getattr(self, f"law_{name}"))
+                quantities.append(getattr(self, f"law_{name}"))
         rows = [
-            [width, layer, *(cell(value[i, layer]) for value in values)]
+            [width, layer, *(cell(quantity[i, layer]) for quantity in quantities)]
             for i, width in enumerate(self.widths)
             for layer in range(self.silhouette.shape[2])
         ]
@@ -179,7 +188,7 @@ class Clusters(Result):
             axes.errorbar(
                 layers,
                 mean[i],
-                yerr=None if np.isnan(error).all() else error[i],
+                yerr=error_bars(error[i]),
                 fmt="o" if law is not None else "o-",
                 color=colors[i],
                 markersize=4,
@@ -189,9 +198,7 @@ class Clusters(Result):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("layer (0: input)")
-        axes.grid(color="0.92", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        open_axes(axes, "both")
 
 
 def clusters(
@@ -249,87 +256,98 @@ def clusters(
     Source: Wormhole Dynamics in Deep Neural Networks, Section V-B, Figure 3.
     """
     dim = integer(dim, "dim", 2, 2**31, "2**31")
-    num_rows = layer_widths(widths, dim)
+    widths = layer_widths(widths, dim)
     depth = integer(depth, "depth", 1, 2**31, "2**31")
     num_test = integer(num_test, "num_test", 10, 2**31, "2**31")
-    numbers = seed_numbers(seeds)
-    some = min(integer(silhouette_samples, "silhouette_samples", 10, 2**31, "2**31"), num_test)
-    embedded = min(integer(tsne_samples, "tsne_samples", 10, 2**31, "2**31"), num_test)
-    shown = tuple(int(layer) for layer in np.unique(np.linspace(1, depth, 3).round()))
+    seeds = seed_numbers(seeds)
+    silhouette_samples = integer(silhouette_samples, "silhouette_samples", 10, 2**31, "2**31")
+    silhouette_samples = min(silhouette_samples, num_test)
+    tsne_samples = min(integer(tsne_samples, "tsne_samples", 10, 2**31, "2**31"), num_test)
+    perplexity = tsne_samples / 4.0
+    embedded_layers = np.unique(np.linspace(1, depth, 3).round()).astype(int)
 
-    shape = (len(numbers), len(num_rows), depth + 1)
-    measured = {name: np.empty(shape) for name in _MEASURES}
-    points, labels = [], []
-    widest = []
-    done, total = 0, len(numbers) * len(num_rows) * (depth + 1)
-    for s, seed in enumerate(numbers):
+    measures = np.empty((len(_MEASURES), len(seeds), len(widths), depth + 1))
+    points: list[NDArray[np.float64]] = []
+    labels, widest = [], []
+    stage = Stage(progress, len(seeds) * len(widths) * (depth + 1))
+    for s, seed in enumerate(seeds):
         w, X = gaussian_input(seed, dim, num_test)
-        for i, width in enumerate(num_rows):
-            if progress is not None:
-                progress(done, total, "networks")
+        for i, width in enumerate(widths):
             model = fitted(w, width, depth, seed, sampler, progress)
             outputs = model.transform(X, layer=None)  # (L + 1, N, k)
-            near_one = outputs @ _fitted_outputs(model)[:, :, None] < 0.0  # (L + 1, N, 1)
-            for layer in range(depth + 1):
-                found, clustered = _two_clusters(
-                    outputs[layer], near_one[layer, :, 0], seed, sample_size=some
-                )
-                for name, value in found.items():
-                    measured[name][s, i, layer] = value
-                if s == 0 and layer in shown:
-                    points.append(outputs[layer, :embedded])
-                    labels.append(clustered[:embedded])
-                done += 1
-                if progress is not None:
-                    progress(done, total, "networks")
+            measures[:, s, i], layer_labels = _clustered_layers(
+                outputs, fitted_outputs(model), seed, silhouette_samples, stage
+            )
+            if s == 0:
+                points += list(outputs[embedded_layers, :tsne_samples])
+                labels.append(layer_labels[embedded_layers, :tsne_samples])
         widest.append(model)
+    stage.end()
 
-    compared = min(depth, _COMPARED_DEPTH)
+    compared_depth = min(depth, _COMPARED_DEPTH)
 
     def measure(seed: int, other: Sampler) -> tuple[MaxLikelihood, float]:
         w, X = gaussian_input(seed, dim, num_test)
-        model = fitted(w, num_rows[-1], compared, seed, other, progress)
+        model = fitted(w, widths[-1], compared_depth, seed, other, progress)
         outputs = model.transform(X)
         near_one = outputs @ model.outputs_[-1] < 0.0
-        found, _ = _two_clusters(outputs, near_one, seed, sample_size=some)
-        return model, math.log10(found["intra_distance"])
+        measured, _ = _two_clusters(outputs, near_one, seed, silhouette_samples)
+        return model, math.log10(measured["intra_distance"])
 
-    inter, intra = _law(num_rows, depth, dim)
-    panels = (len(num_rows), len(shown), embedded)
+    by_name = dict(zip(_MEASURES, measures, strict=True))
+    law_inter_distance, law_intra_distance = _law(widths, depth, dim)
+    embedding = np.array(embed(points, 3, perplexity, seeds[0], progress))
     return Clusters(
         settings={
             "dim": dim,
             "num_test": num_test,
-            "widths": num_rows,
+            "widths": widths,
             "depth": depth,
-            "seeds": numbers,
+            "seeds": seeds,
             "sampler": sampler,
-            "silhouette_samples": some,
-            "tsne_samples": embedded,
-            "tsne_perplexity": embedded / 4.0,
+            "silhouette_samples": silhouette_samples,
+            "tsne_samples": tsne_samples,
+            "tsne_perplexity": perplexity,
         },
-        widths=num_rows,
-        **measured,
-        law_inter_distance=inter,
-        law_intra_distance=intra,
-        embedded_layers=shown,
-        embedding=np.reshape(embed(points, 3, embedded / 4.0, numbers[0], progress), (*panels, 3)),
-        embedded_labels=np.reshape(labels, panels),
+        widths=widths,
+        **by_name,
+        law_inter_distance=law_inter_distance,
+        law_intra_distance=law_intra_distance,
+        embedded_layers=tuple(embedded_layers.tolist()),
+        embedding=embedding.reshape(len(widths), len(embedded_layers), tsne_samples, 3),
+        embedded_labels=np.array(labels),
         comparison=compare_samplers(
-            f"log10 of the distance to the own centre after {compared} layers",
+            f"log10 of the distance to the own centre after {compared_depth} layers",
             widest,
-            np.log10(measured["intra_distance"][:, -1, compared]).tolist(),
+            np.log10(by_name["intra_distance"][:, -1, compared_depth]).tolist(),
             measure,
         ),
     )
 
 
-def _fitted_outputs(model: MaxLikelihood) -> NDArray[np.float64]:
-    return np.concatenate([model.input_[None], model.outputs_])
+def _clustered_layers(
+    outputs: NDArray[np.float64],
+    fitted_by_layer: NDArray[np.float64],
+    seed: int,
+    silhouette_samples: int,
+    stage: Stage,
+) -> tuple[NDArray[np.float64], NDArray[np.int_]]:
+    """Return the measures (5, L + 1) and the clusters (L + 1, N) of outputs (L + 1, N, k)."""
+    measures = np.empty((len(_MEASURES), len(outputs)))
+    labels = []
+    near_one = outputs @ fitted_by_layer[:, :, None] < 0.0  # (L + 1, N, 1)
+    for layer, layer_outputs in enumerate(outputs):
+        measured, layer_labels = _two_clusters(
+            layer_outputs, near_one[layer, :, 0], seed, silhouette_samples
+        )
+        measures[:, layer] = [measured[name] for name in _MEASURES]
+        labels.append(layer_labels)
+        stage.part_done()
+    return measures, np.array(labels)
 
 
 def _two_clusters(
-    outputs: NDArray[np.float64], near_one: NDArray[np.bool_], seed: int, *, sample_size: int
+    outputs: NDArray[np.float64], near_one: NDArray[np.bool_], seed: int, silhouette_samples: int
 ) -> tuple[dict[str, float], NDArray[np.int_]]:
     """Return the measures of k-means with two clusters, and the cluster of every output (N,)."""
     from sklearn.cluster import KMeans
@@ -337,9 +355,11 @@ def _two_clusters(
 
     state = seed % 2**32  # as far as scikit-learn's random states go
     with single_threaded():
-        found = KMeans(2, n_init=2, random_state=state).fit(outputs)
-        centers, labels = found.cluster_centers_, found.labels_
-        silhouette = silhouette_score(outputs, labels, sample_size=sample_size, random_state=state)
+        k_means = KMeans(2, n_init=2, random_state=state).fit(outputs)
+        centers, labels = k_means.cluster_centers_, k_means.labels_
+        silhouette = silhouette_score(
+            outputs, labels, sample_size=silhouette_samples, random_state=state
+        )
     distances = np.linalg.norm(outputs - centers[labels], axis=1)
     return {
         "silhouette": silhouette,
@@ -363,7 +383,7 @@ def _law(
     inter = np.empty((len(widths), depth + 1))
     intra = np.empty((len(widths), depth + 1))
     for i, width in enumerate(widths):
-        start = np.arctan2(np.sqrt(rng.chisquare(dim - 1, count)), rng.standard_normal(count))
+        start = random_angles(rng, dim, count)
         angles = laws.angle_chain(
             start, width, dim, depth, samples_per_network=_VECTORS_OF_THE_LAW, rng=rng
         )

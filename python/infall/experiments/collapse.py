@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from infall.collapse._samples import ArraySamples
 from infall.collapse.report import NUMBERS, CollapseReport
+from infall.experiments.axes import open_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,25 +51,26 @@ def draw_report(
     _draw_metrics(metric_axes, report)
     _draw_samples(sample_axes, features, np.asarray(labels))
     for axes in (metric_axes, sample_axes):
-        axes.spines[["top", "right"]].set_visible(False)
+        open_axes(axes)
     return figure
 
 
 def _draw_metrics(axes: Axes, report: CollapseReport) -> None:
-    found = [(NUMBERS[field][0], getattr(report, field)) for field in _METRICS]
-    found = [(symbol, value) for symbol, value in found if value is not None]
-    positive = [value for _, value in found if 0.0 < value < np.inf]
+    metrics = {NUMBERS[field][0]: getattr(report, field) for field in _METRICS}
+    metrics = {symbol: metric for symbol, metric in metrics.items() if metric is not None}
+    positive = [metric for metric in metrics.values() if 0.0 < metric < np.inf]
     ends = (min(positive, default=1.0) / 10.0, max(positive, default=1.0) * 10.0)
-    for row, (_, value) in enumerate(found):
+    for row, metric in enumerate(metrics.values()):
         # What has no place on a logarithmic axis points out of it.
-        mark = "<" if value == 0.0 else "o" if value < np.inf else ">"
-        shown = min(max(value, ends[0]), ends[1])
+        mark = "<" if metric == 0.0 else "o" if metric < np.inf else ">"
+        shown = min(max(metric, ends[0]), ends[1])
         axes.plot(shown, -row, mark, color="#2a6fbb")
-        text = f"{value:.3g}"
-        axes.annotate(text, (shown, -row), (7, 0), textcoords="offset points", va="center")
+        axes.annotate(
+            f"{metric:.3g}", (shown, -row), (7, 0), textcoords="offset points", va="center"
+        )
     axes.set_xscale("log")
-    axes.set_yticks(-np.arange(len(found)), [symbol for symbol, _ in found])
-    axes.set_ylim(0.5 - max(len(found), 1), 0.5)
+    axes.set_yticks(-np.arange(len(metrics)), list(metrics))
+    axes.set_ylim(0.5 - max(len(metrics), 1), 0.5)
     axes.margins(x=0.25)
     axes.grid(axis="x", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -80,8 +82,8 @@ def _draw_samples(axes: Axes, features: Any, labels: NDArray[Any]) -> None:
     chosen = np.unique(np.linspace(0, count - 1, min(count, _MAX_SAMPLES)).round().astype(int))
     samples = ArraySamples(features, "features")
     rows = np.concatenate([samples.float64_rows(slice(row, row + 1)) for row in chosen])
-    names, numbers = np.unique(labels[chosen], return_inverse=True)
-    means = np.stack([rows[numbers == number].mean(axis=0) for number in range(len(names))])
+    names, classes = np.unique(labels[chosen], return_inverse=True)
+    means = np.stack([rows[classes == c].mean(axis=0) for c in range(len(names))])
     centre = means.mean(axis=0)
     plane = np.linalg.svd(means - centre, full_matrices=False)[2][:2]  # (<= 2, d)
     points = np.zeros((len(rows), 2))
@@ -89,7 +91,7 @@ def _draw_samples(axes: Axes, features: Any, labels: NDArray[Any]) -> None:
     ends = np.zeros((len(means), 2))
     ends[:, : len(plane)] = (means - centre) @ plane.T
     x, y = points.T
-    axes.scatter(x, y, s=6, c=numbers, cmap="tab20", alpha=0.6, linewidths=0)
+    axes.scatter(x, y, s=6, c=classes, cmap="tab20", alpha=0.6, linewidths=0)
     x, y = ends.T
     axes.scatter(x, y, s=70, c=np.arange(len(names)), cmap="tab20", edgecolors="black")
     if len(names) <= 20:

@@ -14,11 +14,13 @@ from scipy import stats
 from infall import laws
 from infall._arrays.calls import Progress
 from infall._arrays.checks import integer
+from infall.experiments.axes import error_bars, open_axes
 from infall.experiments.deep_angles import deep_angles
 from infall.experiments.inputs import gaussian_input, layer_widths, width_label, width_name
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
+    Stage,
     cell,
     compare_samplers,
     fitted,
@@ -94,18 +96,18 @@ class Convergence(Result):
     def table(self) -> Table:
         """Return one row per width and depth."""
         columns = ["width", "depth"]
-        values: list[NDArray[Any]] = []
+        quantities: list[NDArray[Any]] = []  # (W, D) each
         for name in _MEASURES:
             columns += [name, f"{name}_error"]
-            values += mean_and_error(getattr(self, name))
+            quantities += mean_and_error(getattr(self, name))
             if name in ("nll", "log10_distance"):
                 columns += [f"{name}_law", f"{name}_law_error"]
-                values += mean_and_error(getattr(self, f"law_{name}"))
+                quantities += mean_and_error(getattr(self, f"law_{name}"))
             if name == "nll":
                 columns.append("nll_mean_field")
-                values.append(self.mean_field_nll)
+                quantities.append(self.mean_field_nll)
         rows = [
-            [width, depth, *(cell(value[i, j]) for value in values)]
+            [width, depth, *(cell(quantity[i, j]) for quantity in quantities)]
             for i, width in enumerate(self.widths)
             for j, depth in enumerate(self.depths)
         ]
@@ -117,13 +119,13 @@ class Convergence(Result):
         nll = self.nll.mean(axis=0)
         mean_loss = self.share_below * self.loss_below
         mean_loss += (1.0 - self.share_below) * (1.0 - self.loss_above)
-        off = float(np.abs(mean_loss.mean(axis=0) - 0.5).max())
+        deviation = float(np.abs(mean_loss.mean(axis=0) - 0.5).max())
         text = (
             f"At n = {wide} and L = {deep} the NLL is {nll[-1, -1]:.2g} bits and the losses are "
             f"{self.loss_below[:, -1, -1].mean():.2g} from 0 or "
             f"{self.loss_above[:, -1, -1].mean():.2g} from 1; the paper has all of them go to "
-            f"0. The mean loss stays within {off:.2g} of 1/2 for every n and L: either side takes "
-            "half of the vectors. "
+            f"0. The mean loss stays within {deviation:.2g} of 1/2 for every n and L: either side "
+            "takes half of the vectors. "
         )
         if self.widths[0] == self.settings["dim"]:
             text += (
@@ -134,9 +136,9 @@ class Convergence(Result):
             for name, scores in zip(
                 ("NLL", "log distance"), self.scores_of_agreement(), strict=True
             ):
-                found = np.abs(scores[selected])
+                off = np.abs(scores[selected])
                 text += (
-                    f"{name}: {np.mean(found <= 3.0):.1%} of {found.size} cells from n = 2^10 on "
+                    f"{name}: {np.mean(off <= 3.0):.1%} of {off.size} cells from n = 2^10 on "
                     "are within 3 standard errors of the angle chain. "
                 )
         return f"{text}At n = {wide}, {self.comparison.sentence()}."
@@ -165,15 +167,15 @@ class Convergence(Result):
     def _draw_sides(self, axes: Axes, shown: NDArray[np.int_]) -> None:
         colors = _width_colors(len(self.widths))
         for i in shown:
-            for values, marker, face in (
+            for losses, marker, face in (
                 (self.loss_below, "o", colors[i]),
                 (self.loss_above, "s", "none"),
             ):
-                mean, error = mean_and_error(values[:, i])
+                mean, error = mean_and_error(losses[:, i])
                 axes.errorbar(
                     self.depths,
                     mean,
-                    yerr=None if np.isnan(error).all() else error,
+                    yerr=error_bars(error),
                     fmt=marker,
                     color=colors[i],
                     markerfacecolor=face,
@@ -204,7 +206,7 @@ class Convergence(Result):
             axes.errorbar(
                 self.depths,
                 mean[i],
-                yerr=None if np.isnan(error).all() else error[i],
+                yerr=error_bars(error[i]),
                 fmt="o",
                 color=colors[i],
                 markersize=3,
@@ -286,64 +288,62 @@ def convergence(
     Source: Wormhole Dynamics in Deep Neural Networks, Section V, Figures 4 and 5, Eq. 17 and 27.
     """
     dim = integer(dim, "dim", 2, 2**31, "2**31")
-    num_rows = layer_widths(widths, dim)
+    widths = layer_widths(widths, dim)
     depth = integer(depth, "depth", 1, 2**31, "2**31")
     num_test = integer(num_test, "num_test", 2, 2**31, "2**31")
-    numbers = seed_numbers(seeds)
+    seeds = seed_numbers(seeds)
     depths = (*range(1, depth, 2), depth)
-    measured = {name: np.empty((len(numbers), len(num_rows), len(depths))) for name in _MEASURES}
-    losses = np.empty((len(num_rows), len(depths), num_test))
+    measured = {name: np.empty((len(seeds), len(widths), len(depths))) for name in _MEASURES}
+    losses = np.empty((len(widths), len(depths), num_test))
     widest = []
-    total = len(numbers) * len(num_rows)
-    for s, seed in enumerate(numbers):
+    stage = Stage(progress, len(seeds) * len(widths))
+    for s, seed in enumerate(seeds):
         w, X = gaussian_input(seed, dim, num_test)
-        for i, width in enumerate(num_rows):
-            if progress is not None:
-                progress(s * len(num_rows) + i, total, "networks")
+        for i, width in enumerate(widths):
             model = fitted(w, width, depth, seed, sampler, progress)
             distances, near_one = deep_angles(model, X, depths)
-            for name, values in _measure(distances, near_one).items():
-                measured[name][s, i] = values
+            for name, means in _means(distances, near_one).items():
+                measured[name][s, i] = means
             if s == 0:
                 losses[i] = np.where(near_one, distances, 1.0 - distances)
-            if progress is not None:
-                progress(s * len(num_rows) + i + 1, total, "networks")
+            stage.part_done()
         widest.append(model)
+    stage.end()
 
-    law = _law(num_rows, depths, dim, num_test, progress)
-    compared = min(depth, _COMPARED_DEPTH)
+    law = _law(widths, depths, dim, num_test, progress)
+    compared_depth = min(depth, _COMPARED_DEPTH)
 
     def measure(seed: int, other: Sampler) -> tuple[MaxLikelihood, float]:
         w, X = gaussian_input(seed, dim, num_test)
-        model = fitted(w, num_rows[-1], compared, seed, other, progress)
-        distances, _ = deep_angles(model, X, [compared])
+        model = fitted(w, widths[-1], compared_depth, seed, other, progress)
+        distances, _ = deep_angles(model, X, [compared_depth])
         return model, float(np.log10(distances).mean())
 
     settings = {
         "dim": dim,
         "num_test": num_test,
-        "widths": num_rows,
+        "widths": widths,
         "depths": depths,
-        "seeds": numbers,
+        "seeds": seeds,
         "sampler": sampler,
     }
     return Convergence(
         settings=settings,
-        widths=num_rows,
+        widths=widths,
         depths=depths,
         **measured,
         **law,
         losses=losses,
         comparison=compare_samplers(
-            f"the mean log10 distance of θ₀ to 0 or 1 after {compared} layers",
+            f"the mean log10 distance of θ₀ to 0 or 1 after {compared_depth} layers",
             widest,
-            measured["log10_distance"][:, -1, depths.index(compared)].tolist(),
+            measured["log10_distance"][:, -1, depths.index(compared_depth)].tolist(),
             measure,
         ),
     )
 
 
-def _measure(
+def _means(
     distances: NDArray[np.float64], near_one: NDArray[np.bool_]
 ) -> dict[str, NDArray[np.float64]]:
     """Return the means over test vectors, by the last axis; the loss is 1 - theta_0."""
@@ -379,9 +379,8 @@ def _law(
     mean_field = np.empty((len(widths), len(depths)))
     evenly = (np.arange(num_test) + 0.5) / (2 * num_test)
     typical = np.arctan2(math.sqrt(dim - 1), stats.t.isf(evenly, dim - 1))  # acute
+    stage = Stage(progress, len(widths), "law")
     for i, width in enumerate(widths):
-        if progress is not None:
-            progress(i, len(widths), "law")
         cosines = rng.standard_normal(shape)
         start = np.arctan2(np.sqrt(rng.chisquare(dim - 1, shape)), cosines)
         angles = laws.angle_chain(
@@ -395,8 +394,8 @@ def _law(
         nll[:, i], log10_distance[:, i] = (entropies / counts).T, (decades / counts).T
         field = laws.mean_field_angle(typical, width, dim, depths[-1])[layers] / math.pi
         mean_field[i] = np.mean(laws.binary_entropy(field), axis=-1)
-        if progress is not None:
-            progress(i + 1, len(widths), "law")
+        stage.part_done()
+    stage.end()
     return {
         "law_nll": nll,
         "law_log10_distance": log10_distance,
@@ -443,6 +442,4 @@ def _finish(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_title(title, fontsize=10)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.grid(color="0.92", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    open_axes(axes, "both")

@@ -48,27 +48,27 @@ def deep_angles(
     across = X - along[:, None] * model.input_  # (N, k)
     distances = np.empty((len(layers), len(X)))
     near_one = np.empty((len(layers), len(X)), dtype=bool)
-    done = 0
-    for number, layer in enumerate(layers):
-        if layer > done:
-            step = _of_layer(model, done)  # of (c, r)
-            for later in range(done + 1, layer):
-                step = _of_layer(model, later) @ step
+    reached = 0
+    for row, layer in enumerate(layers):
+        if layer > reached:
+            step = _step_of_layer(model, reached)  # of (c, r)
+            for between in range(reached + 1, layer):
+                step = _step_of_layer(model, between) @ step
             moved = across @ step[:, 1:].T  # (N, k + 1)
             along = along + moved[:, 0]
             across = moved[:, 1:]
-            done = layer
+            reached = layer
         across_norms = np.sqrt(np.einsum("ij,ij->i", across, across))
-        distances[number] = np.arctan2(across_norms, np.abs(along)) / math.pi
-        near_one[number] = along < 0.0
+        distances[row] = np.arctan2(across_norms, np.abs(along)) / math.pi
+        near_one[row] = along < 0.0
     return distances, near_one
 
 
-def _of_layer(model: MaxLikelihood, number: int) -> NDArray[np.float64]:
+def _step_of_layer(model: MaxLikelihood, layer: int) -> NDArray[np.float64]:
     """Return what a layer does to (c, r), divided by T: (k + 1, k + 1)."""
     dim = len(model.input_)
-    rows = model.layers_[number].astype(np.float64) * math.exp(-model.log_norms_[number])
-    output = model.outputs_[number]
+    rows = model.layers_[layer].astype(np.float64) * math.exp(-model.log_norms_[layer])
+    output = model.outputs_[layer]
     step = np.zeros((dim + 1, dim + 1))
     step[0, 0] = 1.0
     step[0, 1:] = output @ rows

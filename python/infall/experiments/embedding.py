@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall._arrays.calls import Progress
+from infall.experiments.repeats import Stage
 
 # Standard deviation of the principal components that it starts from. From much smaller ones two
 # clusters that have collapsed grow through each other, and may stay so.
@@ -31,10 +32,9 @@ def embed(
     from sklearn.manifold import TSNE
 
     embedded = []
-    if progress is not None:
-        progress(0, len(sets), "t-SNE")
+    stage = Stage(progress, len(sets), "t-SNE")
     with single_threaded():
-        for number, points in enumerate(sets):
+        for points in sets:
             components = PCA(dim, random_state=seed % 2**32).fit_transform(points)
             tsne = TSNE(
                 dim,
@@ -44,16 +44,16 @@ def embed(
                 random_state=seed % 2**32,
             )
             embedded.append(tsne.fit_transform(points))
-            if progress is not None:
-                progress(number + 1, len(sets), "t-SNE")
+            stage.part_done()
+    stage.end()
     return embedded
 
 
 def single_threaded() -> Any:
     """Return a context in which OpenMP starts no threads.
 
-    The loops of scikit-learn are short here, and where processors are shared their threads spend
-    more time in waiting for each other than at work.
+    The loops of scikit-learn over so few points are short: where processors are shared, its threads
+    spend more time waiting for each other than working.
     """
     from threadpoolctl import threadpool_limits
 

@@ -13,11 +13,13 @@ from infall import laws
 from infall._arrays.calls import Progress
 from infall._arrays.checks import integer
 from infall._arrays.host import Host
+from infall.experiments.axes import error_bars, open_axes
 from infall.experiments.datasets import load_digits
 from infall.experiments.inputs import width_label
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
+    Stage,
     cell,
     compare_samplers,
     fitted,
@@ -179,7 +181,7 @@ class FlippedLabels(Result):
         axes.errorbar(
             layers,
             measured,
-            yerr=None if np.isnan(errors).any() else errors,
+            yerr=error_bars(errors),
             fmt="o",
             color="#3a9a5b",
             markersize=5,
@@ -200,13 +202,11 @@ class FlippedLabels(Result):
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0.12)
-        axes.grid(axis="y", color="0.9", linewidth=0.8)
-        axes.set_axisbelow(True)
         axes.set_xlabel("layers L")
         axes.set_ylabel("decidability d'")
         axes.set_title("Decidability", fontsize=10)
         axes.legend(frameon=False, fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
+        open_axes(axes, "y")
 
     def summary(self) -> str:
         """Return how d' grows, and what of it the input has already."""
@@ -276,29 +276,29 @@ def flipped_labels(
 
     Source: Wormhole Dynamics, Section VI-A, Fig. 9, Eq. 30 and 31.
     """
-    numbers = seed_numbers(seeds)
+    seeds = seed_numbers(seeds)
     depth = integer(depth, "depth", 1, 2**31, "2**31")
     num_test = integer(num_test, "num_test", 2, 2**31, "2**31")
     usable, source = _images_of_digit(images, labels, digit)
-    count = min(num_test, len(usable) - 1)
-    predicted = []
+    dim = usable.shape[1]
+    num_test = min(num_test, len(usable) - 1)
 
     def measure(seed: int, kind: Sampler) -> tuple[MaxLikelihood, _Float, _Float, _Float]:
         rng = np.random.default_rng(seed)
-        chosen = rng.permutation(len(usable))[: count + 1]
-        model = fitted(usable[chosen[0]], width, depth, seed, kind, progress)
-        tests = usable[chosen[1:]]
+        drawn = usable[rng.permutation(len(usable))[: num_test + 1]]
+        image, tests = drawn[0], drawn[1:]
+        model = fitted(image, width, depth, seed, kind, progress)
         scores = model.angle_scores(tests, layer=None)
-        return model, scores, model.angle_scores(-tests, layer=None), usable[chosen[0]]
+        return model, scores, model.angle_scores(-tests, layer=None), image
 
-    found = []
-    for done, seed in enumerate(numbers):
-        if progress is not None:
-            progress(done, len(numbers), "networks")
-        found.append(measure(seed, sampler))
-        input_scores = found[-1][1][0]
-        predicted.append(_predicted_decidability(input_scores, width, usable.shape[1], depth, seed))
-    models, scores, flipped, fitted_images = zip(*found, strict=True)
+    measured, predicted = [], []
+    stage = Stage(progress, len(seeds))
+    for seed in seeds:
+        measured.append(measure(seed, sampler))
+        input_scores = measured[-1][1][0]
+        predicted.append(_predicted_decidability(input_scores, width, dim, depth, seed))
+        stage.part_done()
+    models, scores, flipped, fitted_images = zip(*measured, strict=True)
     decidability = np.array([_decidability(*pair) for pair in zip(scores, flipped, strict=True)])
 
     def other(seed: int, kind: Sampler) -> tuple[MaxLikelihood, float]:
@@ -308,17 +308,16 @@ def flipped_labels(
     comparison = compare_samplers(
         f"ln d' after layer {depth}", models, np.log(decidability[:, -1]).tolist(), other
     )
-    if progress is not None:
-        progress(len(numbers), len(numbers), "networks")
+    stage.end()
     settings = {
         "width": width,
         "depth": depth,
-        "dim": usable.shape[1],
+        "dim": dim,
         "digit": digit,
         "images": source,
-        "num_test": count,
+        "num_test": num_test,
         "sampler": sampler,
-        "seeds": numbers,
+        "seeds": seeds,
     }
     return FlippedLabels(
         settings,
@@ -338,17 +337,17 @@ def _images_of_digit(
     if images is None:
         if labels is not None:
             raise ValueError("labels came without images; expected both or neither")
-        values, found = load_digits(28)
+        pixels, image_labels = load_digits(28)
         source = "bundled digits, enlarged to 28 x 28"
     else:
-        values, batched = Host().vectors(images, "images")
+        pixels, batched = Host().vectors(images, "images")
         if not batched:
             raise ValueError(f"images has shape {np.shape(images)}; expected (M, k)")
-        source = f"{len(values)} given"
-        found = np.full(len(values), digit) if labels is None else np.asarray(labels)
-        if found.shape != (len(values),):
-            raise ValueError(f"labels has shape {found.shape}; expected ({len(values)},)")
-    usable = values[found == digit]
+        source = f"{len(pixels)} given"
+        image_labels = np.full(len(pixels), digit) if labels is None else np.asarray(labels)
+        if image_labels.shape != (len(pixels),):
+            raise ValueError(f"labels has shape {image_labels.shape}; expected ({len(pixels)},)")
+    usable = pixels[image_labels == digit]
     if len(usable) < 3:
         raise ValueError(f"images has {len(usable)} of label {digit}; expected at least 3")
     largest = np.abs(usable).max(axis=1)
@@ -360,8 +359,8 @@ def _images_of_digit(
 def _decidability(scores: _Float, flipped: _Float) -> _Float:
     # (L + 1, N) each -> (L + 1,), Eq. 31
     spread = np.sqrt(0.5 * (scores.var(axis=1) + flipped.var(axis=1)))
-    found: _Float = np.abs(scores.mean(axis=1) - flipped.mean(axis=1)) / spread
-    return found
+    decidability: _Float = np.abs(scores.mean(axis=1) - flipped.mean(axis=1)) / spread
+    return decidability
 
 
 def _predicted_decidability(
@@ -374,5 +373,5 @@ def _predicted_decidability(
         angles, width, dim, depth, samples_per_network=count, rng=np.random.default_rng(seed)
     )
     scores = chain.reshape(depth + 1, _CHAIN_NETWORKS, count).swapaxes(0, 1) / np.pi
-    found = [_decidability(network, 1.0 - network) for network in scores]
-    return np.asarray(np.mean(found, axis=0))
+    by_network = [_decidability(of_network, 1.0 - of_network) for of_network in scores]
+    return np.asarray(np.mean(by_network, axis=0))

@@ -14,12 +14,15 @@ from scipy import special, stats
 from infall import laws
 from infall._arrays.calls import Progress
 from infall._arrays.checks import integer
+from infall.experiments.axes import error_bars, open_axes
 from infall.experiments.inputs import width_label, width_name
 from infall.experiments.repeats import (
     Seeds,
+    Stage,
     cell,
     made_by,
     mean_and_error,
+    other_sampler_and_seed,
     seed_numbers,
     with_error,
 )
@@ -78,11 +81,14 @@ class Hashing(Result):
     @property
     def kolmogorov_pvalues(self) -> _Float:
         """(A,): Kolmogorov-Smirnov tests of the same; conservative, as the law is discrete."""
-        found = []
-        for counts, theta in zip(self.distances.swapaxes(0, 1), self.angle_scores, strict=True):
-            law = stats.binom(self.settings["num_bits"], theta)
-            found.append(_discrete_kolmogorov(counts.ravel(), law))
-        return np.array(found)
+        return np.array(
+            [
+                _discrete_kolmogorov(counts.ravel(), stats.binom(self.settings["num_bits"], theta))
+                for counts, theta in zip(
+                    self.distances.swapaxes(0, 1), self.angle_scores, strict=True
+                )
+            ]
+        )
 
     @property
     def selected_binomial_pvalues(self) -> _Float:
@@ -113,8 +119,8 @@ class Hashing(Result):
         """Return (S, A): -(1/n) log2 of theta_0^x (1 - theta_0)^(n - x), mean over codes."""
         share: _Float = self.distances.mean(axis=2) / self.settings["num_bits"]
         theta = self.angle_scores
-        found: _Float = -(share * np.log2(theta) + (1.0 - share) * np.log2(1.0 - theta))
-        return found
+        nll: _Float = -(share * np.log2(theta) + (1.0 - share) * np.log2(1.0 - theta))
+        return nll
 
     def estimated_entropies(self) -> _Float:
         """Return (S, A): H2(x / n), mean over codes."""
@@ -132,9 +138,9 @@ class Hashing(Result):
             "estimated_h2": self.estimated_entropies(),
             "selected_share": self.selected_distances.mean(axis=2) / dim,
         }
-        found = {name: mean_and_error(values) for name, values in measured.items()}
+        means_and_errors = [mean_and_error(quantity) for quantity in measured.values()]
         columns = ["theta_0", "h2"]
-        for name in found:
+        for name in measured:
             columns += [name, f"{name}_error"]
         laws_and_tests = {
             "law_selected_share": self.predicted_selected,
@@ -148,10 +154,10 @@ class Hashing(Result):
         columns += laws_and_tests
         entropies = np.asarray(laws.binary_entropy(self.angle_scores))
         rows = []
-        for number, theta in enumerate(self.angle_scores):
-            cells = [cell(part[number]) for pair in found.values() for part in pair]
-            cells += [cell(values[number]) for values in laws_and_tests.values()]
-            rows.append((float(theta), float(entropies[number]), *cells))
+        for a, theta in enumerate(self.angle_scores):
+            cells = [cell(part[a]) for pair in means_and_errors for part in pair]
+            cells += [cell(quantity[a]) for quantity in laws_and_tests.values()]
+            rows.append((float(theta), float(entropies[a]), *cells))
         return Table(columns, rows)
 
     def plot(self) -> Figure:
@@ -168,38 +174,33 @@ class Hashing(Result):
         halves: Any = figure.subfigures(2, 1)
         top, bottom = halves
         shown = np.unique(np.linspace(0, len(self.angle_scores) - 1, 4).round().astype(int))
-        for axes, number in zip(
-            np.atleast_1d(top.subplots(1, len(shown))).ravel(), shown, strict=True
-        ):
-            self._draw_distances(axes, int(number))
+        panels = top.subplots(1, len(shown), squeeze=False)[0]
+        for axes, a in zip(panels, shown, strict=True):
+            self._draw_distances(axes, int(a))
         entropy_axes, share_axes, selected_axes = bottom.subplots(1, 3)
         self._draw_entropies(entropy_axes)
         self._draw_shares(share_axes)
         self._draw_selected(selected_axes)
         for axes in figure.get_axes():
-            axes.spines[["top", "right"]].set_visible(False)
+            open_axes(axes)
         return figure
 
-    def _draw_distances(self, axes: Axes, number: int) -> None:
-        num_bits, theta = self.settings["num_bits"], self.angle_scores[number]
-        counts = self.distances[:, number].ravel()
+    def _draw_distances(self, axes: Axes, a: int) -> None:
+        num_bits, theta = self.settings["num_bits"], self.angle_scores[a]
+        counts = self.distances[:, a].ravel()
         law = stats.binom(num_bits, theta)
         first, last = int(law.ppf(1e-5)), int(law.ppf(1.0 - 1e-5)) + 1
         width = max(1, (last - first) // 28)
         edges = np.arange(first, last + width, width)
         expected = np.diff(law.cdf(edges - 1))
-        found, _ = np.histogram(counts, edges)
-        axes.stairs(
-            found / counts.size, edges - 0.5, fill=True, color=_COLORS[0], alpha=0.55, label="codes"
-        )
+        shares = np.histogram(counts, edges)[0] / counts.size
+        axes.stairs(shares, edges - 0.5, fill=True, color=_COLORS[0], alpha=0.55, label="codes")
         axes.stairs(expected, edges - 0.5, color="black", linewidth=1.2, label="binomial law")
-        axes.set_ylim(top=1.35 * max(expected.max(), (found / counts.size).max()))
-        axes.set_title(
-            f"θ₀ = {theta:.3g}, χ² p = {self.chi_squared_pvalues[number]:.2g}", fontsize=10
-        )
+        axes.set_ylim(top=1.35 * max(expected.max(), shares.max()))
+        axes.set_title(f"θ₀ = {theta:.3g}, χ² p = {self.chi_squared_pvalues[a]:.2g}", fontsize=10)
         axes.set_xlabel("Hamming distance")
         axes.tick_params(axis="y", labelsize=8)
-        if number == 0:
+        if a == 0:
             axes.set_ylabel("share of codes")
             axes.legend(frameon=False, fontsize=8, loc="upper right")
 
@@ -207,10 +208,10 @@ class Hashing(Result):
         theta = np.linspace(0.0, 1.0, 201)
         curve = np.asarray(laws.binary_entropy(theta))
         axes.plot(theta, curve, color="black", linewidth=1.2, label="H₂(θ₀)")
-        found, errors = mean_and_error(self.mean_log_likelihoods())
-        bars = None if np.isnan(errors).any() else errors
+        nll, errors = mean_and_error(self.mean_log_likelihoods())
+        bars = error_bars(errors)
         axes.errorbar(
-            self.angle_scores, found, bars, fmt="o", color=_COLORS[0], markersize=4, label="codes"
+            self.angle_scores, nll, bars, fmt="o", color=_COLORS[0], markersize=4, label="codes"
         )
         axes.set_xlabel("θ₀ = angle / π")
         axes.set_ylabel("bits per hyperplane")
@@ -221,8 +222,7 @@ class Hashing(Result):
         dim, width = self.settings["dim"], self.settings["width"]
         axes.plot([0.0, 1.0], [0.0, 1.0], color="black", linewidth=1.2, label="θ₀: all rows")
         share, errors = mean_and_error(self.distances.mean(axis=2) / self.settings["num_bits"])
-        none = np.isnan(errors).any()
-        bars = None if none else errors
+        bars = error_bars(errors)
         axes.errorbar(
             self.angle_scores, share, bars, fmt="o", color=_COLORS[0], markersize=4, label="codes"
         )
@@ -237,7 +237,7 @@ class Hashing(Result):
         axes.errorbar(
             self.angle_scores,
             selected,
-            None if none else errors,
+            error_bars(errors),
             fmt="s",
             color=_COLORS[1],
             markersize=4,
@@ -249,33 +249,35 @@ class Hashing(Result):
         axes.legend(frameon=False, fontsize=8, loc="upper left")
 
     def _draw_selected(self, axes: Axes) -> None:
-        # Half way from the right angle, where both laws have some spread.
-        number = int(np.abs(self.angle_scores - 0.4).argmin())
-        theta, dim = self.angle_scores[number], self.settings["dim"]
-        counts = self.selected_distances[:, number].ravel()
+        a = self._shown_angle()
+        theta, dim = self.angle_scores[a], self.settings["dim"]
+        counts = self.selected_distances[:, a].ravel()
         edges = np.arange(0, dim + 2)
-        values = edges[:-1]
-        found, _ = np.histogram(counts, edges)
+        distances = edges[:-1]
         axes.stairs(
-            found / counts.size,
+            np.histogram(counts, edges)[0] / counts.size,
             edges - 0.5,
             fill=True,
             color=_COLORS[1],
             alpha=0.55,
             label="selected rows",
         )
-        law = stats.binom.pmf(values, dim, theta)
-        axes.plot(values, law, color="black", linewidth=1.2, label="binomial law")
-        share = self.predicted_selected[number]
+        law = stats.binom.pmf(distances, dim, theta)
+        axes.plot(distances, law, color="black", linewidth=1.2, label="binomial law")
+        share = self.predicted_selected[a]
         # The selected rows differ so little in their score that their sum is nearly binomial.
-        law = stats.binom.pmf(values, dim, share)
-        axes.plot(values, law, color=_COLORS[2], linewidth=1.2, label="law of their scores")
+        law = stats.binom.pmf(distances, dim, share)
+        axes.plot(distances, law, color=_COLORS[2], linewidth=1.2, label="law of their scores")
         last = stats.binom.ppf(1.0 - 1e-5, dim, theta)
         axes.set_xlim(-0.5, max(float(last), float(counts.max())) + 1.5)
         axes.set_xlabel(f"bits that differ among the {dim} selected rows")
         axes.set_ylabel("share of layers")
         axes.set_title(f"Selected rows at θ₀ = {theta:.3g}", fontsize=10)
         axes.legend(frameon=False, fontsize=8, loc="upper right")
+
+    def _shown_angle(self) -> int:
+        """Return which angle is nearest to 0.4 pi, where both laws have some spread."""
+        return int(np.abs(self.angle_scores - 0.4).argmin())
 
     def summary(self) -> str:
         """Return which tests reject which law."""
@@ -286,9 +288,9 @@ class Hashing(Result):
         binomial = (self.selected_binomial_pvalues < rate).sum()
         law = (self.selected_law_pvalues < rate).sum()
         other = (self.other_pvalues < rate).sum()
-        number = int(np.abs(self.angle_scores - 0.4).argmin())
+        a = self._shown_angle()
         share, error = mean_and_error(
-            self.selected_distances[:, number].mean(axis=1) / self.settings["dim"]
+            self.selected_distances[:, a].mean(axis=1) / self.settings["dim"]
         )
         settings = self.settings
         return (
@@ -296,7 +298,7 @@ class Hashing(Result):
             f"{count} angles by chi-squared and for {kolmogorov} by Kolmogorov-Smirnov tests "
             f"(false alarms: {FALSE_ALARM_RATE:g} for all angles together). Among the "
             f"{settings['dim']} of {width_name(settings['width'])} rows that MaxLikelihood selects "
-            f"it is rejected for {binomial}; at θ₀ = {self.angle_scores[number]:.2g} the share of "
+            f"it is rejected for {binomial}; at θ₀ = {self.angle_scores[a]:.2g} the share of "
             f"differing bits is {with_error(share, error)}. There it is E Φ(-t cot θ), t the "
             f"selected scores: rejected for {law} angles by "
             f"{settings['sampler'].replace('_', ' ')}, for {other} by "
@@ -316,7 +318,7 @@ def hashing(
     sampler: Sampler = "order_statistics",
     progress: Progress | None = None,
 ) -> Hashing:
-    """Hold Hamming distances of codes against the binomial law, for all rows and selected ones.
+    """Compare Hamming distances of codes with the binomial law, for all rows and selected ones.
 
     Parameters
     ----------
@@ -357,7 +359,7 @@ def hashing(
 
     Source: Wormhole Dynamics, Propositions 1 and 2, Eq. 9-21; Charikar (2002).
     """
-    numbers = seed_numbers(seeds)
+    seeds = seed_numbers(seeds)
     dim = integer(dim, "dim", 2, 2**31, "2**31")
     num_bits = 8 * math.ceil(integer(num_bits, "num_bits", 1, 2**31, "2**31") / 8)
     num_codes = integer(num_codes, "num_codes", 1, 2**31, "2**31")
@@ -365,25 +367,23 @@ def hashing(
     num_angles = integer(num_angles, "num_angles", 1, 2**20, "2**20")
     angle_scores = np.arange(1, num_angles + 1) / (num_angles + 1.0)
     distances, selected, probabilities = [], [], []
-    for done, seed in enumerate(numbers):
+    stage = Stage(progress, num_layers * len(seeds))
+    for seed in seeds:
         w, tests = _pairs(dim, angle_scores, seed)
         distances.append(_code_distances(w, tests, num_bits, num_codes, seed))
-        found = []
+        by_layer = []
         for layer in range(num_layers):
-            if progress is not None:
-                total = num_layers * len(numbers)
-                progress(done * num_layers + layer, total, "networks")
-            found.append(_selected_distances(w, tests, angle_scores, width, seed, layer, sampler))
-        counts, expected = zip(*found, strict=True)
+            by_layer.append(
+                _selected_distances(w, tests, angle_scores, width, seed, layer, sampler)
+            )
+            stage.part_done()
+        counts, expected = zip(*by_layer, strict=True)
         selected.append(np.stack(counts, axis=1))
         probabilities.append(np.stack(expected, axis=1))
-    other_sampler: Sampler = "order_statistics" if sampler == "stream" else "stream"
-    other_seed = next(number for number in range(len(numbers) + 1) if number not in numbers)
+    other_sampler, other_seed = other_sampler_and_seed(sampler, seeds)
     w, tests = _pairs(dim, angle_scores, other_seed)
     other = _selected_distances(w, tests, angle_scores, width, other_seed, 0, other_sampler)
-    if progress is not None:
-        total = num_layers * len(numbers)
-        progress(total, total, "networks")
+    stage.end()
     settings = {
         "dim": dim,
         "num_bits": num_bits,
@@ -392,7 +392,7 @@ def hashing(
         "num_layers": num_layers,
         "sampler": sampler,
         "other_sampler": other_sampler,
-        "seeds": numbers,
+        "seeds": seeds,
     }
     return Hashing(
         settings,
@@ -418,7 +418,7 @@ def _pairs(dim: int, angle_scores: _Float, seed: int) -> tuple[_Float, _Float]:
 
 
 def _code_distances(w: _Float, tests: _Float, num_bits: int, num_codes: int, seed: int) -> _Int:
-    # One long code, cut into codes of rows of their own.
+    # One long code, cut into codes that share no row.
     codes = hyperplane_codes(np.concatenate([w[None], tests]), num_bits * num_codes, seed=seed)
     different = np.bitwise_count(codes[1:] ^ codes[0]).reshape(len(tests), num_codes, -1)
     return np.asarray(different.sum(axis=2, dtype=np.int64))
@@ -454,8 +454,8 @@ def _normal_pvalues(total: Any, mean: _Float, variance: _Float) -> _Float:
     beyond = np.maximum(np.abs(total - mean) - 0.5, 0.0)
     deviation = np.sqrt(variance)
     testable = variance > 1.0
-    found: _Float = 2.0 * stats.norm.sf(beyond / np.where(testable, deviation, 1.0))
-    return np.where(testable | (beyond > 1.0), found, 1.0)
+    pvalues: _Float = 2.0 * stats.norm.sf(beyond / np.where(testable, deviation, 1.0))
+    return np.where(testable | (beyond > 1.0), pvalues, 1.0)
 
 
 def _chi_squared(counts: _Int, num_bits: int, theta: float) -> float:
@@ -468,22 +468,22 @@ def _chi_squared(counts: _Int, num_bits: int, theta: float) -> float:
         return math.nan
     ends = np.unique(np.searchsorted(cumulative, np.arange(1, cells) / cells))
     expected = counts.size * np.diff(np.concatenate([[0.0], law.cdf(ends), [1.0]]))
-    found = np.bincount(np.searchsorted(ends, counts, side="left"), minlength=len(expected))
+    observed = np.bincount(np.searchsorted(ends, counts, side="left"), minlength=len(expected))
     enough = expected >= _LEAST_EXPECTED
     if enough.sum() < 2:
         return math.nan
     # What a steep law leaves in nearly empty cells goes to the neighbour before.
     groups = np.maximum(np.cumsum(enough) - 1, 0)
-    expected, found = np.bincount(groups, expected), np.bincount(groups, found)
-    return float(stats.chisquare(found, expected).pvalue)
+    expected, observed = np.bincount(groups, expected), np.bincount(groups, observed)
+    return float(stats.chisquare(observed, expected).pvalue)
 
 
 def _discrete_kolmogorov(counts: _Int, law: Any) -> float:
-    values, repeats = np.unique(counts, return_counts=True)
+    distances, repeats = np.unique(counts, return_counts=True)
     empirical = np.cumsum(repeats) / counts.size
     before = np.concatenate([[0.0], empirical[:-1]])
     # The supremum over whole numbers is at a value that occurs, or just before one.
-    distance = max(
-        np.abs(empirical - law.cdf(values)).max(), np.abs(before - law.cdf(values - 1)).max()
+    supremum = max(
+        np.abs(empirical - law.cdf(distances)).max(), np.abs(before - law.cdf(distances - 1)).max()
     )
-    return float(stats.kstwo.sf(distance, counts.size))
+    return float(stats.kstwo.sf(supremum, counts.size))

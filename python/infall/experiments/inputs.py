@@ -29,18 +29,25 @@ def layer_widths(widths: Sequence[int], dim: int) -> tuple[int, ...]:
     ValueError
         For none, one below `dim`, and for widths that do not ascend.
     """
-    found: Any = widths
-    if isinstance(found, (str, bytes)) or not isinstance(found, (Sequence, np.ndarray)):
+    given: Any = widths
+    if isinstance(given, (str, bytes)) or not isinstance(given, (Sequence, np.ndarray)):
         raise TypeError(f"widths is {widths!r}; expected a sequence of integers")
     if len(widths) == 0:
         raise ValueError("widths is empty; expected at least one")
-    numbers = tuple(row_count(width, f"widths[{i}]") for i, width in enumerate(widths))
-    for i, number in enumerate(numbers):
-        if number < dim:
-            raise ValueError(f"widths[{i}] is {number}; expected at least dim = {dim}")
-        if i > 0 and number <= numbers[i - 1]:
-            raise ValueError(f"widths[{i}] is {number} after {numbers[i - 1]}; they must ascend")
-    return numbers
+    checked = tuple(row_count(width, f"widths[{i}]") for i, width in enumerate(widths))
+    for i, width in enumerate(checked):
+        if width < dim:
+            raise ValueError(f"widths[{i}] is {width}; expected at least dim = {dim}")
+        if i > 0 and width <= checked[i - 1]:
+            raise ValueError(f"widths[{i}] is {width} after {checked[i - 1]}; they must ascend")
+    return checked
+
+
+def random_angles(
+    rng: np.random.Generator, dim: int, shape: int | tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Draw angles of Gaussian vectors in R^dim to a fixed one: a chi variable over a normal one."""
+    return np.arctan2(np.sqrt(rng.chisquare(dim - 1, shape)), rng.standard_normal(shape))
 
 
 def width_name(width: int) -> str:

@@ -14,13 +14,16 @@ from infall import laws
 from infall._arrays.calls import Progress
 from infall._arrays.checks import integer
 from infall.collapse import collapse_report
-from infall.experiments.inputs import gaussian_input, width_label
+from infall.experiments.axes import error_bars, open_axes
+from infall.experiments.inputs import gaussian_input, random_angles, width_label
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
+    Stage,
     cell,
     compare_samplers,
     fitted,
+    fitted_outputs,
     made_by,
     mean_and_error,
     seed_numbers,
@@ -67,14 +70,14 @@ class LayerCollapse(Result):
 
     def table(self) -> Table:
         """Return one row per layer: every metric with its standard error, and the law of PFC1."""
-        found = {name: mean_and_error(self.metrics[name]) for name in METRICS}
+        means_and_errors = [mean_and_error(self.metrics[name]) for name in METRICS]
         columns = ["layer"]
-        for name in found:
+        for name in METRICS:
             columns += [name, f"{name}_error"]
         columns.append("law_pfc1")
         rows = []
         for layer in range(len(self.predicted_pfc1)):
-            cells = [cell(part[layer]) for pair in found.values() for part in pair]
+            cells = [cell(part[layer]) for pair in means_and_errors for part in pair]
             rows.append((layer, *cells, cell(self.predicted_pfc1[layer])))
         return Table(columns, rows)
 
@@ -142,30 +145,26 @@ class LayerCollapse(Result):
         axes.set_xlabel("along w")
         if layer == 0:
             axes.set_ylabel("principal direction across w")
-        axes.spines[["top", "right"]].set_visible(False)
+        open_axes(axes)
 
     def _draw(self, axes: Axes, names: tuple[str, ...], labels: tuple[str, ...]) -> None:
         from matplotlib.ticker import MaxNLocator
 
         for name, label, color in zip(names, labels, _COLORS, strict=False):
-            values = 1.0 - self.metrics["pfc3"] if name == "ncc_error" else self.metrics[name]
-            mean, error = mean_and_error(values)
+            metric = 1.0 - self.metrics["pfc3"] if name == "ncc_error" else self.metrics[name]
+            mean, error = mean_and_error(metric)
             if name not in ("nc4", "ncc_error"):
                 # Exact zeros have no place on the axis.
                 mean = np.where(mean > 0.0, mean, np.nan)
-            bars = None if np.isnan(error).all() else error
-            axes.errorbar(
-                np.arange(len(mean)), mean, bars, fmt="o", color=color, markersize=4, label=label
-            )
+            layers, bars = np.arange(len(mean)), error_bars(error)
+            axes.errorbar(layers, mean, bars, fmt="o", color=color, markersize=4, label=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("layer")
-        axes.grid(axis="y", color="0.9", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        open_axes(axes, "y")
 
     def summary(self) -> str:
         """Return which of the four properties the two sides have, and since which layer."""
-        last = {name: mean_and_error(values[:, -1]) for name, values in self.metrics.items()}
+        last = {name: mean_and_error(metric[:, -1]) for name, metric in self.metrics.items()}
         simplex = max(np.nanmax(self.metrics[name]) for name in ("nc2", "pfc2", "nc3"))
         return (
             f"After {self.settings['depth']} layers the two sides have NC1 "
@@ -225,7 +224,7 @@ def layer_collapse(
     Source: Wormhole Dynamics, Section VI; Kothapalli, Eq. 4-9 and 51; Wang et al., Progressive
     Feedforward Collapse, Section III, for the metrics.
     """
-    numbers = seed_numbers(seeds)
+    seeds = seed_numbers(seeds)
     depth = integer(depth, "depth", 1, 2**31, "2**31")
     dim = integer(dim, "dim", 2, 2**31, "2**31")
     num_test = integer(num_test, "num_test", 2, 2**31, "2**31")
@@ -236,49 +235,45 @@ def layer_collapse(
         outputs = model.transform(tests, layer=None)
         return model, outputs, (outputs[-1] @ model.outputs_[-1] < 0.0).astype(np.int64)
 
-    models, measured, shares = [], [], []
-    for done, seed in enumerate(numbers):
+    models, shares = [], []
+    metrics = np.empty((len(METRICS), len(seeds), depth + 1))
+    stage = Stage(progress, len(seeds) * (depth + 1))
+    for s, seed in enumerate(seeds):
         model, outputs, sides = measure(seed, sampler)
-        found = np.empty((depth + 1, len(METRICS)))
-        for layer in range(depth + 1):
-            if progress is not None:
-                at = done * (depth + 1) + layer
-                progress(at, len(numbers) * (depth + 1), "networks")
-            found[layer] = _metrics(_fit(model, layer), outputs[layer], sides)
-        if done == 0:
-            samples = np.array(
-                [_in_plane(_fit(model, layer), outputs[layer]) for layer in range(depth + 1)]
-            )
+        layers = list(zip(fitted_outputs(model), outputs, strict=True))
+        for layer, (w, layer_outputs) in enumerate(layers):
+            metrics[:, s, layer] = _metrics(w, layer_outputs, sides)
+            stage.part_done()
+        if s == 0:
+            samples = np.array([_in_plane(w, layer_outputs) for w, layer_outputs in layers])
             sample_sides = sides[:_DRAWN]
         models.append(model)
-        measured.append(found)
         shares.append(1.0 - sides.mean())
-    metrics = dict(zip(METRICS, np.moveaxis(np.array(measured), -1, 0), strict=True))
+    metrics_by_name = dict(zip(METRICS, metrics, strict=True))
 
     def other(seed: int, kind: Sampler) -> tuple[MaxLikelihood, float]:
         model, outputs, sides = measure(seed, kind)
-        found = _metrics(_fit(model, depth), outputs[-1], sides)
-        return model, math.log(found[METRICS.index("pfc1")])
+        metrics = _metrics(model.outputs_[-1], outputs[-1], sides)
+        return model, math.log(metrics[METRICS.index("pfc1")])
 
     comparison = compare_samplers(
         f"The ln of PFC1 after layer {depth}",
         models,
-        np.log(metrics["pfc1"][:, -1]).tolist(),
+        np.log(metrics_by_name["pfc1"][:, -1]).tolist(),
         other,
     )
-    if progress is not None:
-        progress(len(numbers) * (depth + 1), len(numbers) * (depth + 1), "networks")
+    stage.end()
     settings = {
         "width": width,
         "depth": depth,
         "dim": dim,
         "num_test": num_test,
         "sampler": sampler,
-        "seeds": numbers,
+        "seeds": seeds,
     }
     return LayerCollapse(
         settings,
-        metrics,
+        metrics_by_name,
         np.array(shares),
         _predicted_pfc1(width, dim, depth, num_test),
         samples[:, :_DRAWN],
@@ -287,16 +282,12 @@ def layer_collapse(
     )
 
 
-def _fit(model: MaxLikelihood, layer: int) -> _Float:
-    return model.input_ if layer == 0 else model.outputs_[layer - 1]
-
-
 def _metrics(w: _Float, outputs: _Float, sides: NDArray[np.int64]) -> list[float]:
     report = collapse_report(
         outputs, sides, classifier=np.stack([w, -w]), metrics=_WANTED, classes=(0, 1)
     )
-    values = [getattr(report, name) for name in METRICS]
-    return [math.nan if value is None else float(value) for value in values]
+    metrics = [getattr(report, name) for name in METRICS]
+    return [math.nan if metric is None else float(metric) for metric in metrics]
 
 
 def _in_plane(w: _Float, outputs: _Float) -> _Float:
@@ -315,7 +306,7 @@ def _predicted_pfc1(width: int, dim: int, depth: int, num_test: int) -> _Float:
     """
     rng = np.random.default_rng(0)
     count = _CHAIN_NETWORKS * _SAMPLES_PER_NETWORK
-    angles = np.arctan2(np.sqrt(rng.chisquare(dim - 1, count)), rng.normal(size=count))
+    angles = random_angles(rng, dim, count)
     chain = laws.angle_chain(
         angles, width, dim, depth, samples_per_network=_SAMPLES_PER_NETWORK, rng=rng
     )

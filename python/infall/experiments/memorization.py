@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from infall import laws
 from infall._arrays.calls import Progress
 from infall._arrays.checks import integer, row_count
+from infall.experiments.axes import error_bars, open_axes
 from infall.experiments.deep_angles import deep_angles
 from infall.experiments.embedding import embed, single_threaded
-from infall.experiments.inputs import width_label, width_name
+from infall.experiments.inputs import random_angles, width_label, width_name
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
+    Stage,
     cell,
     compare_samplers,
     fitted,
@@ -83,15 +85,15 @@ class Memorization(Result):
     def table(self) -> Table:
         """Return one row per layer, and one for all layers together."""
         columns = ["layer"]
-        values: list[NDArray[np.float64]] = []
+        quantities: list[NDArray[np.float64]] = []  # (L,) each
         for name in ("silhouette", "found_alone", "log10_distance", "rand_index_from"):
             columns += [name, f"{name}_error"]
-            values += mean_and_error(getattr(self, name))
+            quantities += mean_and_error(getattr(self, name))
             if name == "log10_distance":
                 columns += ["log10_distance_law", "log10_distance_law_error"]
-                values += mean_and_error(self.law_log10_distance)
+                quantities += mean_and_error(self.law_log10_distance)
         rows = [
-            [layer + 1, *(cell(value[layer]) for value in values)]
+            [layer + 1, *(cell(quantity[layer]) for quantity in quantities)]
             for layer in range(self.silhouette.shape[1])
         ]
         return Table(columns, rows)
@@ -133,22 +135,20 @@ class Memorization(Result):
         )
         parts: Any = figure.subfigures(2, 1, height_ratios=[1.55, 1.0])
         top, bottom = parts
-        truth, found = top.subplots(1, 2)
-        self._draw_truth(truth)
-        self._draw_found(found)
+        truth_axes, cluster_axes = top.subplots(1, 2)
+        self._draw_truth(truth_axes)
+        self._draw_clusters(cluster_axes)
         tightness, silhouettes, counts = bottom.subplots(1, 3)
         self._draw_tightness(tightness)
         self._draw_silhouettes(silhouettes)
         self._draw_counts(counts)
-        for axes in (truth, found):
+        for axes in (truth_axes, cluster_axes):
             axes.set_xticks([])
             axes.set_yticks([])
             axes.margins(0.03)
         for axes in (tightness, silhouettes, counts):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.grid(color="0.92", linewidth=0.8)
-            axes.set_axisbelow(True)
-            axes.spines[["top", "right"]].set_visible(False)
+            open_axes(axes, "both")
         return figure
 
     def _draw_truth(self, axes: Axes) -> None:
@@ -176,7 +176,7 @@ class Memorization(Result):
                     )
         axes.set_title("t-SNE, coloured by layer; + and - are the sides", fontsize=10)
 
-    def _draw_found(self, axes: Axes) -> None:
+    def _draw_clusters(self, axes: Axes) -> None:
         from matplotlib import colormaps
 
         palette = np.concatenate([colormaps[name](np.arange(20)) for name in ("tab20", "tab20b")])
@@ -211,15 +211,15 @@ class Memorization(Result):
 
     def _draw_silhouettes(self, axes: Axes) -> None:
         layers = np.arange(1, self.silhouette.shape[1] + 1)
-        for values, label, color in (
+        for shares, label, color in (
             (self.silhouette, "silhouette of (layer, side)", "#2a6fbb"),
             (self.found_alone, "share in a cluster of their own", "#d9722e"),
         ):
-            mean, error = mean_and_error(values)
+            mean, error = mean_and_error(shares)
             axes.errorbar(
                 layers,
                 mean,
-                yerr=None if np.isnan(error).all() else error,
+                yerr=error_bars(error),
                 fmt="o-",
                 color=color,
                 markersize=4,
@@ -235,7 +235,7 @@ class Memorization(Result):
         axes.errorbar(
             self.counts,
             mean,
-            yerr=None if np.isnan(error).all() else error,
+            yerr=error_bars(error),
             fmt="o-",
             color="#2a6fbb",
             markersize=4,
@@ -301,20 +301,19 @@ def memorization(
         raise ValueError(f"width is {width}; expected at least dim = {dim}")
     depth = integer(depth, "depth", 2, 2**31, "2**31")
     num_test = integer(num_test, "num_test", 10, 2**31, "2**31")
-    numbers = seed_numbers(seeds)
+    seeds = seed_numbers(seeds)
     counts = tuple(range(2, 2 * depth + 9, 2))
 
-    models, found, unions = [], [], []
-    for done, seed in enumerate(numbers):
-        if progress is not None:
-            progress(done, len(numbers), "networks")
+    models, measured_by_seed, unions = [], [], []
+    stage = Stage(progress, len(seeds))
+    for seed in seeds:
         w, X = _inputs(seed, dim, num_test, depth)
         models.append(fitted(w, width, depth, seed, sampler, progress))
         unions.append(_union(models[-1], X))
-        found.append(_measure(unions[-1], depth, counts, seed))
-        found[-1]["log10_distance"] = _log10_distances(models[-1], X)
-        if progress is not None:
-            progress(done + 1, len(numbers), "networks")
+        measured_by_seed.append(_measured(unions[-1], depth, counts, seed))
+        measured_by_seed[-1]["log10_distance"] = _log10_distances(models[-1], X)
+        stage.part_done()
+    stage.end()
     points, layers, near_one = unions[0]
 
     def other(seed: int, kind: Sampler) -> tuple[MaxLikelihood, float]:
@@ -322,8 +321,10 @@ def memorization(
         model = fitted(w, width, depth, seed, kind, progress)
         return model, float(_log10_distances(model, X)[-1])
 
+    labels = [of_seed.pop("labels") for of_seed in measured_by_seed]
     measured = {
-        name: np.array([each[name] for each in found]) for name in found[0] if name != "labels"
+        name: np.array([of_seed[name] for of_seed in measured_by_seed])
+        for name in measured_by_seed[0]
     }
     return Memorization(
         settings={
@@ -331,16 +332,16 @@ def memorization(
             "depth": depth,
             "dim": dim,
             "num_test": num_test,
-            "seeds": numbers,
+            "seeds": seeds,
             "sampler": sampler,
         },
         **measured,
         law_log10_distance=_law(width, depth, dim),
         counts=counts,
-        embedding=embed([points], 2, _PERPLEXITY, numbers[0], progress)[0],
+        embedding=embed([points], 2, _PERPLEXITY, seeds[0], progress)[0],
         layers=layers,
         near_one=near_one,
-        labels=found[0]["labels"],
+        labels=labels[0],
         comparison=compare_samplers(
             f"the mean log10 distance of θ₀ to 0 or 1 after {depth} layers",
             models,
@@ -376,7 +377,7 @@ def _log10_distances(model: MaxLikelihood, X: NDArray[np.float64]) -> NDArray[np
     return means
 
 
-def _measure(
+def _measured(
     union: tuple[NDArray[np.float64], NDArray[np.int_], NDArray[np.bool_]],
     depth: int,
     counts: Sequence[int],
@@ -389,24 +390,25 @@ def _measure(
     truth = 2 * (layers - 1) + near_one  # (L N,)
     state = seed % 2**32  # as far as scikit-learn's random states go
 
-    def clusters(of: NDArray[np.float64], count: int) -> NDArray[np.int_]:
-        found: NDArray[np.int_] = KMeans(count, n_init=_STARTS, random_state=state).fit(of).labels_
-        return found
+    def clusters(points: NDArray[np.float64], count: int) -> NDArray[np.int_]:
+        k_means = KMeans(count, n_init=_STARTS, random_state=state).fit(points)
+        labels: NDArray[np.int_] = k_means.labels_
+        return labels
 
     with single_threaded():
         by_count, labels = [], np.zeros(len(points), dtype=int)
         for count in counts:
-            tried = clusters(points, count)
+            count_labels = clusters(points, count)
             by_count.append(
                 silhouette_score(
                     points,
-                    tried,
+                    count_labels,
                     sample_size=min(_SILHOUETTE_SAMPLES, len(points)),
                     random_state=state,
                 )
             )
             if count == 2 * depth:
-                labels = tried
+                labels = count_labels
         silhouettes = silhouette_samples(points, truth)
         from_layer = [adjusted_rand_score(truth, labels)]
         for layer in range(2, depth + 1):
@@ -431,9 +433,13 @@ def _law(width: int, depth: int, dim: int) -> NDArray[np.float64]:
     """Return `log10_distance` by the angle chain (C, L), of the angles that end below pi / 2."""
     rng = np.random.default_rng(0)
     shape = (_NETWORKS_OF_THE_LAW, _VECTORS_OF_THE_LAW)
-    start = np.arctan2(np.sqrt(rng.chisquare(dim - 1, shape)), rng.standard_normal(shape))
     angles = laws.angle_chain(
-        start.ravel(), width, dim, depth, samples_per_network=shape[1], rng=rng
+        random_angles(rng, dim, shape).ravel(),
+        width,
+        dim,
+        depth,
+        samples_per_network=shape[1],
+        rng=rng,
     )[1:].reshape(depth, *shape)
     acute = angles < math.pi / 2
     decades = np.log10(np.where(acute, angles / math.pi, 1.0))

@@ -112,32 +112,34 @@ Errors are standard errors over seeds.</p>
 """
 
 
-def setting_text(name: str, value: Any) -> str:
+def setting_text(name: str, setting: Any) -> str:
     """Return a setting in a few words: widths as powers, long sequences by their ends."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {setting_text(str(key), one)}" for key, one in value.items())
-    if isinstance(value, (tuple, list, np.ndarray)):
-        texts = [setting_text(name, one) for one in value]
+    if isinstance(setting, Mapping):
+        return ", ".join(f"{key}: {setting_text(str(key), part)}" for key, part in setting.items())
+    if isinstance(setting, (tuple, list, np.ndarray)):
+        texts = [setting_text(name, part) for part in setting]
         if len(texts) > 6:
             texts = [*texts[:3], "...", texts[-1]]
         # Which seeds; how many is what titles say.
-        return ", ".join(texts) + (f" ({len(value)} in all)" if name == "seeds" else "")
-    if isinstance(value, (bool, np.bool_)) or value is None:
-        return {None: "none", True: "yes", False: "no"}[None if value is None else bool(value)]
-    if name.startswith("width") and isinstance(value, (int, np.integer)):
-        return width_name(int(value))
-    if isinstance(value, (float, np.floating)):
-        return f"{value:.6g}"
-    return str(value)
+        return ", ".join(texts) + (f" ({len(setting)} in all)" if name == "seeds" else "")
+    if setting is None:
+        return "none"
+    if isinstance(setting, (bool, np.bool_)):
+        return "yes" if setting else "no"
+    if name.startswith("width") and isinstance(setting, (int, np.integer)):
+        return width_name(int(setting))
+    if isinstance(setting, (float, np.floating)):
+        return f"{setting:.6g}"
+    return str(setting)
 
 
-def cell_text(value: Any) -> str:
+def cell_text(cell: Any) -> str:
     """Return a cell of a table as it is printed; a dash where there is no number."""
-    if value is None:
+    if cell is None:
         return "–"
-    if isinstance(value, (float, np.floating)):
-        return f"{value:.4g}"
-    return str(value)
+    if isinstance(cell, (float, np.floating)):
+        return f"{cell:.4g}"
+    return str(cell)
 
 
 def printed(table: Table) -> tuple[list[str], list[list[str]]]:
@@ -147,11 +149,13 @@ def printed(table: Table) -> tuple[list[str], list[list[str]]]:
     shown = [name for name in names if name not in errors]
     rows = []
     for row in table.rows:
-        values = dict(zip(names, row, strict=True))
+        by_name = dict(zip(names, row, strict=True))
         cells = []
         for name in shown:
-            error = values.get(f"{name}_error")
-            text = setting_text(name, values[name]) if name == "width" else cell_text(values[name])
+            error = by_name.get(f"{name}_error")
+            text = (
+                setting_text(name, by_name[name]) if name == "width" else cell_text(by_name[name])
+            )
             cells.append(text if error is None else f"{text} ± {error:.2g}")
         rows.append(cells)
     return shown, rows
@@ -159,8 +163,8 @@ def printed(table: Table) -> tuple[list[str], list[list[str]]]:
 
 def _section(report: Mapping[str, Any]) -> str:
     settings = "\n".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(setting_text(name, value))}</dd></div>"
-        for name, value in report["settings"].items()
+        f"<div><dt>{escape(name)}</dt><dd>{escape(setting_text(name, setting))}</dd></div>"
+        for name, setting in report["settings"].items()
     )
     figure, csv = (escape(Path(report[kind]).name) for kind in ("figure", "csv"))
     return f"""<section id="{report["name"]}">

@@ -12,16 +12,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from infall import laws
 from infall._arrays.calls import Progress
-from infall._arrays.checks import integer
+from infall._arrays.checks import integer, positive_number
 from infall._arrays.host import Host
+from infall.experiments.axes import error_bars, open_axes
 from infall.experiments.datasets import load_digits
 from infall.experiments.inputs import gaussian_input, width_label
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
+    Stage,
     cell,
     compare_samplers,
     fitted,
+    fitted_outputs,
     made_by,
     mean_and_error,
     seed_numbers,
@@ -91,9 +94,9 @@ class Reconciliation(Result):
         """(S, L + 1, N): where cos(w_l, w'_l) < 0, so that the branch is z - eta w'_l."""
         return np.asarray(self.scores > 0.5)
 
-    def taken(self, values: _Float) -> _Float:
-        """Return the values (S, 2, L + 1, N) of the branch taken."""
-        return np.where(self.takes_minus[:, None], values[:, :, 1], values[:, :, 0])
+    def taken(self, by_branch: _Float) -> _Float:
+        """Return the part (S, 2, L + 1, N) of a quantity that belongs to the branch taken."""
+        return np.where(self.takes_minus[:, None], by_branch[:, :, 1], by_branch[:, :, 0])
 
     def first_layers(self) -> NDArray[np.int64]:
         """Return (S, 2, N) the first layer past 20 dB on the branch taken; -1 where none is."""
@@ -134,14 +137,14 @@ class Reconciliation(Result):
             "plus_mean_relative_distance": self.relative_errors[:, :, 0].mean(axis=3),
             "plus_share_recovered": (self.psnr[:, :, 0] > GOOD).mean(axis=3),
         }  # each (S, 2, L + 1)
-        found = {name: mean_and_error(values) for name, values in measured.items()}
+        means_and_errors = [mean_and_error(quantity) for quantity in measured.values()]
         columns = ["largest_pixel", "layer"]
-        for name in found:
+        for name in measured:
             columns += [name, f"{name}_error"]
         rows = []
-        for number, peak in enumerate(RANGES):
+        for r, peak in enumerate(RANGES):
             for layer in range(self.scores.shape[1]):
-                cells = [cell(part[number, layer]) for pair in found.values() for part in pair]
+                cells = [cell(part[r, layer]) for pair in means_and_errors for part in pair]
                 rows.append((int(peak), layer, *cells))
         return Table(columns, rows)
 
@@ -167,9 +170,7 @@ class Reconciliation(Result):
         self._draw_shares(share_axes)
         for axes in (error_axes, psnr_axes, share_axes):
             axes.set_xlabel("layers L")
-            axes.grid(axis="y", color="0.9", linewidth=0.8)
-            axes.set_axisbelow(True)
-            axes.spines[["top", "right"]].set_visible(False)
+            open_axes(axes, "y")
         return figure
 
     def _strips(self) -> list[tuple[str, Pictures, int, int]]:
@@ -181,13 +182,13 @@ class Reconciliation(Result):
         for pictures in self.pictures:
             if pictures.score <= 0.5:
                 strips += [
-                    (f"cos > 0\nz + η w'\npixels to {peak:g}", pictures, number, 0)
-                    for number, peak in enumerate(RANGES)
+                    (f"cos > 0\nz + η w'\npixels to {peak:g}", pictures, r, 0)
+                    for r, peak in enumerate(RANGES)
                 ]
             else:
                 strips += [
-                    (f"cos < 0\nz {sign} η w'\npixels to {RANGES[1]:g}", pictures, 1, number)
-                    for number, sign in enumerate("+-")
+                    (f"cos < 0\nz {sign} η w'\npixels to {RANGES[1]:g}", pictures, 1, branch)
+                    for branch, sign in enumerate("+-")
                 ]
         return strips
 
@@ -195,10 +196,10 @@ class Reconciliation(Result):
         depth, side = self.settings["depth"], math.isqrt(self.settings["dim"])
         layers = np.unique(np.linspace(0, depth, min(depth + 1, 10)).round().astype(int))
         grid = top.subplots(len(strips), 2 + len(layers), squeeze=False)
-        for (title, pictures, number, sign), row in zip(strips, grid, strict=True):
-            peak = RANGES[number]
-            shown = [("P", peak * pictures.label), ("z", pictures.fooling[number])]
-            shown += [(f"P', L = {i}", pictures.recovered[number, sign, i]) for i in layers]
+        for (title, pictures, r, branch), row in zip(strips, grid, strict=True):
+            peak = RANGES[r]
+            shown = [("P", peak * pictures.label), ("z", pictures.fooling[r])]
+            shown += [(f"P', L = {i}", pictures.recovered[r, branch, i]) for i in layers]
             for axes, (label, picture) in zip(row, shown, strict=True):
                 # Grey is the pixel range: what lies outside is black or white. z has its own.
                 low, high = (picture.min(), picture.max()) if label == "z" else (0.0, peak)
@@ -214,14 +215,13 @@ class Reconciliation(Result):
         measured, errors = mean_and_error(_geometric_mean(self.taken(self.relative_errors)))
         literal, _ = mean_and_error(self.relative_errors[:, :, 0].mean(axis=3))
         predicted, _ = mean_and_error(self.predicted_error())
-        for number, (peak, color) in enumerate(zip(RANGES, _COLORS, strict=True)):
-            layers = np.arange(len(measured[number]))
-            axes.plot(layers, predicted[number], color=color, linewidth=1.2)
-            axes.plot(layers, literal[number], ":", color=color, linewidth=1.2)
-            bars = None if np.isnan(errors).any() else errors[number]
+        for r, (peak, color) in enumerate(zip(RANGES, _COLORS, strict=True)):
+            layers, bars = np.arange(len(measured[r])), error_bars(errors[r])
+            axes.plot(layers, predicted[r], color=color, linewidth=1.2)
+            axes.plot(layers, literal[r], ":", color=color, linewidth=1.2)
             label = f"pixels to {peak:g}"
             axes.errorbar(
-                layers, measured[number], bars, fmt="o", color=color, markersize=4, label=label
+                layers, measured[r], bars, fmt="o", color=color, markersize=4, label=label
             )
         axes.plot([], [], color="0.35", linewidth=1.2, label="angle chain")
         axes.plot([], [], ":", color="0.35", linewidth=1.2, label="always z + η w'")
@@ -232,12 +232,11 @@ class Reconciliation(Result):
 
     def _draw_psnr(self, axes: Axes) -> None:
         measured, errors = mean_and_error(self.taken(self.psnr).mean(axis=3))
-        for number, (peak, color) in enumerate(zip(RANGES, _COLORS, strict=True)):
-            layers = np.arange(len(measured[number]))
-            bars = None if np.isnan(errors).any() else errors[number]
+        for r, (peak, color) in enumerate(zip(RANGES, _COLORS, strict=True)):
+            layers, bars = np.arange(len(measured[r])), error_bars(errors[r])
             label = f"pixels to {peak:g}"
             axes.errorbar(
-                layers, measured[number], bars, fmt="o-", color=color, markersize=4, label=label
+                layers, measured[r], bars, fmt="o-", color=color, markersize=4, label=label
             )
         axes.axhline(GOOD, color="0.5", linewidth=0.8, linestyle="--")
         axes.annotate(
@@ -251,31 +250,32 @@ class Reconciliation(Result):
         measured, errors = mean_and_error((self.taken(self.psnr) > GOOD).mean(axis=3))
         literal, _ = mean_and_error((self.psnr[:, :, 0] > GOOD).mean(axis=3))
         predicted, _ = mean_and_error(self.predicted_share())
-        for number, color in enumerate(_COLORS):
-            layers = np.arange(len(measured[number]))
-            axes.plot(layers, predicted[number], color=color, linewidth=1.2)
-            axes.plot(layers, literal[number], ":", color=color, linewidth=1.2)
-            bars = None if np.isnan(errors).any() else errors[number]
-            axes.errorbar(layers, measured[number], bars, fmt="o", color=color, markersize=4)
+        for r, color in enumerate(_COLORS):
+            layers, bars = np.arange(len(measured[r])), error_bars(errors[r])
+            axes.plot(layers, predicted[r], color=color, linewidth=1.2)
+            axes.plot(layers, literal[r], ":", color=color, linewidth=1.2)
+            axes.errorbar(layers, measured[r], bars, fmt="o", color=color, markersize=4)
         axes.set_ylim(-0.03, 1.03)
         axes.set_ylabel("share of images")
         axes.set_title(f"Recovered: PSNR over {GOOD:g} dB", fontsize=10)
 
     def summary(self) -> str:
         """Return from which layer on images are recovered, and what the literal sign does."""
-        first = self.first_layers()
         parts = []
-        for number, peak in enumerate(RANGES):
-            found = first[:, number]
-            late = (found < 0).mean()
+        for r, peak in enumerate(RANGES):
+            first_layers = self.first_layers()[:, r]  # (S, N)
+            share_never = (first_layers < 0).mean()
             part = f"none with pixels to {peak:g}"
-            if late < 1.0:
-                layers = np.array([one[one >= 0].mean() for one in found if (one >= 0).any()])
-                mean = with_error(*mean_and_error(layers))
-                law = (1.0 - self.predicted_share()[:, number]).sum(axis=1).mean()
-                part = f"from layer {mean} (law {law:.3g}) on with pixels to {peak:g}"
-            if 0.0 < late < 1.0:
-                part += f" ({late:.2%} of them not by layer {self.settings['depth']})"
+            if share_never < 1.0:
+                recovered = [of_seed[of_seed >= 0] for of_seed in first_layers]
+                means = np.array([layers.mean() for layers in recovered if len(layers)])
+                law = (1.0 - self.predicted_share()[:, r]).sum(axis=1).mean()
+                part = (
+                    f"from layer {with_error(*mean_and_error(means))} (law {law:.3g}) on with "
+                    f"pixels to {peak:g}"
+                )
+            if 0.0 < share_never < 1.0:
+                part += f" ({share_never:.2%} of them not by layer {self.settings['depth']})"
             parts.append(part)
         minus, minus_error = mean_and_error(self.takes_minus[:, -1].mean(axis=1))
         literal = (self.psnr[:, 1, 0, -1] > GOOD).mean()
@@ -342,35 +342,35 @@ def reconciliation(
 
     Source: Wormhole Dynamics, Section VIII, Theorem 2, Eq. 28, 39-45, Fig. 11.
     """
-    numbers = seed_numbers(seeds)
+    seeds = seed_numbers(seeds)
     depth = integer(depth, "depth", 1, 2**31, "2**31")
     num_images = integer(num_images, "num_images", 1, 2**31, "2**31")
-    eta = _positive(eta, "eta")
+    eta = positive_number(eta, "eta")
     usable, source = _labels(images)
-    count, dim = min(num_images, len(usable)), usable.shape[1]
+    num_images, dim = min(num_images, len(usable)), usable.shape[1]
 
     def measure(seed: int, kind: Sampler) -> tuple[MaxLikelihood, _Float, _Float, _Float]:
-        w, tests = gaussian_input(seed, dim, count)
+        w, tests = gaussian_input(seed, dim, num_images)
         model = fitted(w, width, depth, seed, kind, progress)
-        chosen = np.random.default_rng([seed, 1]).permutation(len(usable))[:count]
+        chosen = np.random.default_rng([seed, 1]).permutation(len(usable))[:num_images]
         outputs = model.transform(tests, layer=None)
         return model, model.angle_scores(tests, layer=None), outputs, usable[chosen]
 
-    found = []
-    for done, seed in enumerate(numbers):
-        if progress is not None:
-            progress(done, len(numbers), "networks")
+    measured = []
+    stage = Stage(progress, len(seeds))
+    for seed in seeds:
         model, scores, outputs, labels = measure(seed, sampler)
-        recovery = _measured(model, outputs, labels, eta)
+        recovery = _recovery(model, outputs, labels, eta)
         chain = _predicted_scores(scores[0], width, dim, depth, seed)
-        if done == 0:
+        if seed == seeds[0]:
             pictures = _pictures(model, scores, outputs, labels, eta)
-        found.append((model, scores, *recovery, chain, np.linalg.norm(labels, axis=1)))
-    models, *arrays = zip(*found, strict=True)
+        measured.append((model, scores, *recovery, chain, np.linalg.norm(labels, axis=1)))
+        stage.part_done()
+    models, *arrays = zip(*measured, strict=True)
     scores, relative_errors, psnr, correlations, predicted, norms = (np.array(a) for a in arrays)
 
     def last_error(scores: _Float) -> float:
-        # The same for all images and ranges but for a factor.
+        # The same for all images and ranges, up to a factor.
         return float(np.log(np.minimum(scores[-1], 1.0 - scores[-1])).mean())
 
     def other(seed: int, kind: Sampler) -> tuple[MaxLikelihood, float]:
@@ -380,20 +380,19 @@ def reconciliation(
     comparison = compare_samplers(
         f"The mean ln of the distance of scores to their side after layer {depth}",
         models,
-        [last_error(one) for one in scores],
+        [last_error(of_seed) for of_seed in scores],
         other,
     )
-    if progress is not None:
-        progress(len(numbers), len(numbers), "networks")
+    stage.end()
     settings = {
         "width": width,
         "depth": depth,
         "dim": dim,
         "eta": eta,
         "images": source,
-        "num_images": count,
+        "num_images": num_images,
         "sampler": sampler,
-        "seeds": numbers,
+        "seeds": seeds,
     }
     return Reconciliation(
         settings,
@@ -411,28 +410,20 @@ def reconciliation(
 def _labels(images: ArrayLike | None) -> tuple[_Float, str]:
     if images is None:
         return load_digits(28)[0], "bundled digits, enlarged to 28 x 28"
-    values, batched = Host().vectors(images, "images")
+    pixels, batched = Host().vectors(images, "images")
     if not batched:
         raise ValueError(f"images has shape {np.shape(images)}; expected (M, k)")
-    if values.min() < 0.0:
-        raise ValueError(f"images has a pixel of {values.min()}; expected none below 0")
-    constant = values.min(axis=1) == values.max(axis=1)
+    if pixels.min() < 0.0:
+        raise ValueError(f"images has a pixel of {pixels.min()}; expected none below 0")
+    constant = pixels.min(axis=1) == pixels.max(axis=1)
     if constant.any():
         raise ValueError(f"images[{constant.argmax()}] is constant; it has no correlation")
-    return values / values.max(), f"{len(values)} given"
+    return pixels / pixels.max(), f"{len(pixels)} given"
 
 
-def _geometric_mean(values: _Float) -> _Float:
-    found: _Float = np.exp(np.log(values).mean(axis=-1))
-    return found
-
-
-def _positive(value: float, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name} is {value!r}; expected a number")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} is {value!r}; expected a positive finite number")
-    return float(value)
+def _geometric_mean(lengths: _Float) -> _Float:
+    mean: _Float = np.exp(np.log(lengths).mean(axis=-1))
+    return mean
 
 
 def _fooled_and_recovered(
@@ -443,21 +434,19 @@ def _fooled_and_recovered(
     return fooling, fooling + sign * eta * outputs
 
 
-def _measured(
+def _recovery(
     model: MaxLikelihood, outputs: _Float, labels: _Float, eta: float
 ) -> tuple[_Float, _Float, _Float]:
     """Return relative errors, PSNR and correlations, (2, 2, L + 1, N) each."""
-    fits = np.concatenate([model.input_[None], model.outputs_])  # (L + 1, k)
-    shape = (2, 2, len(fits), len(labels))
-    errors, psnr, correlations = (np.empty(shape) for _ in range(3))
-    for number, peak in enumerate(RANGES):
+    errors, psnr, correlations = np.empty((3, 2, 2, len(outputs), len(labels)))
+    for r, peak in enumerate(RANGES):
         scaled = peak * labels
         centred = scaled - scaled.mean(axis=1, keepdims=True)
         for branch, sign in enumerate((1.0, -1.0)):
-            for layer, w in enumerate(fits):
+            for layer, w in enumerate(fitted_outputs(model)):
                 _, recovered = _fooled_and_recovered(w, outputs[layer], scaled, eta, sign)
                 distances = np.linalg.norm(recovered - scaled, axis=1)
-                at = number, branch, layer
+                at = r, branch, layer
                 norms = np.linalg.norm(scaled, axis=1)
                 # An exact recovery counts as one to half an ulp.
                 errors[at] = np.maximum(distances / norms, 2.0**-54)
@@ -473,22 +462,21 @@ def _measured(
 def _pictures(
     model: MaxLikelihood, scores: _Float, outputs: _Float, labels: _Float, eta: float
 ) -> tuple[Pictures, ...]:
-    fits = np.concatenate([model.input_[None], model.outputs_])
-    found = []
+    pictures = []
     for side in (scores[-1] <= 0.5, scores[-1] > 0.5):
         if not side.any():
             continue
         image = int(side.argmax())
         label = labels[image : image + 1]
-        fooling, recovered = np.empty((2, label.size)), np.empty((2, 2, len(fits), label.size))
-        for number, peak in enumerate(RANGES):
+        fooling, recovered = np.empty((2, label.size)), np.empty((2, 2, len(outputs), label.size))
+        for r, peak in enumerate(RANGES):
             for branch, sign in enumerate((1.0, -1.0)):
-                for layer, w in enumerate(fits):
+                for layer, w in enumerate(fitted_outputs(model)):
                     output = outputs[layer, image : image + 1]
                     z, back = _fooled_and_recovered(w, output, peak * label, eta, sign)
-                    fooling[number], recovered[number, branch, layer] = z[0], back[0]
-        found.append(Pictures(float(scores[-1, image]), label[0], fooling, recovered))
-    return tuple(found)
+                    fooling[r], recovered[r, branch, layer] = z[0], back[0]
+        pictures.append(Pictures(float(scores[-1, image]), label[0], fooling, recovered))
+    return tuple(pictures)
 
 
 def _predicted_scores(input_scores: _Float, width: int, dim: int, depth: int, seed: int) -> _Float:

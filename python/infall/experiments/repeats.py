@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,15 +35,45 @@ def seed_numbers(seeds: Seeds) -> tuple[int, ...]:
         return tuple(range(integer(seeds, "seeds", 1, 2**31, "2**31")))
     if len(seeds) == 0:
         raise ValueError("seeds is empty; expected at least one")
-    numbers = tuple(
+    checked = tuple(
         integer(seed, f"seeds[{i}]", 0, MAX_SEED, "2**64") for i, seed in enumerate(seeds)
     )
-    if len(set(numbers)) < len(numbers):
-        twice = next(seed for seed in numbers if numbers.count(seed) > 1)
+    if len(set(checked)) < len(checked):
+        repeated = next(seed for seed in checked if checked.count(seed) > 1)
         raise ValueError(
-            f"seeds has {twice} more than once; their results would not be independent"
+            f"seeds has {repeated} more than once; their results would not be independent"
         )
-    return numbers
+    return checked
+
+
+def other_sampler_and_seed(sampler: Sampler, seeds: Collection[int]) -> tuple[Sampler, int]:
+    """Return the sampler to compare with, and a seed that is none of `seeds`."""
+    other: Sampler = "order_statistics" if sampler == "stream" else "stream"
+    return other, next(seed for seed in range(len(seeds) + 1) if seed not in seeds)
+
+
+class Stage:
+    """Tells `progress` how many parts of a stage are done, from its beginning to its end."""
+
+    def __init__(self, progress: Progress | None, num_parts: int, name: str = "networks") -> None:
+        self._progress, self._num_parts, self._name = progress, num_parts, name
+        self._num_done = 0
+        self._tell()
+
+    def part_done(self) -> None:
+        """Count one part more. Something may follow the last: its end is told by `end`."""
+        self._num_done += 1
+        if self._num_done < self._num_parts:
+            self._tell()
+
+    def end(self) -> None:
+        """Tell that all parts are done."""
+        self._num_done = self._num_parts
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress(self._num_done, self._num_parts, self._name)
 
 
 def made_by(settings: Mapping[str, Any]) -> str:
@@ -53,18 +83,17 @@ def made_by(settings: Mapping[str, Any]) -> str:
     return f"{sampler} sampler, {count} seed{'' if count == 1 else 's'}"
 
 
-def mean_and_error(values: NDArray[np.float64]) -> tuple[Any, Any]:
+def mean_and_error(by_seed: NDArray[np.float64]) -> tuple[Any, Any]:
     """Return the mean over axis 0, the seeds, and its standard error; NaN with one seed."""
-    mean = values.mean(axis=0)
-    if len(values) == 1:
+    mean = by_seed.mean(axis=0)
+    if len(by_seed) == 1:
         return mean, np.full_like(mean, np.nan)
-    return mean, values.std(axis=0, ddof=1) / math.sqrt(len(values))
+    return mean, by_seed.std(axis=0, ddof=1) / math.sqrt(len(by_seed))
 
 
-def cell(value: Any) -> float | None:
-    """Return a number for a table: None where there is none."""
-    number = float(value)
-    return None if math.isnan(number) else number
+def cell(quantity: Any) -> float | None:
+    """Return a quantity for a table: None for NaN."""
+    return None if math.isnan(quantity) else float(quantity)
 
 
 def with_error(mean: Any, error: Any, digits: int = 3) -> str:
@@ -90,6 +119,11 @@ def fitted(
         return progress(done, total, f"{sampler}: rows")
 
     return model.fit(w, progress=rows)
+
+
+def fitted_outputs(model: MaxLikelihood) -> NDArray[np.float64]:
+    """Return the fitted vector after every layer, (L + 1, k); layer 0 is the input."""
+    return np.concatenate([model.input_[None], model.outputs_])
 
 
 @dataclass(frozen=True)
@@ -123,14 +157,14 @@ class SamplerComparison:
     def sentence(self) -> str:
         """Return the comparison in words."""
         mean, error = mean_and_error(np.array(self.values))
-        found = f"{self.quantity} is {with_error(mean, error)} by {self.sampler.replace('_', ' ')}"
-        found += (
-            f" and {self.other_value:.3g} by {self.other_sampler.replace('_', ' ')}, one network"
+        measured = (
+            f"{self.quantity} is {with_error(mean, error)} by {self.sampler.replace('_', ' ')} "
+            f"and {self.other_value:.3g} by {self.other_sampler.replace('_', ' ')}, one network"
         )
         tests = [f"norms p = {self.log_norm_pvalue:.2g}"]
         if len(self.values) > 1:
             tests.insert(0, f"p = {self.pvalue:.2g}")
-        return f"{found} ({', '.join(tests)})"
+        return f"{measured} ({', '.join(tests)})"
 
 
 def compare_samplers(
@@ -158,9 +192,7 @@ def compare_samplers(
     SamplerComparison
     """
     sampler = models[0].sampler
-    other_sampler: Sampler = "order_statistics" if sampler == "stream" else "stream"
-    taken = {model.seed for model in models}
-    seed = next(number for number in range(len(taken) + 1) if number not in taken)
+    other_sampler, seed = other_sampler_and_seed(sampler, {model.seed for model in models})
     other, other_value = measure(seed, other_sampler)
     log_norms = np.concatenate([model.log_norms_ for model in models])
     return SamplerComparison(

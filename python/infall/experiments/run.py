@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import laws
+from infall._arrays.blocks import block_size
+from infall.experiments.axes import open_axes
 from infall.maxlikelihood.network import MaxLikelihood
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 # Random numbers spent on the predicted angles: half a second.
 _SCORES_OF_ANGLE_CHAIN = 2**23
 # Entries of the test outputs of all layers together that are in memory at a time.
-_MEASURED_AT_A_TIME = 2**24
+_BLOCK_ENTRIES = 2**24
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,12 @@ class Measurement:
     """(L + 1, S): samples of the exact law, from the input angles of the same test set."""
 
 
-def measure_collapse(model: MaxLikelihood, test_images: NDArray[np.float64]) -> Measurement:
+def measure_collapse(
+    model: MaxLikelihood,
+    test_images: NDArray[np.float64],
+    *,
+    law_scores: int = _SCORES_OF_ANGLE_CHAIN,
+) -> Measurement:
     """Measure a fitted network on a test set, layer by layer, next to the laws.
 
     Parameters
@@ -69,6 +76,8 @@ def measure_collapse(model: MaxLikelihood, test_images: NDArray[np.float64]) -> 
         A fitted network.
     test_images : ndarray of float64, shape (N, k)
         The test set, no row zero.
+    law_scores : int
+        Random scores from which the angles are predicted.
 
     Returns
     -------
@@ -77,14 +86,14 @@ def measure_collapse(model: MaxLikelihood, test_images: NDArray[np.float64]) -> 
     """
     depth, dim = model.depth, test_images.shape[1]
     # In blocks: the outputs of all layers together take (L + 1) times the memory of the images.
-    block = max(1, _MEASURED_AT_A_TIME // ((depth + 1) * dim))
+    block = max(1, block_size(_BLOCK_ENTRIES) // ((depth + 1) * dim))
     blocks = [
         model.pole_distances(test_images[first : first + block], layer=None)
         for first in range(0, len(test_images), block)
     ]
     scores, complements = (np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True))
     distances = np.minimum(scores, complements)  # (L + 1, N), without the rounding of 1 - score
-    predicted = _predicted_scores(scores[0], model.width, dim, depth, model.seed)  # (L + 1, S)
+    predicted = _predicted_scores(scores[0], model, law_scores)  # (L + 1, S)
     predicted_gain = float(laws.tail_gain(dim / model.width))
     components = model.layer_components()  # (L,)
 
@@ -120,18 +129,19 @@ def measure_collapse(model: MaxLikelihood, test_images: NDArray[np.float64]) -> 
 
 
 def _predicted_scores(
-    input_scores: NDArray[np.float64], width: int, dim: int, depth: int, seed: int
+    input_scores: NDArray[np.float64], model: MaxLikelihood, law_scores: int
 ) -> NDArray[np.float64]:
-    num_samples = max(1024, _SCORES_OF_ANGLE_CHAIN // (dim * depth))
+    dim, depth = len(model.input_), model.depth
+    num_samples = max(1024, law_scores // (dim * depth))
     # Every input angle about equally often, or evenly spaced ones where they are too many.
     ranks = np.arange(num_samples) * len(input_scores) // num_samples
     angles = np.pi * np.sort(input_scores)[ranks]
-    rng = np.random.default_rng(seed)
-    return laws.angle_chain(angles, width, dim, depth, size=num_samples, rng=rng) / np.pi
+    rng = np.random.default_rng(model.seed)
+    return laws.angle_chain(angles, model.width, dim, depth, size=num_samples, rng=rng) / np.pi
 
 
-def _mean(values: NDArray[np.float64]) -> float | None:
-    return float(values.mean()) if values.size else None
+def _mean(distances: NDArray[np.float64]) -> float | None:
+    return float(distances.mean()) if distances.size else None
 
 
 def draw_collapse(measurement: Measurement, *, title: str, max_rows: int = 11) -> Figure:
@@ -166,7 +176,7 @@ def draw_collapse(measurement: Measurement, *, title: str, max_rows: int = 11) -
     _draw_distances(distance_axes, measurement, shown)
     _draw_nll(nll_axes, measurement)
     for axes in (score_axes, distance_axes, nll_axes):
-        axes.spines[["top", "right"]].set_visible(False)
+        open_axes(axes)
     return figure
 
 

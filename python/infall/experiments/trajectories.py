@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -13,15 +13,18 @@ from scipy import special
 
 from infall import laws
 from infall._arrays.calls import Progress
-from infall._arrays.checks import integer
+from infall._arrays.checks import integer, positive_number
+from infall.experiments.axes import error_bars, open_axes
 from infall.experiments.deep_angles import deep_angles
-from infall.experiments.inputs import gaussian_input, width_label, width_name
+from infall.experiments.inputs import gaussian_input, random_angles, width_label, width_name
 from infall.experiments.repeats import (
     SamplerComparison,
     Seeds,
+    Stage,
     cell,
     compare_samplers,
     fitted,
+    fitted_outputs,
     made_by,
     mean_and_error,
     seed_numbers,
@@ -87,7 +90,7 @@ class Paths:
 
         Of the first seed.
         """
-        found = []
+        points = []
         shown = self.test_directions.shape[1]
         for log_components, directions in (
             (self.log_layer_components[0], self.directions[0]),
@@ -95,8 +98,8 @@ class Paths:
         ):
             components = np.exp(log_components)[..., None]
             across = np.sqrt((1.0 - components) * (1.0 + components))
-            found.append(np.concatenate([components, across * directions], axis=-1))
-        fitted_points, test_points = found
+            points.append(np.concatenate([components, across * directions], axis=-1))
+        fitted_points, test_points = points
         return fitted_points, test_points
 
 
@@ -189,9 +192,9 @@ class Trajectories(Result):
         fitted_points, test_points = paths.points()
         # The plane is turned in every layer so that w_l points along x.
         cosines, sines = paths.directions[0].T  # (L + 1,)
-        for number in range(test_points.shape[1]):
-            color = _COLORS[int(paths.near_one[0, -1, number])]
-            layer, along, across = test_points[:, number].T
+        for test in range(test_points.shape[1]):
+            color = _COLORS[int(paths.near_one[0, -1, test])]
+            layer, along, across = test_points[:, test].T
             x, y = cosines * along + sines * across, cosines * across - sines * along
             axes.plot(x, y, layer, "-", color=color, lw=0.9, alpha=0.8)
             axes.plot(x[1:], y[1:], layer[1:], ".", color=color, markersize=3)
@@ -221,11 +224,10 @@ class Trajectories(Result):
     def _draw_components(self, axes: Axes) -> None:
         depth, scale = self.settings["depth"], self.settings["c"]
         layers = np.arange(1, depth + 1)
-        for number, paths in enumerate(self.paths):
+        for network, paths in enumerate(self.paths):
             mean, errors = mean_and_error(paths.log_layer_components[:, 1:] / math.log(10.0))
-            style = self._style(number)
-            bars = None if np.isnan(errors).any() else errors
-            axes.errorbar(layers, mean, bars, linestyle="", **style)
+            style = self._style(network)
+            axes.errorbar(layers, mean, error_bars(errors), linestyle="", **style)
             height = np.log(layers) + math.log(scale)
             log_norms = paths.log_norms[:, :1].mean() + paths.predicted_log_norms[1:]
             predicted = height - 0.5 * np.logaddexp(2.0 * height, 2.0 * log_norms)
@@ -236,11 +238,10 @@ class Trajectories(Result):
 
     def _draw_tangents(self, axes: Axes) -> None:
         layers = np.arange(self.settings["depth"] + 1)
-        for number, paths in enumerate(self.paths):
+        for network, paths in enumerate(self.paths):
             mean, errors = mean_and_error(paths.log_tangents / math.log(10.0))
-            style = self._style(number)
-            bars = None if np.isnan(errors).any() else errors
-            axes.errorbar(layers, mean, bars, linestyle="", **style)
+            style = self._style(network)
+            axes.errorbar(layers, mean, error_bars(errors), linestyle="", **style)
             predicted = paths.predicted_log_tangents / math.log(10.0)
             axes.plot(layers, predicted, color=style["color"], linewidth=1.2)
         axes.plot([], [], color="0.35", linewidth=1.2, label="law")
@@ -249,12 +250,12 @@ class Trajectories(Result):
         self._finish(axes)
         axes.legend(frameon=False, fontsize=8)
 
-    def _style(self, number: int) -> dict[str, Any]:
-        paths = self.paths[number]
+    def _style(self, network: int) -> dict[str, Any]:
+        paths = self.paths[network]
         how = f"{paths.dim} of {width_label(paths.width)} rows" if paths.selects else "no selection"
         return {
-            "color": ("#2a6fbb", "#7fb2e5", "#b5462a", "#e8a58f")[number],
-            "marker": "os"[number // 2],
+            "color": ("#2a6fbb", "#7fb2e5", "#b5462a", "#e8a58f")[network],
+            "marker": "os"[network // 2],
             "markersize": 4,
             "markerfacecolor": None if paths.selects else "white",
             "label": f"k = {paths.dim}, {how}",
@@ -265,9 +266,7 @@ class Trajectories(Result):
 
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("layer")
-        axes.grid(axis="y", color="0.9", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        open_axes(axes, "y")
 
     def summary(self) -> str:
         """Return what the layer component does and what the angles do."""
@@ -346,40 +345,27 @@ def trajectories(
 
     Source: Wormhole Dynamics, Section VII, Eq. 32-38, Theorem 1, Fig. 10.
     """
-    numbers = seed_numbers(seeds)
+    seeds = seed_numbers(seeds)
     depth = integer(depth, "depth", 1, 2**31, "2**31")
     num_test = integer(num_test, "num_test", 1, 2**31, "2**31")
     long_dim = integer(long_dim, "long_dim", 3, 2**31, "2**31")
     width = integer(width, "width", long_dim + 1, 2**63, "2**63")
-    if isinstance(c, bool) or not isinstance(c, (int, float, np.integer, np.floating)):
-        raise TypeError(f"c is {c!r}; expected a number")
-    if not (math.isfinite(c) and c > 0):
-        raise ValueError(f"c is {c!r}; expected a positive finite number")
-    kinds = [(dim, rows) for dim in (2, long_dim) for rows in (width, dim)]
-    followed: list[Paths] = []
-    models: list[MaxLikelihood] = []
-    for number, (dim, rows) in enumerate(kinds):
-        found = []
-        for done, seed in enumerate(numbers):
-            if progress is not None:
-                progress(number * len(numbers) + done, 4 * len(numbers), "networks")
-            model, tests = _fitted_and_tests(dim, rows, depth, num_test, seed, sampler, progress)
-            if (dim, rows) == (long_dim, width):
-                models.append(model)
-            found.append(_followed(model, tests, float(c)))
-        measured: Any = {name: np.array([one[name] for one in found]) for name in found[0]}
-        measured["test_directions"] = measured["test_directions"][0]
-        tangents, norms = _law(dim, rows, depth)
-        followed.append(
-            Paths(
-                dim,
-                rows,
-                log_tangents=_mean_log_tangent(np.pi * measured["distances"]),
-                predicted_log_tangents=tangents,
-                predicted_log_norms=norms,
-                **measured,
+    c = positive_number(c, "c")
+    paths: list[Paths] = []
+    compared_models: list[MaxLikelihood] = []
+    stage = Stage(progress, 4 * len(seeds))
+    for dim, num_rows in ((2, width), (2, 2), (long_dim, width), (long_dim, long_dim)):
+        models, paths_by_seed = [], []
+        for seed in seeds:
+            model, tests = _fitted_and_tests(
+                dim, num_rows, depth, num_test, seed, sampler, progress
             )
-        )
+            models.append(model)
+            paths_by_seed.append(_followed(model, tests, c))
+            stage.part_done()
+        paths.append(_paths(dim, num_rows, depth, paths_by_seed))
+        if (dim, num_rows) == (long_dim, width):
+            compared_models = models
 
     def other(seed: int, kind: Sampler) -> tuple[MaxLikelihood, float]:
         model, _ = _fitted_and_tests(long_dim, width, depth, 1, seed, kind, progress)
@@ -387,22 +373,21 @@ def trajectories(
 
     comparison = compare_samplers(
         f"The ln of the norm for k = {long_dim} after layer {depth}",
-        models,
-        [float(model.log_norms_.sum()) for model in models],
+        compared_models,
+        [float(model.log_norms_.sum()) for model in compared_models],
         other,
     )
-    if progress is not None:
-        progress(4 * len(numbers), 4 * len(numbers), "networks")
+    stage.end()
     settings = {
         "width": width,
         "depth": depth,
-        "c": float(c),
+        "c": c,
         "dims": (2, long_dim),
         "num_test": num_test,
         "sampler": sampler,
-        "seeds": numbers,
+        "seeds": seeds,
     }
-    return Trajectories(settings, tuple(followed), comparison)
+    return Trajectories(settings, tuple(paths), comparison)
 
 
 def _fitted_and_tests(
@@ -418,10 +403,28 @@ def _fitted_and_tests(
     return fitted(w / np.linalg.norm(w), width, depth, seed, sampler, progress), tests
 
 
+def _paths(
+    dim: int, width: int, depth: int, paths_by_seed: Sequence[Mapping[str, NDArray[Any]]]
+) -> Paths:
+    """Join the paths of all seeds, and put the laws beside them."""
+    measured: Any = {
+        name: np.array([of_seed[name] for of_seed in paths_by_seed]) for name in paths_by_seed[0]
+    }
+    measured["test_directions"] = measured["test_directions"][0]
+    tangents, norms = _law(dim, width, depth)
+    return Paths(
+        dim,
+        width,
+        log_tangents=_mean_log_tangent(np.pi * measured["distances"]),
+        predicted_log_tangents=tangents,
+        predicted_log_norms=norms,
+        **measured,
+    )
+
+
 def _followed(model: MaxLikelihood, tests: _Float, scale: float) -> dict[str, NDArray[Any]]:
     """Return what `Paths` holds of one network, by name."""
     norms = np.concatenate([[0.0], np.cumsum(model.log_norms_)])  # ln ||w||: of unit length
-    outputs = np.concatenate([model.input_[None], model.outputs_])
     current = tests / np.linalg.norm(tests, axis=1, keepdims=True)
     directions = np.empty((model.depth + 1, *tests.shape))
     test_norms = np.zeros((model.depth + 1, len(tests)))
@@ -434,7 +437,7 @@ def _followed(model: MaxLikelihood, tests: _Float, scale: float) -> dict[str, ND
     distances, near_one = deep_angles(model, tests, range(model.depth + 1))
     return {
         "log_norms": norms,
-        "directions": outputs,
+        "directions": fitted_outputs(model),
         "log_layer_components": _log_components(norms, scale),
         "distances": distances,
         "near_one": near_one,
@@ -448,14 +451,15 @@ def _log_components(log_norms: _Float, scale: float) -> _Float:
     with np.errstate(divide="ignore"):
         heights = np.log(np.arange(len(log_norms)) * scale)
     heights = heights.reshape(-1, *(1,) * (log_norms.ndim - 1))
-    found: _Float = heights - 0.5 * np.logaddexp(2.0 * heights, 2.0 * log_norms)
-    return found
+    components: _Float = heights - 0.5 * np.logaddexp(2.0 * heights, 2.0 * log_norms)
+    return components
 
 
 def _mean_log_tangent(acute: _Float) -> _Float:
     # (..., N) -> (...)
-    found: _Float = np.log(np.tan(np.maximum(acute, np.finfo(np.float64).tiny))).mean(axis=-1)
-    return found
+    tangents = np.tan(np.maximum(acute, np.finfo(np.float64).tiny))
+    mean: _Float = np.log(tangents).mean(axis=-1)
+    return mean
 
 
 def _law(dim: int, width: int, depth: int) -> tuple[_Float, _Float]:
@@ -463,8 +467,7 @@ def _law(dim: int, width: int, depth: int) -> tuple[_Float, _Float]:
     rng = np.random.default_rng(0)
     networks = min(max(256, _SCORES_DRAWN // (dim * depth)), 4096)
     count = networks * _SAMPLES_PER_NETWORK
-    # The tangent of a random direction is a chi variable over a normal one.
-    angles = np.arctan2(np.sqrt(rng.chisquare(dim - 1, count)), rng.normal(size=count))
+    angles = random_angles(rng, dim, count)
     chain = laws.angle_chain(
         angles, width, dim, depth, samples_per_network=_SAMPLES_PER_NETWORK, rng=rng
     )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from infall._arrays.host import Host
 from infall._arrays.locate import place_of
+from infall.laws import angle_of_units
 
 _Float = NDArray[np.float64]
 
@@ -165,7 +166,7 @@ def fitted_frame(
         returned(centre),
         float(sizes[1]),
         residual / norm,
-        returned(_angles(centred, rotated - base_mean)),
+        returned(angle_of_units(directions(centred), directions(rotated - base_mean))),
         target,
         source,
     )
@@ -183,12 +184,3 @@ def directions(rows: _Float) -> _Float:
     norms = np.linalg.norm(units, axis=1, keepdims=True)
     units /= np.where(norms == 0.0, 1.0, norms)
     return units
-
-
-def _angles(a: _Float, b: _Float) -> _Float:
-    # 2 atan2(|a/|a| - b/|b||, |a/|a| + b/|b||): right for the smallest angles, where the arc
-    # cosine has none.
-    units = directions(a), directions(b)
-    apart, along = (np.linalg.norm(units[0] - s * units[1], axis=1) for s in (1.0, -1.0))
-    angles: _Float = 2.0 * np.arctan2(apart, along)
-    return angles
