@@ -41,7 +41,7 @@ class Device(Place):
     """One CUDA device as one array library sees it."""
 
     room = "_device"
-    checks_values = False
+    is_host = False
     library: ClassVar[str]
 
     def __init__(self, number: int) -> None:

@@ -20,7 +20,7 @@ class Host(Place):
     """Host memory; results are arrays of the library that `original` came from."""
 
     room = "_host"
-    checks_values = True
+    is_host = True
     description = "host memory"
     xp = np
 

@@ -123,15 +123,6 @@ def on_host(array: Any, name: str) -> Any:
         return place.download(located)
 
 
-def located(array: Any, name: str) -> tuple[Device | None, Any]:
-    place, there = place_of(array, name)
-    return (place if isinstance(place, Device) else None), there
-
-
-def located_with(device: Device | None, array: Any, name: str, first_name: str) -> Any:
-    return in_place(Host() if device is None else device, array, name, first_name)
-
-
 def named_place(name: str, like: Any) -> Place:
     """Return the place called "cpu", "cuda" or "cuda:1".
 

@@ -22,8 +22,8 @@ class Place(ABC):
 
     room: ClassVar[str]
     """Name of the modules that hold its kernels."""
-    checks_values: ClassVar[bool]
-    """Whether values are looked at, which on a device would wait for it."""
+    is_host: ClassVar[bool]
+    """Whether values are looked at: on a device that would wait for it."""
     xp: Any
     """Namespace of its arrays."""
 

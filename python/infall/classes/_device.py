@@ -11,7 +11,6 @@ import numpy as np
 from infall._arrays.calls import Progress
 from infall._arrays.checks import MAX_DIM
 from infall._arrays.device import Device, cuda_kernels
-from infall._arrays.host import Host
 from infall._arrays.locate import in_place, place_of
 from infall.classes._host import HostMoments, Moments, symmetric
 
@@ -260,7 +259,7 @@ def class_numbers(device: Device, labels: Any, num_samples: int, moments: Moment
     TypeError, ValueError
         For another dtype or shape.
     """
-    if place_of(labels, "labels")[0].description == Host.description:
+    if place_of(labels, "labels")[0].is_host:
         return device.upload(moments.label_numbers(labels, num_samples))
     if moments.classes is not None:
         raise TypeError("labels is in device memory; names are looked up in host memory")

@@ -15,7 +15,6 @@ from infall._arrays import files as _saved
 from infall._arrays.calls import Progress, standard_floats, watch_of
 from infall._arrays.checks import MAX_ROWS, integer
 from infall._arrays.convert import to_numpy
-from infall._arrays.host import Host
 from infall._arrays.locate import place_of
 from infall._arrays.locks import object_lock
 from infall._arrays.place import Place
@@ -586,7 +585,7 @@ class ClassMoments:
 
         The copy waits for the current stream of the device's library.
         """
-        if self._state.place.description == Host.description:
+        if self._state.place.is_host:
             return self
         moments = ClassMoments(
             self.num_classes,
@@ -664,7 +663,7 @@ class ClassMoments:
     def state_at(self, place: Place) -> Iterator[HostMoments | DeviceMoments]:
         """Hold the lock and yield the state in a place, which is its own or the host."""
         with self._lock:
-            if place.description == Host.description:
+            if place.is_host:
                 yield self._host()
             elif place.description == self._state.place.description:
                 yield self._state

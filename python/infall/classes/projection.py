@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from infall._arrays.calls import Progress
-from infall._arrays.host import Host
 from infall._arrays.locate import in_place, place_of
 from infall._arrays.threads import thread_count
 from infall.classes.moments import ClassMoments
@@ -69,7 +68,7 @@ def projection_of_numbered(
         raise ValueError(
             f"directions has shape {tuple(columns.shape)}; expected ({moments.num_features}, r)"
         )
-    if there.description != Host.description:
+    if not there.is_host:
         in_place(place, directions, "directions", "features")
     kernels, threads = place.kernels("classes"), thread_count(num_threads)
     with place:

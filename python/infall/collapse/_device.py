@@ -1,10 +1,11 @@
-"""The pairs of classes by the CUDA kernels: the bits of the host.
+"""Samples on a device, and the pairs of classes by the CUDA kernels: the bits of the host.
 
-Callers are inside `with device`; what is returned has waited for its current stream.
+What is returned of pairs has waited for the current stream; their callers are inside `with device`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from infall._arrays.calls import Watch
 from infall._arrays.device import Device, cuda_kernels
+from infall.collapse._samples import KERNEL_DTYPES, ArraySamples, readable
 
 _Float = NDArray[np.float64]
 _TOTALS = (*["float64"] * 2, "int64", *["float64"] * 4, "int64", *["float64"] * 2)
@@ -41,6 +43,25 @@ def cdnv_block(
         *(*inputs, rows.start, rows.stop, workspace, device.pointer(out)), *device.queue
     )
     return device.download(out)
+
+
+def pieces(device: Device, samples: ArraySamples, on_host: bool) -> Iterator[tuple[slice, Any]]:
+    """Yield slices of the samples and their features as the kernels read them, in order."""
+    features, (count, dim) = samples.features, samples.shape
+    with device:
+        strides = device.element_strides(features, samples.name)
+    if samples.dtype in KERNEL_DTYPES and (dim == 1 or strides[1] == 1) and not on_host:
+        yield slice(0, count), features
+        return
+    for rows in samples.cut(dim * 8):
+        with device:
+            block = features[rows]
+            if on_host:
+                block = readable(device.download(block), samples.name)
+            else:
+                kept = samples.dtype if samples.dtype in KERNEL_DTYPES else "float64"
+                block = device.contiguous(device.cast(block, kept))
+        yield rows, block
 
 
 class _Classes:

@@ -206,7 +206,7 @@ class Measurement:
             lambda block, rows, within: moments.update(block, numbers[rows], progress=within), stage
         ):
             pass
-        if samples.device is not None:
+        if not samples.place.is_host:
             # Devices do not search what they add; their host can, since it waits for them.
             state = moments.to_host()
             with np.errstate(invalid="ignore"):
@@ -324,7 +324,7 @@ class Measurement:
             return within_trace_along(self.moments, directions, self.weighting)
         assert self.numbers is not None
         numbers, samples = self.numbers, self.samples
-        at_host = samples.device is None or self._placed_moments is self.moments
+        at_host = samples.place.is_host or self._placed_moments is self.moments
         moments = self.moments if at_host else self._placed_moments
 
         def work(block: Any, rows: slice, within: Progress | None) -> _Float:

@@ -126,7 +126,7 @@ class RowSelection:
             row_range=self.row_range,
             num_threads=num_threads,
         )
-        if place.checks_values and again != self:
+        if place.is_host and again != self:
             raise ValueError("w is not the vector that this selection was made for")
         return again
 
