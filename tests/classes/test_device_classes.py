@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import fake_device
 from fake_device import CUPY, TORCH
 from infall import ClassMoments
-from infall._arrays.locate import located
+from infall._arrays.locate import place_of
 from infall.classes import within_projection
 
 pytest.importorskip(
@@ -262,7 +262,7 @@ def test_copies_and_pickles(library):
 
 @both_libraries
 def test_threads_leave_the_device_that_they_made_current(library):
-    device, _ = located(library.put(np.ones(3), 1), "x")
+    device, _ = place_of(library.put(np.ones(3), 1), "x")
     inside, leave = threading.Barrier(2), threading.Event()
 
     def enter():
