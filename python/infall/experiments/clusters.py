@@ -414,7 +414,7 @@ def _draw_embedding(axes: Any, embedded: NDArray[np.float64], labels: NDArray[np
 
 
 def _along_first_axis(points: NDArray[np.float64], labels: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Return points reflected so that the line between the two clusters is the first axis.
+    """Return points reflected to make the line between the two clusters the first axis.
 
     An embedding is defined up to rotations and reflections.
     """

@@ -91,7 +91,7 @@ class Reconciliation(Result):
 
     @property
     def takes_minus(self) -> NDArray[np.bool_]:
-        """(S, L + 1, N): where cos(w_l, w'_l) < 0, so that the branch is z - eta w'_l."""
+        """(S, L + 1, N): where cos(w_l, w'_l) < 0 and the branch is z - eta w'_l."""
         return np.asarray(self.scores > 0.5)
 
     def taken(self, by_branch: _Float) -> _Float:
@@ -336,9 +336,9 @@ def reconciliation(
 
     Notes
     -----
-    The recovery of P from P', z and both outputs (Eq. 45) is an identity; what is measured is P'
-    itself. ||P - P'|| = eta ||w'_l -+ w_l|| in any pixel range: it is relative to 255 times larger
-    images for pixels in [0, 255].
+    The recovery of P from P', z and both outputs (Eq. 45) is an identity; P' itself is measured.
+    ||P - P'|| = eta ||w'_l -+ w_l|| in any pixel range: it is relative to 255 times larger images
+    for pixels in [0, 255].
 
     Source: Wormhole Dynamics, Section VIII, Theorem 2, Eq. 28, 39-45, Fig. 11.
     """
