@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from numpy.testing import assert_array_equal
 import fake_device
 import infall
 from fake_device import CUPY, TORCH, same, synchronisations, vector
+from infall._arrays.locate import place_of
 
 pytest.importorskip(
     "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
@@ -73,7 +75,7 @@ def test_values_are_not_searched(library):
 def test_the_stand_ins_notice_what_waits(library):
     # Otherwise the tests above could not fail.
     x = library.put(vector(3))
-    device = infall._arrays.device.located(x, "x")[0]
+    device = place_of(x, "x")[0]
     for wait in (
         lambda: bool(x[0]),
         lambda: float(x[0]),
@@ -87,9 +89,7 @@ def test_the_stand_ins_notice_what_waits(library):
         assert synchronisations
     if library is TORCH:
         synchronisations.clear()
-        infall._arrays.device.sys.modules["torch"].from_numpy(vector(3)).to(
-            "cuda:0", non_blocking=True
-        )
+        sys.modules["torch"].from_numpy(vector(3)).to("cuda:0", non_blocking=True)
         assert synchronisations == ["an upload from pageable memory"]
 
 

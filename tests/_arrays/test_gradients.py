@@ -10,7 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 import fake_device
 import infall
 from infall import Cube, MaxLikelihood, Orthoplex, SimplexETF
-from infall._arrays import device as _device
+from infall._arrays.convert import refuse_gradient
+from infall._arrays.device import TorchDevice
+from infall._arrays.host import Host
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 gradcheck, gradgradcheck = torch.autograd.gradcheck, torch.autograd.gradgradcheck
@@ -206,7 +208,7 @@ def test_a_model_that_is_not_fitted_says_so():
 # On a device --------------------------------------------------------------------------------------
 
 
-class HostAsDevice(_device._TorchDevice):
+class HostAsDevice(TorchDevice):
     """PyTorch's tensors in host memory, and the CUDA kernels as the host runs them."""
 
     stream = 0
@@ -230,15 +232,15 @@ def host_as_device(monkeypatch):
     monkeypatch.setattr(infall, "_cuda", kernels, raising=False)
     devices = []
 
-    def located(array, name):
+    def place_of(array, name):
         if not isinstance(array, torch.Tensor):
-            return None, array
-        _device.refuse_gradient(array, name)
+            return Host(array), array
+        refuse_gradient(array, name)
         devices.append(HostAsDevice(0))
         return devices[-1], array.detach()
 
-    for module in ("frames._device", "maxlikelihood.network"):
-        monkeypatch.setattr(f"infall.{module}.located", located)
+    for module in ("frames.base", "frames.hadamard", "maxlikelihood.network"):
+        monkeypatch.setattr(f"infall.{module}.place_of", place_of)
     yield
     assert devices
     assert fake_device.current_device == [0]

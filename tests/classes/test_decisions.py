@@ -12,7 +12,8 @@ from numpy.testing import assert_array_equal
 
 import reference
 from infall import _core
-from infall.classes import _decision_bounds, _decisions
+from infall.classes._decisions import _bounds as _decision_bounds
+from infall.classes._decisions import _host as _decisions
 from infall.classes._decisions import decisions
 from interrupts import LIMIT, SANITIZED, seconds_after_interrupt
 

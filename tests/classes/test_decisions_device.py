@@ -10,7 +10,8 @@ from numpy.testing import assert_array_equal
 
 import fake_device
 import infall
-from infall.classes import _decision_bounds, _decisions_device
+from infall.classes._decisions import _bounds as _decision_bounds
+from infall.classes._decisions import _device as _decisions_device
 from infall.classes._decisions import decisions
 
 pytest.importorskip(

@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import fake_device
 from fake_device import CUPY, TORCH
 from infall import ClassMoments
-from infall._arrays.device import located
+from infall._arrays.locate import located
 from infall.classes import within_projection
 
 pytest.importorskip(

@@ -13,7 +13,8 @@ from scipy import special
 
 import infall
 from infall import _core
-from infall._arrays.vectors import padded_float32, unit_vectors
+from infall._arrays.host import Host, padded_float32
+from infall.rows._host import unit_vectors
 
 cuda = pytest.importorskip(
     "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
@@ -31,7 +32,7 @@ def pointer(array):
 def vectors(dim, batch, seed=0):
     """Unit vectors (batch, dim)."""
     values = np.random.default_rng(seed).normal(size=(batch, dim))
-    return unit_vectors(values, "w")[0]
+    return unit_vectors(Host(), values, "w")[0]
 
 
 def run_selection(

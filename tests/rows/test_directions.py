@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-import infall
 from infall import _core
-from infall._arrays.vectors import unit_vectors
+from infall._arrays.host import Host
+from infall.rows._host import multiply_in_order, unit_vectors
 
 pytestmark = pytest.mark.sanitize
 
@@ -51,7 +51,7 @@ def test_sums_of_squares_are_rounded_once(dim):
     # Entries over the whole range, whose small squares still decide how the sum is rounded.
     values[20:] *= 2.0 ** np.random.default_rng(1).integers(-60, 1, values[20:].shape)
     values *= 2.0 ** np.random.default_rng(2).integers(-900, 900, (40, 1))
-    directions, norms, exponents = unit_vectors(values, "w")
+    directions, norms, exponents = unit_vectors(Host(), values, "w")
     for found, expected in zip((norms, exponents), lengths_as_defined(values), strict=True):
         assert_array_equal(found, expected)
     scaled = np.ldexp(values, -exponents[:, None])
@@ -73,7 +73,7 @@ def test_sums_of_squares_are_rounded_once(dim):
 )
 def test_the_ends_of_float64(values):
     w = np.array([values])
-    directions, norms, exponents = unit_vectors(w, "w")
+    directions, norms, exponents = unit_vectors(Host(), w, "w")
     expected_norms, expected_exponents = lengths_as_defined(w)
     assert_array_equal(norms, expected_norms)
     assert_array_equal(exponents, expected_exponents)
@@ -88,9 +88,9 @@ def test_vectors_without_a_direction():
     assert_array_equal(np.isnan(directions).all(axis=1), np.isnan(norms))
     assert_array_equal(np.isnan(directions).any(axis=1), np.isnan(norms))
     assert_array_equal(exponents[1:4], 0)
-    assert_array_equal(directions[::4], unit_vectors(values[::4].copy(), "w")[0])
+    assert_array_equal(directions[::4], unit_vectors(Host(), values[::4].copy(), "w")[0])
     with pytest.raises(ValueError, match=r"w\[1\] is zero: it has no direction"):
-        unit_vectors(values[:2], "w")
+        unit_vectors(Host(), values[:2], "w")
 
 
 @few
@@ -120,7 +120,7 @@ def test_reflections_on_the_device(cuda, batch, dim, kind):
         "same": lambda: np.ones((batch, dim)),
         "nearly": lambda: 1.0 + 1e-160 * vectors(dim, batch),
     }[kind]()
-    directions = unit_vectors(w, "w")[0]
+    directions = unit_vectors(Host(), w, "w")[0]
     expected = _core.householder(directions)
     span = min(batch, dim)
     v, scale, columns = np.empty((span, dim)), np.empty(span), np.empty((dim, batch))
@@ -158,4 +158,4 @@ def test_products_in_order_on_the_device(cuda, dim):
     w = vectors(dim, 1)[0]
     out = np.empty(45)
     cuda.multiply_in_order(pointer(rows), 45, dim, pointer(w), pointer(out), 0, 0)
-    assert_array_equal(out, infall.maxlikelihood.network._multiply_in_order(rows, w))
+    assert_array_equal(out, multiply_in_order(Host(), rows, w))

@@ -15,6 +15,9 @@ _Result = TypeVar("_Result")
 # raises stops the call.
 Progress = Callable[[int, int, str], object]
 
+# What a kernel calls with what it has done so far, every 50 ms.
+Watch = Callable[[int], object] | None
+
 
 def standard_floats(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
     """Have NumPy round to nearest and keep subnormal numbers in `function`, as the kernels do.
@@ -31,9 +34,7 @@ def standard_floats(function: Callable[_Parameters, _Result]) -> Callable[_Param
     return standard
 
 
-def watch_of(
-    progress: Progress | None, total: int, stage: str, *, done_before: int = 0
-) -> Callable[[int], object] | None:
+def watch_of(progress: Progress | None, total: int, stage: str, *, done_before: int = 0) -> Watch:
     """Return what a kernel calls with what it has done, or None.
 
     Raises
@@ -46,3 +47,8 @@ def watch_of(
     if not callable(progress):
         raise TypeError(f"progress is {progress!r}; expected a callable")
     return lambda done: progress(done_before + done, total, stage)
+
+
+def later(watch: Watch, done_before: int) -> Watch:
+    """Return what a kernel calls that goes on where others have stopped."""
+    return None if watch is None else lambda done: watch(done_before + done)

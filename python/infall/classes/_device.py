@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from infall._arrays.calls import Progress
 from infall._arrays.checks import MAX_DIM
 from infall._arrays.device import Device, cuda_kernels
+from infall._arrays.locate import in_place, place_of
+from infall.classes._host import HostMoments, Moments, symmetric
 
 _IN_PLACE = ("float16", "bfloat16", "float32", "float64")
 _BLOCK_ENTRIES = 2**22  # entries converted, and deviations made, at a time: 32 MiB
@@ -40,7 +42,7 @@ class DeviceMoments:
     """
 
     def __init__(self, device: Device, arrays: _Arrays, spare: _Arrays | None = None) -> None:
-        self.device = device
+        self.place = self.device = device
         self._arrays = arrays
         self._spare = spare  # the memory of the state before, for the one after
 
@@ -62,11 +64,30 @@ class DeviceMoments:
         )
         return cls(device, _with_added(device, empty, features, labels))
 
-    @classmethod
-    def uploaded(cls, device: Device, state: dict[str, NDArray[Any]]) -> DeviceMoments:
-        """Return a state of host memory, as `downloaded` gives it."""
-        arrays = {name: device.upload(array) for name, array in state.items()}
-        return cls(device, _Arrays(**{"scatter": None, **arrays}))
+    is_empty = False
+
+    def on_host(self, num_threads: int | None) -> HostMoments:
+        """Wait for the stream and return a copy of this state in host memory."""
+        with self.device as device:
+            arrays = {
+                name: device.download(array)
+                for name, array in self._arrays._asdict().items()
+                if array is not None
+            }
+        scatter = arrays.pop("scatter", None)
+        state = HostMoments(0, self.shape[1], False, num_threads)
+        state.counts, state.shifts, state.sums, state.squares = arrays.values()
+        if scatter is not None:
+            state.set_scatter(scatter)
+        return state
+
+    def holding(self, state: HostMoments) -> DeviceMoments:
+        """Return a state of host memory on this device, with both triangles of its scatter."""
+        with self.device as device:
+            products = None if state.scatter is None else symmetric(state.products())
+            arrays = (*state.arrays(), products)
+            uploaded = (None if array is None else device.upload(array) for array in arrays)
+            return DeviceMoments(device, _Arrays(*uploaded))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -108,36 +129,31 @@ class DeviceMoments:
         """Return a state that shares no memory with this one."""
         return DeviceMoments(self.device, self._copied(None))
 
-    def means_and_offsets(self) -> tuple[Any, Any]:
-        """Return class means (K, d), and |mean - shift|^2 (K,)."""
-        num_classes, dim = self.shape
-        centre = self.device.upload(np.zeros(dim))
-        means = self.device.empty((num_classes, dim), "float64")
-        offsets = self.device.empty((num_classes,), "float64")
-        cuda_kernels("features", None).class_means(
-            num_classes,
-            dim,
-            *_pointers(self.device, self._arrays),
-            *(self.device.pointer(a) for a in (centre, means, offsets)),
-            self.device.number,
-            self.device.stream,
-        )
-        return means, offsets
+    def means(self) -> Any:
+        """Return class means (K, d)."""
+        return self._means_and_offsets()[0]
 
     def variances(self) -> Any:
         """Return class variances (K,)."""
-        _, offsets = self.means_and_offsets()
-        difference = self._arrays.squares / self.counts - offsets
+        _, square_offsets = self._means_and_offsets()
+        difference = self._arrays.squares / self.counts - square_offsets
         # Rounding may make it negative; NaN stays.
         return (difference + self.device.xp.abs(difference)) / 2.0
 
-    def downloaded(self) -> dict[str, NDArray[Any]]:
-        """Wait for the stream and return the state in host memory."""
-        return {
-            name: self.device.download(array)
-            for name, array in self._arrays._asdict().items()
-            if array is not None
-        }
+    def _means_and_offsets(self) -> tuple[Any, Any]:
+        """Return class means (K, d), and |mean - shift|^2 (K,)."""
+        device, (num_classes, dim) = self.device, self.shape
+        centre = device.upload(np.zeros(dim))
+        means = device.empty((num_classes, dim), "float64")
+        square_offsets = device.empty((num_classes,), "float64")
+        cuda_kernels("features", None).class_means(
+            num_classes,
+            dim,
+            *_pointers(device, self._arrays),
+            *device.pointers(centre, means, square_offsets),
+            *device.queue,
+        )
+        return means, square_offsets
 
     def _copied(self, spare: _Arrays | None) -> _Arrays:
         into = spare or (None,) * len(self._arrays)
@@ -165,12 +181,11 @@ def _with_added(device: Device, arrays: _Arrays, features: Any, labels: Any) -> 
         kernels.accumulate_moments(
             *_stored(device, rows),
             len(rows),
-            *(device.pointer(a) for a in samples),
+            *device.pointers(*samples),
             num_classes,
             *_pointers(device, arrays),
             device.pointer(scratch),
-            device.number,
-            device.stream,
+            *device.queue,
         )
         if arrays.scatter is not None:
             products = arrays.scatter
@@ -190,24 +205,24 @@ def _pointers(device: Device, arrays: _Arrays) -> tuple[Any, ...]:
     )
 
 
-def device_rows(device: Device, features: Any, name: str, *, dim: int) -> Any:
-    """Return (N, d) features on a device, checked but for their values.
+def feature_rows(device: Device, features: Any, dim: int) -> Any:
+    """Return features (N, d), checked but for their values.
 
     Raises
     ------
     TypeError, ValueError
-        As `infall._features.FeatureBlocks`.
+        As `infall._arrays.features.FeatureBlocks`.
     """
     dtype = device.dtype_name(features)
     if dtype not in _IN_PLACE and not dtype.startswith(("int", "uint", "bool")):
         raise TypeError(
-            f"{name} has dtype {dtype}; expected real numbers (floating point or integer)"
+            f"features has dtype {dtype}; expected real numbers (floating point or integer)"
         )
     if features.ndim != 2:
-        raise ValueError(f"{name} has {features.ndim} axes; expected shape (N, d)")
+        raise ValueError(f"features has {features.ndim} axes; expected shape (N, d)")
     columns = int(features.shape[1])
     if columns != dim or columns >= MAX_DIM:
-        raise ValueError(f"{name} has {columns} columns; expected {dim}")
+        raise ValueError(f"features has {columns} columns; expected {dim}")
     return features
 
 
@@ -236,14 +251,19 @@ def _parts(count: int, dim: int) -> Iterator[slice]:
         yield slice(first, min(first + step, count))
 
 
-def device_labels(device: Device, labels: Any, num_samples: int) -> Any:
-    """Return labels (N,) on a device as int64, not searched for values out of range.
+def class_numbers(device: Device, labels: Any, num_samples: int, moments: Moments) -> Any:
+    """Return labels (N,) as int64 on the device, where they are not searched for other numbers.
 
     Raises
     ------
     TypeError, ValueError
         For another dtype or shape.
     """
+    if place_of(labels, "labels")[0].is_host:
+        return device.upload(moments.label_numbers(labels, num_samples))
+    if moments.classes is not None:
+        raise TypeError("labels is in device memory; names are looked up in host memory")
+    labels = in_place(device, labels, "labels", "features")
     dtype = device.dtype_name(labels)
     if not dtype.startswith(("int", "uint")):
         raise TypeError(f"labels has dtype {dtype}; expected integers")
@@ -252,6 +272,25 @@ def device_labels(device: Device, labels: Any, num_samples: int) -> Any:
             f"labels has shape {tuple(labels.shape)}; expected ({num_samples},), one per sample"
         )
     return device.contiguous(device.cast(labels, "int64"))
+
+
+def update(
+    device: Device,
+    state: DeviceMoments | HostMoments,
+    features: Any,
+    numbers: Any,
+    progress: Progress | None,
+    replacement: Callable[[DeviceMoments], Callable[[], None]],
+) -> Callable[[], None]:
+    """Return what puts a state with features (N, d) of class numbers (N,) in place of another."""
+    if isinstance(state, HostMoments):  # an empty one
+        scatter = state.scatter is not None
+        added = DeviceMoments.of_samples(device, state.sums.shape, scatter, features, numbers)
+    else:
+        added = state.with_samples(features, numbers)
+    if progress is not None:
+        progress(len(features), len(features), "samples")
+    return replacement(added)
 
 
 def ordered(device: Device, numbers: Any, num_classes: int) -> ClassOrder:
@@ -277,35 +316,45 @@ def subtracted(device: Device, rows: Any, numbers: Any, base: Any) -> Any:
         device.pointer(base),
         device.dtype_name(base) == "float64",
         device.pointer(out),
-        device.number,
-        device.stream,
+        *device.queue,
     )
     return out
 
 
 def within_projection(
-    device: Device, features: Any, labels: Any, moments: DeviceMoments, directions: Any
+    device: Device,
+    features: Any,
+    numbers: Any,
+    moments: Moments,
+    directions: Any,
+    threads: int,
+    progress: Progress | None,
 ) -> Any:
     """Return per class the sum of || directions^T (h - mu_c) ||^2, float64 (K,)."""
-    num_classes, dim = moments.shape
-    # Of a label out of range the deviation is NaN, whatever is subtracted from it.
-    known = device.xp.clip(labels, 0, num_classes - 1)
-    offsets = moments.offsets() @ directions
-    square_norms = device.empty((len(features),), "float64")
-    for some, rows in device_blocks(device, features):
-        for part in _parts(len(rows), dim):
-            deviations = subtracted(device, rows[part], labels[some][part], moments.shifts)
-            projected = deviations @ directions - offsets[known[some][part]]
-            square_norms[some][part] = (projected * projected).sum(1)
+    if isinstance(numbers, np.ndarray):
+        numbers = device.upload(numbers)
+    if isinstance(directions, np.ndarray):
+        directions = device.upload(directions)
+    directions = device.cast(directions, "float64")
+    with moments.state_at(device) as state:
+        num_classes, dim = state.shape
+        # Of a label out of range the deviation is NaN, whatever is subtracted from it.
+        known = device.xp.clip(numbers, 0, num_classes - 1)
+        offsets = state.offsets() @ directions
+        square_norms = device.empty((len(features),), "float64")
+        for some, rows in device_blocks(device, features):
+            for part in _parts(len(rows), dim):
+                deviations = subtracted(device, rows[part], numbers[some][part], state.shifts)
+                projected = deviations @ directions - offsets[known[some][part]]
+                square_norms[some][part] = (projected * projected).sum(1)
     sums = device.empty((num_classes,), "float64")
     cuda_kernels("features", None).sums_by_class(
         device.pointer(square_norms),
         len(features),
-        *(device.pointer(a) for a in ordered(device, labels, num_classes)),
+        *device.pointers(*ordered(device, numbers, num_classes)),
         num_classes,
         device.pointer(sums),
-        device.number,
-        device.stream,
+        *device.queue,
     )
     return sums
 

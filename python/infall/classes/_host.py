@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,8 @@ from infall import _core
 from infall._arrays.calls import Progress, watch_of
 from infall._arrays.checks import MAX_ROWS, one_of
 from infall._arrays.features import FeatureBlocks, refuse_nonfinite
+from infall._arrays.host import Host
+from infall._arrays.place import Place
 from infall._arrays.threads import thread_count
 
 _Float = NDArray[np.float64]
@@ -21,6 +24,15 @@ _HELD_SAMPLES = 256  # deviations that wait until the scatter is worth a matrix 
 _BLOCK_ENTRIES = 2**22  # deviations made at a time: 32 MiB
 _MERGED_ENTRIES = 2**20  # merged between two looks at Ctrl-C: 8 MiB
 _PRODUCT_COLUMNS = 512  # of the scatter, likewise
+
+
+class Moments(Protocol):
+    """What the places need of a `ClassMoments`."""
+
+    classes: list[Hashable] | None
+
+    def label_numbers(self, labels: Any, num_samples: int) -> NDArray[np.int64]: ...
+    def state_at(self, place: Place) -> AbstractContextManager[Any]: ...
 
 
 class ScatterSums(NamedTuple):
@@ -40,6 +52,8 @@ class HostMoments:
     Arrays may be read-only, or those of a file: they are copied before anything is written.
     """
 
+    place = Host()
+
     def __init__(
         self, num_classes: int, num_features: int, scatter: bool, num_threads: int | None
     ) -> None:
@@ -56,6 +70,19 @@ class HostMoments:
     @property
     def num_samples(self) -> int:
         return int(self.counts.sum())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the next samples may come from anywhere."""
+        return not self.counts.any()
+
+    def on_host(self, num_threads: int | None) -> HostMoments:
+        """Return this state."""
+        return self
+
+    def holding(self, state: HostMoments) -> HostMoments:
+        """Return a state of host memory where this one is."""
+        return state
 
     @property
     def observed(self) -> NDArray[np.int64]:
@@ -247,6 +274,58 @@ class HostMoments:
     def _blocks(self, classes: NDArray[np.int64], entries: int) -> list[NDArray[np.int64]]:
         step = max(1, entries // self.sums.shape[1])
         return [classes[start : start + step] for start in range(0, len(classes), step)]
+
+
+def feature_rows(_: Host, features: Any, dim: int) -> FeatureBlocks:
+    """Return features (N, d), checked but for their values."""
+    return FeatureBlocks(features, "features", dim=dim)
+
+
+def class_numbers(_: Host, labels: Any, num_samples: int, moments: Moments) -> NDArray[np.int64]:
+    """Return labels (N,) as class numbers."""
+    return moments.label_numbers(labels, num_samples)
+
+
+def update(
+    _: Host,
+    state: HostMoments,
+    features: FeatureBlocks,
+    numbers: NDArray[np.int64],
+    progress: Progress | None,
+    replacement: object,
+) -> Callable[[], None]:
+    """Return what adds features (N, d) of class numbers (N,) to a state, which waits for it."""
+    return HostUpdate(state, features, numbers, progress).publish
+
+
+def within_projection(
+    _: Host,
+    features: FeatureBlocks,
+    numbers: NDArray[np.int64],
+    moments: Moments,
+    directions: Any,
+    threads: int,
+    progress: Progress | None,
+) -> _Float:
+    """Return per class the sum of || directions^T (h - mu_c) ||^2, float64 (K,)."""
+    directions = np.ascontiguousarray(directions, dtype=np.float64)
+    with moments.state_at(Host()) as state:
+        shifts, offsets = state.shifts.copy(), state.offsets()
+        missing = state.counts[numbers] == 0
+    if missing.any():
+        i = int(np.argmax(missing))
+        raise ValueError(f"labels is {numbers[i]} at position {i}, a class without a mean")
+    offsets = _core.project_rows(offsets, directions, threads)
+    square_norms = np.empty(len(features))
+    for some, rows in features:
+        watch = watch_of(progress, len(features), "samples", done_before=some.start)
+        square_norms[some] = _core.projected_square_norms(
+            rows, numbers[some], shifts, offsets, directions, threads, watch
+        )
+        if not np.isfinite(square_norms[some]).all():
+            refuse_nonfinite(rows, "features", threads, first_row=some.start)
+    sums: _Float = np.bincount(numbers, weights=square_norms, minlength=len(offsets)).astype(float)
+    return sums
 
 
 class HostUpdate:

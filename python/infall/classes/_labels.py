@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall._arrays.convert import to_numpy
-from infall._arrays.device import located
+from infall._arrays.locate import on_host
 
 _Int64 = NDArray[np.int64]
 
@@ -54,19 +54,19 @@ class ClassLabels:
         TypeError, ValueError
             As `numbers`; for a label that is missing (None, NaN), and kinds without an order.
         """
-        found = _host_labels(labels, num_samples, name)
-        if found.dtype.kind in "iu" and num_samples > 0:
-            low, span = int(found.min()), int(found.max()) - int(found.min()) + 1
+        labels = _host_labels(labels, num_samples, name)
+        if labels.dtype.kind in "iu" and num_samples > 0:
+            low, span = int(labels.min()), int(labels.max()) - int(labels.min()) + 1
             if span <= 4 * num_samples:
-                counts = np.bincount((found - found.min()).astype(np.int64), minlength=span)
+                counts = np.bincount((labels - labels.min()).astype(np.int64), minlength=span)
                 present = counts > 0
                 names = [low + number for number in np.flatnonzero(present).tolist()]
                 ranks = np.cumsum(present) - 1
-                return cls._of(names), ranks[(found - found.min()).astype(np.int64)]
-        if found.dtype.kind != "O":
-            distinct, numbers = np.unique(found, return_inverse=True)
+                return cls._of(names), ranks[(labels - labels.min()).astype(np.int64)]
+        if labels.dtype.kind != "O":
+            distinct, numbers = np.unique(labels, return_inverse=True)
             return cls._of(distinct.tolist()), numbers.astype(np.int64)
-        entries = found.tolist()
+        entries = labels.tolist()
         _refuse_missing(entries, name)
         try:
             names = sorted(dict.fromkeys(entries))
@@ -75,7 +75,7 @@ class ClassLabels:
                 f"{name} has kinds without a common order ({error}); name the classes by classes="
             ) from None
         labels_of_names = cls(len(names), names)
-        return labels_of_names, labels_of_names.numbers(found, num_samples, name)
+        return labels_of_names, labels_of_names.numbers(labels, num_samples, name)
 
     @classmethod
     def _of(cls, names: list[Any]) -> ClassLabels:
@@ -94,17 +94,17 @@ class ClassLabels:
         """
         if self._numbers is not None:
             return _numbers_of_names(labels, num_samples, self._numbers, name)
-        found = _host_labels(labels, num_samples, name)
-        if found.dtype.kind not in "iub":
+        labels = _host_labels(labels, num_samples, name)
+        if labels.dtype.kind not in "iub":
             raise TypeError(
-                f"{name} has dtype {found.dtype}; expected integers (or names, with classes=)"
+                f"{name} has dtype {labels.dtype}; expected integers (or names, with classes=)"
             )
-        if found.size > 0 and not 0 <= found.min() <= found.max() < self.num_classes:
-            i = int(np.argmax((found < 0) | (found >= self.num_classes)))
+        if labels.size > 0 and not 0 <= labels.min() <= labels.max() < self.num_classes:
+            i = int(np.argmax((labels < 0) | (labels >= self.num_classes)))
             raise ValueError(
-                f"{name} is {found[i]} at position {i}; expected 0 <= label < {self.num_classes}"
+                f"{name} is {labels[i]} at position {i}; expected 0 <= label < {self.num_classes}"
             )
-        return np.ascontiguousarray(found, dtype=np.int64)
+        return np.ascontiguousarray(labels, dtype=np.int64)
 
     def names_of(self, numbers: Iterable[int]) -> tuple[Any, ...]:
         """Return the names of classes, their numbers where they have none."""
@@ -146,26 +146,23 @@ def _host_labels(labels: Any, num_samples: int, name: str) -> NDArray[Any]:
     ValueError
         For another shape, and a fraction, NaN or infinity, with its position.
     """
-    device, found = located(labels, name)
-    if device is not None:
-        with device:
-            found = device.download(found)
-    if isinstance(found, np.ma.MaskedArray):
+    array = on_host(labels, name)
+    if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill it first, for masks are not looked at")
-    if hasattr(found, "__dlpack__") and not isinstance(found, np.ndarray):
-        found = to_numpy(found, name)
-    elif not isinstance(found, np.ndarray):
-        found = _array_of(found, name)
-    check_length(found.shape, num_samples, name)
-    if found.dtype.kind == "f":
-        found = _whole_numbers(found, name)
-    if found.dtype.kind == "T":
-        found = found.astype(object)
-    if found.size == 0 and not hasattr(labels, "dtype"):
-        found = found.astype(np.int64)  # an empty list has no dtype of its own
-    if found.dtype.kind not in "iubUSO":
-        raise TypeError(f"{name} has dtype {found.dtype}; expected integers or text")
-    return cast("NDArray[Any]", found)
+    if hasattr(array, "__dlpack__") and not isinstance(array, np.ndarray):
+        array = to_numpy(array, name)
+    elif not isinstance(array, np.ndarray):
+        array = _array_of(array, name)
+    check_length(array.shape, num_samples, name)
+    if array.dtype.kind == "f":
+        array = _whole_numbers(array, name)
+    if array.dtype.kind == "T":
+        array = array.astype(object)
+    if array.size == 0 and not hasattr(labels, "dtype"):
+        array = array.astype(np.int64)  # an empty list has no dtype of its own
+    if array.dtype.kind not in "iubUSO":
+        raise TypeError(f"{name} has dtype {array.dtype}; expected integers or text")
+    return cast("NDArray[Any]", array)
 
 
 def _array_of(labels: Any, name: str) -> NDArray[Any]:
@@ -174,15 +171,15 @@ def _array_of(labels: Any, name: str) -> NDArray[Any]:
     ):
         raise TypeError(f"{name} is a {type(labels).__name__}; expected one label per sample")
     try:
-        found = np.asarray(labels)
+        array = np.asarray(labels)
     except ValueError as error:
         raise TypeError(f"{name} is not an array: {error}") from None
     kinds = {type(label) for label in labels} if isinstance(labels, (list, tuple)) else set()
-    if (len(kinds) > 1 and found.dtype.kind in "US") or (
-        kinds == {int} and found.dtype.kind == "f"
+    if (len(kinds) > 1 and array.dtype.kind in "US") or (
+        kinds == {int} and array.dtype.kind == "f"
     ):
         return np.array(labels, dtype=object)  # NumPy would turn 1 into "1", and round past 2**63
-    return found
+    return array
 
 
 def _whole_numbers(labels: NDArray[Any], name: str) -> _Int64:
@@ -239,12 +236,12 @@ def _numbers_of_names(
     # A list may hold names that NumPy would take for rows of an array.
     names = list(labels) if isinstance(labels, (list, tuple)) else None
     if names is None:
-        found = _host_labels(labels, num_samples, name)
-        if found.dtype.kind != "O":
+        array = _host_labels(labels, num_samples, name)
+        if array.dtype.kind != "O":
             # Each distinct label is looked up once.
-            distinct, first, inverse = np.unique(found, return_index=True, return_inverse=True)
+            distinct, first, inverse = np.unique(array, return_index=True, return_inverse=True)
             return _look_up(distinct.tolist(), first.tolist(), numbers, name)[inverse]
-        names = found.tolist()
+        names = array.tolist()
     check_length((len(names),), num_samples, name)
     return _look_up(names, range(len(names)), numbers, name)
 
@@ -252,15 +249,15 @@ def _numbers_of_names(
 def _look_up(
     entries: list[Any], positions: Sequence[int], numbers: dict[Hashable, int], name: str
 ) -> _Int64:
-    found = np.empty(len(entries), dtype=np.int64)
+    class_numbers = np.empty(len(entries), dtype=np.int64)
     unknown: tuple[float, Any] = (math.inf, None)
     for i, (entry, position) in enumerate(zip(entries, positions, strict=True)):
         try:
-            found[i] = numbers[entry]
+            class_numbers[i] = numbers[entry]
         except (KeyError, TypeError):
             unknown = min(unknown, (position, entry), key=lambda pair: pair[0])
     if unknown[0] != math.inf:
         raise ValueError(
             f"{name} is {unknown[1]!r} at position {unknown[0]}; expected one of classes"
         )
-    return found
+    return class_numbers

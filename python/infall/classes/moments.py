@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,14 +15,15 @@ from infall._arrays import files as _saved
 from infall._arrays.calls import Progress, standard_floats, watch_of
 from infall._arrays.checks import MAX_ROWS, integer
 from infall._arrays.convert import to_numpy
-from infall._arrays.device import Device, located, located_with
-from infall._arrays.features import FeatureBlocks
+from infall._arrays.locate import place_of
 from infall._arrays.locks import object_lock
+from infall._arrays.place import Place
 from infall._arrays.threads import thread_count
-from infall.classes import _device as _classes_device
-from infall.classes._device import DeviceMoments
-from infall.classes._host import HostMoments, HostUpdate, symmetric
+from infall.classes._host import HostMoments, symmetric
 from infall.classes._labels import ClassLabels
+
+if TYPE_CHECKING:
+    from infall.classes._device import DeviceMoments
 
 GlobalMean = Literal["classes", "samples"]
 
@@ -140,11 +142,8 @@ class ClassMoments:
     @property
     def counts(self) -> Any:
         """Samples of each class, int64 (K,)."""
-        with self._lock:
-            if isinstance(self._state, HostMoments):
-                return self._state.counts.copy()
-            with self._state.device as device:
-                return device.returned(self._state.counts + 0)
+        with self._lock, self._state.place as place:
+            return place.returned(self._state.counts + 0)
 
     @property
     def num_samples(self) -> int:
@@ -160,11 +159,8 @@ class ClassMoments:
     @standard_floats
     def means(self) -> Any:
         """Class means mu_c, float64 (K, d); NaN for a class without samples."""
-        with self._lock:
-            if isinstance(self._state, HostMoments):
-                return self._state.means()
-            with self._state.device as device:
-                return device.returned(self._state.means_and_offsets()[0])
+        with self._lock, self._state.place as place:
+            return place.returned(self._state.means())
 
     @property
     @standard_floats
@@ -173,11 +169,8 @@ class ClassMoments:
 
         This is the trace of the class covariance: the sum over features, with 1/n_c.
         """
-        with self._lock:
-            if isinstance(self._state, HostMoments):
-                return self._state.variances()
-            with self._state.device as device:
-                return device.returned(self._state.variances())
+        with self._lock, self._state.place as place:
+            return place.returned(self._state.variances())
 
     @property
     @standard_floats
@@ -279,22 +272,23 @@ class ClassMoments:
         Another thread that writes into `features` meanwhile makes the sums wrong, but does no other
         harm; `labels` are copied first.
         """
-        device, features = located(features, "features")
-        if device is not None:
-            self._update_on(device, features, labels, progress)
-            return
-        blocks = FeatureBlocks(features, "features", dim=self.num_features)
-        numbers = self.label_numbers(labels, len(blocks))
-        watch_of(progress, len(blocks), "samples")
-        if len(blocks) == 0:
-            return
+        place, located = place_of(features, "features")
+        kernels = place.kernels("classes")
+        with place:
+            rows = kernels.feature_rows(place, located, self.num_features)
+            numbers = kernels.class_numbers(place, labels, len(rows), self)
+        watch_of(progress, len(rows), "samples")
 
         def add(state: HostMoments | DeviceMoments) -> Callable[[], None]:
-            self._require_place(None)
-            assert isinstance(state, HostMoments)
-            return HostUpdate(state, blocks, numbers, progress).publish
+            self._require_place(place)
+            with place:
+                exchange: Callable[[], None] = kernels.update(
+                    place, state, rows, numbers, progress, self._replacement
+                )
+            return exchange
 
-        self._change(add)
+        if len(rows) > 0:
+            self._change(add)
 
     @standard_floats
     def merge(self, other: ClassMoments) -> None:
@@ -330,10 +324,7 @@ class ClassMoments:
             # Whoever holds the lock of an object waits for no other lock.
             with other._lock:
                 merged = self._host().merged(other._host())
-            if isinstance(state, HostMoments):
-                return self._replacement(merged)
-            with state.device as device:
-                return self._replacement(DeviceMoments.uploaded(device, _whole(merged)))
+            return self._replacement(state.holding(merged))
 
         self._change(join)
 
@@ -540,12 +531,13 @@ class ClassMoments:
         return state
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = ("num_classes", "num_features", "scatter", "num_threads", "_labels")
-        return {name: self.__dict__[name] for name in kept} | {"arrays": self._stored()}
+        kept = ("num_classes", "num_features", "scatter", "num_threads", "classes")
+        return {name: getattr(self, name) for name in kept} | {"arrays": self._stored()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        arrays = state.pop("arrays")
+        arrays, classes = state.pop("arrays"), state.pop("classes")
         self.__dict__.update(state)
+        self._labels = ClassLabels(self.num_classes, classes)
         self._state = self._restored(arrays)
         self._add_locks()
 
@@ -553,11 +545,8 @@ class ClassMoments:
         copied = type(self).__new__(type(self))
         with self._lock:
             copied.__dict__.update(self.__dict__)
-            if isinstance(self._state, HostMoments):
+            with self._state.place:
                 copied._state = self._state.copy()
-            else:
-                with self._state.device:
-                    copied._state = self._state.copy()
         copied._add_locks()
         return copied
 
@@ -596,7 +585,7 @@ class ClassMoments:
 
         The copy waits for the current stream of the device's library.
         """
-        if isinstance(self._state, HostMoments):
+        if self._state.place.is_host:
             return self
         moments = ClassMoments(
             self.num_classes,
@@ -649,80 +638,39 @@ class ClassMoments:
 
     def _host(self) -> HostMoments:
         # The state in host memory: of a device, a copy. The caller holds a lock.
-        if isinstance(self._state, HostMoments):
-            return self._state
-        with self._state.device:
-            downloaded = self._state.downloaded()
-        state = HostMoments(0, self.num_features, False, self.num_threads)
-        state.counts, state.shifts = downloaded["counts"], downloaded["shifts"]
-        state.sums, state.squares = downloaded["sums"], downloaded["squares"]
-        if self.scatter:
-            state.set_scatter(downloaded["scatter"])
-        return state
+        return self._state.on_host(self.num_threads)
 
     def _host_counts(self) -> NDArray[np.int64]:
         # Of a device, nothing else is copied.
-        with self._lock:
-            if isinstance(self._state, HostMoments):
-                return self._state.counts.copy()
-            with self._state.device as device:
-                return device.download(self._state.counts)
+        with self._lock, self._state.place as place:
+            return np.array(place.download(self._state.counts))
 
     def _computed(self, compute: Callable[[HostMoments], NDArray[np.float64]]) -> Any:
         with self._lock:
             array = compute(self._host())
-            if isinstance(self._state, HostMoments):
-                return array
-            with self._state.device as device:
-                return device.returned(device.upload(array))
+            with self._state.place as place:
+                return place.returned(place.upload(array))
 
-    def _require_place(self, device: Device | None) -> None:
-        state = self._state
-        if isinstance(state, HostMoments) and not state.counts.any():
-            return
-        held = None if isinstance(state, HostMoments) else state.device
-        places = [
-            "host memory" if d is None else f"memory of {d} held by {d.library}"
-            for d in (device, held)
-        ]
-        if places[0] != places[1]:
+    def _require_place(self, place: Place) -> None:
+        held = self._state.place.description
+        if not self._state.is_empty and place.description != held:
             raise TypeError(
-                f"features is in {places[0]}, the moments in {places[1]}; expected both in one "
+                f"features is in {place.description}, the moments in {held}; expected both in one "
                 "place (moments of several places can be merged)"
             )
 
-    def _update_on(
-        self, device: Device, features: Any, labels: Any, progress: Progress | None
-    ) -> None:
-        self._require_place(device)
-        with device:
-            rows = _classes_device.device_rows(device, features, "features", dim=self.num_features)
-            numbers = self._numbers_on(device, labels, len(rows))
-        watch = watch_of(progress, len(rows), "samples")
-
-        def add(state: HostMoments | DeviceMoments) -> Callable[[], None]:
-            self._require_place(device)
-            with device:
-                if isinstance(state, DeviceMoments):
-                    added = state.with_samples(rows, numbers)
-                else:
-                    shape = (self.num_classes, self.num_features)
-                    added = DeviceMoments.of_samples(device, shape, self.scatter, rows, numbers)
-            if watch is not None:
-                watch(len(rows))
-            return self._replacement(added)
-
-        if len(rows) > 0:
-            self._change(add)
-
-    def _numbers_on(self, device: Device, labels: Any, num_samples: int) -> Any:
-        place, found = located(labels, "labels")
-        if place is None:
-            return device.upload(self.label_numbers(found, num_samples))
-        if self.classes is not None:
-            raise TypeError("labels is in device memory; names are looked up in host memory")
-        found = located_with(device, labels, "labels", "features")
-        return _classes_device.device_labels(device, found, num_samples)
+    @contextmanager
+    def state_at(self, place: Place) -> Iterator[HostMoments | DeviceMoments]:
+        """Hold the lock and yield the state in a place, which is its own or the host."""
+        with self._lock:
+            if place.is_host:
+                yield self._host()
+            elif place.description == self._state.place.description:
+                yield self._state
+            else:
+                raise TypeError(
+                    "moments is in host memory, features is not; expected both in one place"
+                )
 
 
 def mean_differences(
@@ -737,11 +685,3 @@ def mean_differences(
         one = first._host().copy()
     with second._lock:
         return one.means_less(second._host(), classes)
-
-
-def _whole(state: HostMoments) -> dict[str, NDArray[Any]]:
-    # As a device holds it: the scatter with both its triangles.
-    arrays: dict[str, NDArray[Any]] = dict(zip(_ARRAYS[1:], state.arrays(), strict=False))
-    if state.scatter is not None:
-        arrays["scatter"] = symmetric(state.products())
-    return arrays

@@ -10,12 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from infall import _core
 from infall._arrays.calls import Progress, watch_of
-from infall._arrays.device import Device
+from infall._arrays.host import Host
+from infall._arrays.place import Place
 from infall._arrays.threads import thread_count
 from infall.classes.moments import ClassMoments, GlobalMean
-from infall.collapse import _between_device
 from infall.collapse._checks import UndefinedMetric
 from infall.frames._simplex import (
     PairSums,
@@ -67,14 +66,14 @@ class Between:
         global_mean: GlobalMean,
         num_threads: int | None,
         progress: Progress | None = None,
-        device: Device | None = None,
+        place: Place | None = None,
     ) -> None:
         observed = moments.observed
         if len(observed) < 2:
             count = "is 1 class" if len(observed) == 1 else f"are {len(observed)} classes"
             raise UndefinedMetric(f"there {count} with samples; expected at least 2")
         centred, variances = moments.centred_means(global_mean), moments.variances[observed]
-        self._set(centred, variances, num_threads, progress, device)
+        self._set(centred, variances, num_threads, progress, place or Host())
         counts = moments.counts[observed]
         self.weights = np.ones(len(counts)) if global_mean == "classes" else counts.astype(float)
         self.observed = observed
@@ -87,7 +86,7 @@ class Between:
         if len(vectors) < 2:
             raise UndefinedMetric(f"there is {len(vectors)} vector; expected at least 2")
         between = cls.__new__(cls)
-        between._set(vectors, np.zeros(len(vectors)), num_threads, progress, None)
+        between._set(vectors, np.zeros(len(vectors)), num_threads, progress, Host())
         between.observed = np.arange(len(vectors))
         return between
 
@@ -97,7 +96,7 @@ class Between:
         variances: _Float,
         num_threads: int | None,
         progress: Progress | None,
-        device: Device | None,
+        place: Place,
     ) -> None:
         self.scale = power_of_two(centred)
         with np.errstate(over="ignore"):  # variances against which the means coincide
@@ -105,7 +104,7 @@ class Between:
             self.variances = (variances * self.scale) * self.scale
         self.num_classes = len(centred)
         self._threads, self._progress = thread_count(num_threads), progress
-        self._device = device
+        self._place = place
         self.square_lengths = row_products(self.centred, self.centred)
         self.lengths = np.sqrt(self.square_lengths)
 
@@ -124,9 +123,9 @@ class Between:
     def _unit_directions(self) -> tuple[_Float, int]:
         spread = math.sqrt(float(self.variances.sum()))
         self._report(0, "directions of class means")
-        found = between_directions(self.centred, self.weights, spread)
+        directions = between_directions(self.centred, self.weights, spread)
         self._report(self.num_classes, "directions of class means")
-        return found
+        return directions
 
     @property
     def rank(self) -> int:
@@ -154,14 +153,9 @@ class Between:
     def pairs(self) -> PairSums:
         total = self.num_classes * (self.num_classes - 1) // 2
         watch = watch_of(self._progress, total, "class pairs")
-        if self._device is None:
-            return pair_sums(
-                _core.pair_geometry(self.centred, self.variances, self._threads, watch)
-            )
-        with self._device:
-            totals = _between_device.pair_geometry(self._device, self.centred, self.variances)
-        if watch is not None:
-            watch(total)
+        with self._place as place:
+            kernel = place.kernels("collapse").pair_geometry
+            totals = kernel(place, self.centred, self.variances, self._threads, watch)
         return pair_sums(totals)
 
     def _shortest_real(self) -> float:
@@ -293,9 +287,8 @@ class Between:
             yield rows, block
 
     def _cdnv_rows(self, rows: slice) -> _Float:
-        if self._device is None:
-            return _core.cdnv_block(
-                self.centred, self.variances, rows.start, rows.stop, self._threads, None
+        with self._place as place:
+            block: _Float = place.kernels("collapse").cdnv_block(
+                place, self.centred, self.variances, rows, self._threads
             )
-        with self._device:
-            return _between_device.cdnv_block(self._device, self.centred, self.variances, rows)
+        return block

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from infall._arrays.checks import check_finite, real_number
 from infall._arrays.convert import to_numpy
-from infall._arrays.device import located
+from infall._arrays.locate import on_host
 from infall.classes.moments import ClassMoments
 from infall.frames._simplex import row_blocks
 
@@ -50,10 +50,7 @@ def vector_rows(array: Any, name: str) -> _Float:
 
 def float64_entries(array: Any, name: str) -> _Float:
     """Return a finite float64 copy in host memory, of an array anywhere."""
-    device, given = located(array, name)
-    if device is not None:
-        with device:
-            given = device.download(given)
+    given = on_host(array, name)
     if "bfloat16" in str(getattr(given, "dtype", "")):  # which NumPy does not have
         given = given.float() if hasattr(given, "float") else given.astype(np.float32)
     given = to_numpy(given, name)

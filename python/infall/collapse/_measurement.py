@@ -13,10 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from infall._arrays.calls import Progress, watch_of
 from infall._arrays.checks import one_of
 from infall._arrays.convert import to_numpy
-from infall._arrays.device import located
+from infall._arrays.locate import on_host
 from infall._arrays.threads import thread_count
 from infall.classes._decisions import decisions
-from infall.classes._device import DeviceMoments
 from infall.classes._labels import ClassLabels
 from infall.classes.moments import ClassMoments, GlobalMean
 from infall.classes.projection import projection_of_numbered
@@ -201,21 +200,21 @@ class Measurement:
             self._placed_moments = self._moments_of(samples, self.numbers, dim)
 
     def _moments_of(self, samples: Samples, numbers: _Int64, dim: int) -> ClassMoments:
-        found = ClassMoments(self.labels.num_classes, dim, num_threads=self._num_threads)
+        moments = ClassMoments(self.labels.num_classes, dim, num_threads=self._num_threads)
         stage = self.stage("class means")
         for _ in samples.each(
-            lambda block, rows, within: found.update(block, numbers[rows], progress=within), stage
+            lambda block, rows, within: moments.update(block, numbers[rows], progress=within), stage
         ):
             pass
-        if samples.device is not None:
+        if not samples.place.is_host:
             # Devices do not search what they add; their host can, since it waits for them.
-            state = found.to_host()
+            state = moments.to_host()
             with np.errstate(invalid="ignore"):
                 variances = state.variances[state.observed]
             if not np.isfinite(variances).all():
                 samples.require_finite()
                 raise ValueError("features overflows: squares of a class do not fit into float64")
-        return found
+        return moments
 
     def _check_columns(self, samples: Samples) -> None:
         if samples.shape[1] != self._placed_moments.num_features:
@@ -261,13 +260,12 @@ class Measurement:
     @cached_property
     def between(self) -> Between:
         """The centred class means."""
-        state = self._placed_moments._state
         return Between(
             self.moments,
             self.global_mean,
             self._num_threads,
             self._progress,
-            state.device if isinstance(state, DeviceMoments) else None,
+            self._placed_moments._state.place,
         )
 
     @cached_property
@@ -291,9 +289,11 @@ class Measurement:
 
         def work(block: Any, _: slice, within: Progress | None) -> tuple[_Int64, _Int64 | None]:
             watch = watch_of(within, block.shape[0], "samples")
-            found = decisions(block, means, *outputs, num_threads=self._num_threads, progress=watch)
-            nearest, predicted = (_downloaded(positions) for positions in found)
-            assert nearest is not None
+            nearest, predicted = decisions(
+                block, means, *outputs, num_threads=self._num_threads, progress=watch
+            )
+            nearest = on_host(nearest, "a result")
+            predicted = None if predicted is None else on_host(predicted, "a result")
             if (nearest < 0).any():
                 samples.require_finite()
             return observed[nearest], predicted
@@ -324,24 +324,21 @@ class Measurement:
             return within_trace_along(self.moments, directions, self.weighting)
         assert self.numbers is not None
         numbers, samples = self.numbers, self.samples
-        state = self._placed_moments._state
-        on_host = not isinstance(state, DeviceMoments) or samples.device is None
-        moments = self.moments if on_host else self._placed_moments
+        at_host = samples.place.is_host or self._placed_moments is self.moments
+        moments = self.moments if at_host else self._placed_moments
 
         def work(block: Any, rows: slice, within: Progress | None) -> _Float:
-            found = projection_of_numbered(
+            class_sums = projection_of_numbered(
                 *(block, numbers[rows], moments, directions),
                 num_threads=self._num_threads,
                 progress=within,
             )
-            result = _downloaded(found)
-            assert result is not None
-            return result
+            return cast("_Float", on_host(class_sums, "a result"))
 
         sums = np.zeros(self.moments.num_classes)
         stage = self.stage("deviations from class means")
-        for _, found in samples.each(work, stage, on_host=on_host):
-            sums += found
+        for _, class_sums in samples.each(work, stage, on_host=at_host):
+            sums += class_sums
         return class_average(self.moments, sums, self.weighting)
 
     def nc2(self) -> float:
@@ -378,8 +375,8 @@ class Measurement:
 
     def cdnv(self, power: float = 2.0) -> CDNV:
         """Class-distance normalized variance, with the names of the worst pair."""
-        found = self.between.cdnv(power)
-        return found._replace(pair=self.labels.names_of(found.pair))
+        cdnv = self.between.cdnv(power)
+        return cdnv._replace(pair=self.labels.names_of(cdnv.pair))
 
     def pfc1(self) -> float:
         """Tr Sigma_W / tr Sigma_B."""
@@ -466,7 +463,7 @@ class Measurement:
                 f"test_labels is {name!r} at position {where}, a class without training samples"
             )
         parts = self._nearest(samples, "test samples", classifier=False)
-        nearest = np.concatenate([found for _, (found, _) in parts])
+        nearest = np.concatenate([positions for _, (positions, _) in parts])
         return CollapseOnTest(
             self.between.per_trace(mean_square_distance(self.moments, samples, numbers)),
             self.between.per_trace(mean_square_distance(self.moments, samples, nearest)),
@@ -478,7 +475,7 @@ class Measurement:
     def report(self, metrics: frozenset[str] | None) -> CollapseReport:
         """Take the metrics that are wanted; None stands for all that can be had."""
         moments = self.moments
-        found: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         missing: dict[str, str] = {}
         for name in METRICS:
             if metrics is not None and name not in metrics:
@@ -490,13 +487,13 @@ class Measurement:
                 missing[name] = absent
                 continue
             try:
-                found |= self._fields(name)
+                fields |= self._fields(name)
             except UndefinedMetric as error:
                 missing[name] = str(error)
         if len(moments.observed) > 1:
-            found["trace_between"] = self.between.trace
+            fields["trace_between"] = self.between.trace
             if (metrics is None or "nc1" in metrics) and not self._absent("nc1"):
-                found["rank"] = self.between.rank
+                fields["rank"] = self.between.rank
         return CollapseReport(
             num_samples=moments.num_samples,
             num_features=moments.num_features,
@@ -510,7 +507,7 @@ class Measurement:
             global_mean=self.global_mean,
             trace_within=within_trace(moments, self.weighting),
             missing=missing,
-            **found,
+            **fields,
         )
 
     def _absent(self, name: str) -> str:
@@ -550,14 +547,6 @@ class Measurement:
 
 def _labels_of(moments: ClassMoments) -> ClassLabels:
     return ClassLabels(moments.num_classes, moments.classes)
-
-
-def _downloaded(array: Any) -> NDArray[Any] | None:
-    device, found = located(array, "a result")
-    if device is None:
-        return cast("NDArray[Any] | None", found)
-    with device:
-        return device.download(found)
 
 
 def collapse_report(

@@ -16,12 +16,14 @@ from infall._arrays.blocks import block_size
 from infall._arrays.calls import Progress
 from infall._arrays.checks import MAX_DIM, check_finite
 from infall._arrays.convert import to_numpy
-from infall._arrays.device import Device, located
 from infall._arrays.features import feature_rows, float32_of, refuse_nonfinite
+from infall._arrays.host import Host
+from infall._arrays.locate import place_of
+from infall._arrays.place import Place, is_real
 from infall._arrays.threads import thread_count
 
 _BLOCK_BYTES = 2**26
-_KERNEL_DTYPES = ("float16", "bfloat16", "float32", "float64")
+KERNEL_DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 _Result = TypeVar("_Result")
 
@@ -37,14 +39,14 @@ class Samples(ABC):
         (N, d), d not 0.
     dtype : str
         Of the features as they came.
-    device : Device or None
+    place : Place
         Where the blocks lie.
     """
 
     name: str
     shape: tuple[int, int]
     dtype: str
-    device: Device | None = None
+    place: Place = Host()
 
     @abstractmethod
     def pieces(self, *, on_host: bool = False) -> Iterator[tuple[slice, Any]]:
@@ -70,7 +72,7 @@ class Samples(ABC):
             try:
                 result = work(block, rows, within)
             except ValueError:
-                if self.device is None or on_host:
+                if self.place.is_host or on_host:
                     self._refuse_nonfinite(block, rows.start)
                 raise
             yield rows, result
@@ -84,7 +86,7 @@ class Samples(ABC):
         rows = feature_rows(block, self.name)
         refuse_nonfinite(rows, self.name, thread_count(None), first_row=first_row)
 
-    def _cut(self, bytes_per_sample: int, ends: Sequence[int] = ()) -> Iterator[slice]:
+    def cut(self, bytes_per_sample: int, ends: Sequence[int] = ()) -> Iterator[slice]:
         # Where the array has chunks, of which `ends` are the last rows: whole ones, at least one.
         step, first = max(1, block_size(_BLOCK_BYTES) // bytes_per_sample), 0
         while first < self.shape[0]:
@@ -115,11 +117,11 @@ class ArraySamples(Samples):
 
     def __init__(self, features: Any, name: str) -> None:
         self.name = name
-        self.device, features = located(features, name)
-        if self.device is None and not _can_be_cut(features):
+        self.place, features = place_of(features, name)
+        if self.place.is_host and not _can_be_cut(features):
             features = to_numpy(features, name)
         self.dtype = _dtype_name(features)
-        if not self.dtype.startswith(("float", "bfloat", "int", "uint", "bool")):
+        if not is_real(self.dtype):
             raise TypeError(
                 f"{name} has dtype {self.dtype}; expected real numbers (floating point or integer)"
             )
@@ -127,51 +129,26 @@ class ArraySamples(Samples):
         if len(shape) != 2 or not 0 < shape[1] < MAX_DIM:
             raise ValueError(f"{name} has shape {shape}; expected (N, d), d from 1 to 2**32 - 1")
         self.shape = shape[0], shape[1]
-        self._features = features
+        self.features = features
 
     def pieces(self, *, on_host: bool = False) -> Iterator[tuple[slice, Any]]:
-        features = self._features
-        if self.device is not None:
-            yield from self._pieces_of_device(self.device, on_host)
-        elif not isinstance(features, np.memmap) and _is_readable(features):
-            yield slice(0, self.shape[0]), features
-        else:
-            itemsize = 8 if self.dtype not in _KERNEL_DTYPES else features.dtype.itemsize
-            for rows in self._cut(self.shape[1] * itemsize, self._chunk_ends()):
-                yield rows, _readable(features[rows], self.name)
+        pieces: Iterator[tuple[slice, Any]] = self.place.kernels("collapse").pieces(
+            self.place, self, on_host
+        )
+        return pieces
 
     def float64_rows(self, rows: slice) -> NDArray[np.float64]:
         """Return some samples as finite float64 in host memory, a copy of these alone."""
-        block = self._features[rows]
-        if self.device is not None:
-            with self.device:
-                block = self.device.download(block)
-        features = feature_rows(_readable(block, self.name), self.name)
+        with self.place as place:
+            block = place.download(self.features[rows])
+        features = feature_rows(readable(block, self.name), self.name)
         copy = np.array(float32_of(features), float)
         check_finite(copy, self.name, first_row=rows.start)
         return copy
 
-    def _pieces_of_device(self, device: Device, on_host: bool) -> Iterator[tuple[slice, Any]]:
-        features, dtype = self._features, self.dtype
-        with device:
-            strides = device.element_strides(features, self.name)
-        in_place = dtype in _KERNEL_DTYPES and (self.shape[1] == 1 or strides[1] == 1)
-        if in_place and not on_host:
-            yield slice(0, self.shape[0]), features
-            return
-        for rows in self._cut(self.shape[1] * 8):
-            with device:
-                block = features[rows]
-                if on_host:
-                    block = _readable(device.download(block), self.name)
-                else:
-                    kept = dtype if dtype in _KERNEL_DTYPES else "float64"
-                    block = device.contiguous(device.cast(block, kept))
-            yield rows, block
-
-    def _chunk_ends(self) -> Sequence[int]:
+    def chunk_ends(self) -> Sequence[int]:
         # h5py and Zarr have the length of a chunk, Dask that of each.
-        chunks = getattr(self._features, "chunks", None)
+        chunks = getattr(self.features, "chunks", None)
         if not isinstance(chunks, tuple) or len(chunks) != 2:
             return ()
         if isinstance(chunks[0], tuple):
@@ -196,7 +173,7 @@ class LineSamples(Samples):
         self._first, self._last, self._time = first, last, time
 
     def pieces(self, *, on_host: bool = False) -> Iterator[tuple[slice, Any]]:
-        for rows in self._cut(self.shape[1] * 8):
+        for rows in self.cut(self.shape[1] * 8):
             block = self._first.float64_rows(rows) * (1.0 - self._time)
             block += self._last.float64_rows(rows) * self._time
             yield rows, block
@@ -216,23 +193,23 @@ def _dtype_name(array: Any) -> str:
     return str(getattr(array.dtype, "name", array.dtype)).removeprefix("torch.")
 
 
-def _readable(block: Any, name: str) -> Any:
+def readable(block: Any, name: str) -> Any:
     """Return features (n, d) in host memory as the kernels read them: themselves, or a copy."""
-    if _is_readable(block):
+    if is_readable(block):
         return block
     if _dtype_name(block) == "bfloat16":
         return np.ascontiguousarray(block) if isinstance(block, np.ndarray) else block.contiguous()
     rows = to_numpy(block, name)
-    dtype = rows.dtype.newbyteorder("=") if rows.dtype.name in _KERNEL_DTYPES else np.float64
+    dtype = rows.dtype.newbyteorder("=") if rows.dtype.name in KERNEL_DTYPES else np.float64
     with np.errstate(over="ignore"):  # of long doubles; infinity is refused
         return np.array(rows, dtype=dtype, order="C")
 
 
-def _is_readable(block: Any) -> bool:
+def is_readable(block: Any) -> bool:
     if not isinstance(block, np.ndarray):  # a tensor of bfloat16, or an array that is cut
         is_tensor = hasattr(block, "__dlpack__")
         return is_tensor and (not hasattr(block, "stride") or block.stride()[1] == 1)
-    if isinstance(block, np.ma.MaskedArray) or block.dtype.name not in _KERNEL_DTYPES:
+    if isinstance(block, np.ma.MaskedArray) or block.dtype.name not in KERNEL_DTYPES:
         return False
     contiguous = block.shape[1] == 1 or block.strides[1] == block.itemsize
     return (

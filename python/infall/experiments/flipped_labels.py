@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from infall import laws
 from infall._arrays.calls import Progress
 from infall._arrays.checks import integer
-from infall._arrays.vectors import vectors
+from infall._arrays.host import Host
 from infall.experiments.axes import error_bars, open_axes
 from infall.experiments.datasets import load_digits
 from infall.experiments.inputs import width_label
@@ -340,7 +340,7 @@ def _images_of_digit(
         pixels, image_labels = load_digits(28)
         source = "bundled digits, enlarged to 28 x 28"
     else:
-        pixels, batched = vectors(images, "images")
+        pixels, batched = Host().vectors(images, "images")
         if not batched:
             raise ValueError(f"images has shape {np.shape(images)}; expected (M, k)")
         source = f"{len(pixels)} given"

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from infall import laws
 from infall._arrays.calls import Progress
 from infall._arrays.checks import integer, positive_number
-from infall._arrays.vectors import vectors
+from infall._arrays.host import Host
 from infall.experiments.axes import error_bars, open_axes
 from infall.experiments.datasets import load_digits
 from infall.experiments.inputs import gaussian_input, width_label
@@ -406,7 +406,7 @@ def reconciliation(
 def _labels(images: ArrayLike | None) -> tuple[_Float, str]:
     if images is None:
         return load_digits(28)[0], "bundled digits, enlarged to 28 x 28"
-    pixels, batched = vectors(images, "images")
+    pixels, batched = Host().vectors(images, "images")
     if not batched:
         raise ValueError(f"images has shape {np.shape(images)}; expected (M, k)")
     if pixels.min() < 0.0:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
+from infall._arrays.calls import Watch
 from infall._arrays.checks import check_two_axes
-from infall._arrays.convert import like, to_numpy
+from infall._arrays.convert import to_numpy
 from infall._arrays.features import feature_rows, float32_of
-
-Watch = Callable[[int], object] | None
+from infall._arrays.host import Host
 
 _BLOCK_ENTRIES = 2**20  # numbers looked at, or converted, between two looks at Ctrl-C
 
@@ -38,6 +38,8 @@ class Vectors(NamedTuple):
     batched: bool
     largest: float
     """A bound on the magnitudes; 0 on a device, where values are taken as they are."""
+    is_bfloat16: bool = False
+    """Whether the rows are the bits of bfloat16, as uint16."""
 
     def may_overflow(self, length: int, weight: float = 1.0) -> bool:
         """Whether sums of so many numbers, times weights, could leave the dtype on the way.
@@ -64,109 +66,86 @@ class Vectors(NamedTuple):
             )
 
 
-class Host:
-    """Host memory; a context, as a device is one."""
+def read(host: Host, array: Any, name: str, dim: int | None = None) -> Vectors:
+    """Check kind, shape and values of vectors; nothing large is copied.
 
-    key = "host"
+    float16 and bfloat16 are computed with as float32, integers as float64.
+    """
+    if not hasattr(array, "ndim"):
+        array = to_numpy(array, name)
+    batched = check_two_axes(tuple(array.shape), name, dim)
+    if not batched:
+        array = array[None]
+    is_plain = isinstance(array, np.ndarray) and array.dtype.kind in "fiub"
+    is_bfloat16 = not is_plain and "bfloat16" in str(array.dtype)
+    rows = feature_rows(array, name) if is_bfloat16 else to_numpy(array, name)
+    largest = 0.0
+    for first, columns, block in _pieces(rows, is_bfloat16):
+        bound = _largest_magnitude(block)
+        if not bound < math.inf:
+            _refuse_nonfinite(block, name, first, columns, batched)
+        largest = max(largest, bound)
+    narrow = is_bfloat16 or (rows.dtype.kind == "f" and rows.dtype.itemsize <= 4)
+    dtype = "float32" if narrow else "float64"
+    return Vectors(name, rows, dtype, batched, largest, is_bfloat16)
 
-    def __init__(self, original: Any) -> None:
-        self.original = original
-        self._is_bfloat16 = False
 
-    def __enter__(self) -> Host:
-        return self
+def blocks(_: Host, vectors: Vectors) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Return the vectors in C order and the dtype to compute with: as they are, or by block."""
+    rows, dtype = vectors.rows, np.dtype(vectors.dtype)
+    if rows.dtype == dtype and rows.flags.c_contiguous and rows.flags.aligned:
+        yield 0, rows
+        return
+    step = _rows_per_block(rows)
+    for first in range(0, len(rows), step):
+        block = np.empty(rows[first : first + step].shape, dtype)
+        for row, columns, piece in _pieces(rows[first : first + step], vectors.is_bfloat16):
+            block[row : row + len(piece), columns] = piece
+        yield first, block
 
-    def __exit__(self, *_: object) -> None:
-        pass
 
-    def read(self, name: str, dim: int | None = None) -> Vectors:
-        """Check kind, shape and values of the vectors; nothing large is copied.
+def project(
+    _: Host, structure: Structure, x: Any, out: Any, threads: int, watch: Watch
+) -> int | None:
+    hadamard, seed, norms = structure[2:]
+    return _core.frame_project(x, out, hadamard, seed, norms, threads, watch)
 
-        float16 and bfloat16 are computed with as float32, integers as float64.
-        """
-        array = self.original
-        if not hasattr(array, "ndim"):
-            array = to_numpy(array, name)
-        batched = check_two_axes(tuple(array.shape), name, dim)
-        if not batched:
-            array = array[None]
-        is_plain = isinstance(array, np.ndarray) and array.dtype.kind in "fiub"
-        self._is_bfloat16 = not is_plain and "bfloat16" in str(array.dtype)
-        rows = feature_rows(array, name) if self._is_bfloat16 else to_numpy(array, name)
-        largest = 0.0
-        for first, columns, block in self._pieces(rows):
-            bound = _largest_magnitude(block)
-            if not bound < math.inf:
-                _refuse_nonfinite(block, name, first, columns, batched)
-            largest = max(largest, bound)
-        narrow = self._is_bfloat16 or (rows.dtype.kind == "f" and rows.dtype.itemsize <= 4)
-        return Vectors(name, rows, "float32" if narrow else "float64", batched, largest)
 
-    def blocks(self, vectors: Vectors) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Return the vectors in C order and the dtype to compute with: as they are, or by block."""
-        rows, dtype = vectors.rows, np.dtype(vectors.dtype)
-        if rows.dtype == dtype and rows.flags.c_contiguous and rows.flags.aligned:
-            yield 0, rows
-            return
-        step = _rows_per_block(rows)
-        for first in range(0, len(rows), step):
-            block = np.empty(rows[first : first + step].shape, dtype)
-            for row, columns, piece in self._pieces(rows[first : first + step]):
-                block[row : row + len(piece), columns] = piece
-            yield first, block
+def synthesise(
+    _: Host, structure: Structure, x: Any, out: Any, threads: int, watch: Watch
+) -> int | None:
+    hadamard, seed, norms = structure[2:]
+    return _core.frame_synthesise(x, out, hadamard, seed, norms, threads, watch)
 
-    def _pieces(self, rows: NDArray[Any]) -> Iterator[tuple[int, slice, NDArray[Any]]]:
-        """Return first row, columns and numbers of pieces, between which Ctrl-C is answered."""
-        step, length = _rows_per_block(rows), int(rows.shape[1])
-        for first in range(0, len(rows), step):
-            for column in range(0, length, _BLOCK_ENTRIES):
-                columns = slice(column, min(column + _BLOCK_ENTRIES, length))
-                piece = rows[first : first + step, columns]
-                yield first, columns, float32_of(piece) if self._is_bfloat16 else piece
 
-    def empty(self, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-        return np.empty(shape, dtype)
+def top_logits(
+    _: Host, structure: Structure, x: Any, classes: Any, values: Any, threads: int, watch: Watch
+) -> int | None:
+    num_classes, _dim, hadamard, seed, norms = structure
+    return _core.frame_top_logits(
+        x, classes, values, num_classes, hadamard, seed, norms, threads, watch
+    )
 
-    def constant(self, values: NDArray[np.float64], dtype: str) -> NDArray[Any]:
-        return values.astype(dtype, copy=False)
 
-    def recorded(self) -> None:
-        """Return the event that arrays are there: in host memory they are at once."""
+def top_scores(
+    _: Host, scores: Any, labels: Any | None, classes: Any, values: Any, threads: int
+) -> int | None:
+    """Return the first vector with a score that is not finite, where nothing has meaning."""
+    return _core.top_scores(scores, labels, classes, values, threads, None)
 
-    def wait_for(self, event: None) -> None:
-        pass
 
-    def returned(self, array: NDArray[Any]) -> Any:
-        return like(array, self.original)
+def walsh_hadamard(_: Host, x: Any, out: Any, factor: float, threads: int, watch: Watch) -> None:
+    _core.walsh_hadamard(x, out, factor, threads, watch)
 
-    def project(
-        self, structure: Structure, x: Any, out: Any, threads: int, watch: Watch
-    ) -> int | None:
-        _, _, hadamard, seed, norms = structure
-        return _core.frame_project(x, out, hadamard, seed, norms, threads, watch)
 
-    def synthesise(
-        self, structure: Structure, x: Any, out: Any, threads: int, watch: Watch
-    ) -> int | None:
-        _, _, hadamard, seed, norms = structure
-        return _core.frame_synthesise(x, out, hadamard, seed, norms, threads, watch)
-
-    def top_logits(
-        self, structure: Structure, x: Any, classes: Any, values: Any, threads: int, watch: Watch
-    ) -> int | None:
-        num_classes, _, hadamard, seed, norms = structure
-        return _core.frame_top_logits(
-            x, classes, values, num_classes, hadamard, seed, norms, threads, watch
-        )
-
-    def top_scores(
-        self, scores: Any, labels: Any | None, classes: Any, values: Any, threads: int
-    ) -> int | None:
-        """Return the first vector with a score that is not finite, where nothing has meaning."""
-        return _core.top_scores(scores, labels, classes, values, threads, None)
-
-    def walsh_hadamard(self, x: Any, out: Any, factor: float, threads: int, watch: Watch) -> None:
-        _core.walsh_hadamard(x, out, factor, threads, watch)
+def _pieces(rows: NDArray[Any], is_bfloat16: bool) -> Iterator[tuple[int, slice, NDArray[Any]]]:
+    """Return first row, columns and entries of pieces, between which Ctrl-C is answered."""
+    step, length = _rows_per_block(rows), int(rows.shape[1])
+    for first in range(0, len(rows), step):
+        for column in range(0, length, _BLOCK_ENTRIES):
+            columns = slice(column, min(column + _BLOCK_ENTRIES, length))
+            piece = rows[first : first + step, columns]
+            yield first, columns, float32_of(piece) if is_bfloat16 else piece
 
 
 def _rows_per_block(rows: NDArray[Any]) -> int:

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from infall._arrays import gradients as _gradients
-from infall._arrays.calls import Progress, standard_floats, watch_of
+from infall._arrays.calls import Progress, Watch, standard_floats, watch_of
 from infall._arrays.checks import check_finite, integer
 from infall._arrays.convert import to_numpy
+from infall._arrays.locate import place_of
+from infall._arrays.place import Place
 from infall._arrays.threads import thread_count
-from infall.frames._device import place_of
 from infall.frames._host import Structure, Vectors
 from infall.frames._simplex import tiles
 from infall.frames.fit import FrameFit, fitted_frame, read_means
@@ -98,22 +99,22 @@ class Frame(abc.ABC):
             numbers = np.arange(self.num_classes)
         else:
             numbers = _class_numbers(classes, self.num_classes)
-        found = np.empty((len(numbers), self.dim), result)
+        vectors = np.empty((len(numbers), self.dim), result)
         step = max(1, BLOCK_ENTRIES // max(self.dim, self.num_classes))
         for first in range(0, len(numbers), step):
             block = slice(first, first + step)
             with np.errstate(over="ignore", invalid="ignore"):
-                found[block] = self._rows(numbers[block])
+                vectors[block] = self._rows(numbers[block])
             if self.class_norms is None:
                 continue
-            finite = np.isfinite(found[block]).all(axis=1)
+            finite = np.isfinite(vectors[block]).all(axis=1)
             if not finite.all():
                 c = int(numbers[first + int(np.argmin(finite))])
                 raise ValueError(
                     f"class_norms is {self.class_norms[c]} at position {c}: the vector overflows "
                     f"{result}"
                 )
-        return found
+        return vectors
 
     @standard_floats
     def project(
@@ -197,18 +198,20 @@ class Frame(abc.ABC):
         progress: Progress | None,
     ) -> Any:
         lengths = (self.num_classes, self.dim) if adjoint else (self.dim, self.num_classes)
-        with place_of(array, name) as place:
-            x = place.read(name, lengths[0])
+        place, located = place_of(array, name)
+        with place:
+            kernels = place.kernels("frames")
+            x = kernels.read(place, located, name, lengths[0])
             threads, careful = thread_count(num_threads), x.may_overflow(*self._growth())
             count = len(x.rows)
             out = place.empty((count, lengths[1]), x.dtype)
-            for first, block in place.blocks(x):
+            for first, block in kernels.blocks(place, x):
                 watch = watch_of(progress, count, "vectors", done_before=first)
                 target = out[first : first + len(block)]
                 overflowed = None
                 if self._structure is not None:
-                    kernel = place.synthesise if adjoint else place.project
-                    overflowed = kernel(self._structure, block, target, threads, watch)
+                    kernel = kernels.synthesise if adjoint else kernels.project
+                    overflowed = kernel(place, self._structure, block, target, threads, watch)
                 else:
                     for rows, classes in self._tiles(len(block)):
                         with np.errstate(over="ignore", invalid="ignore"):
@@ -256,18 +259,22 @@ class Frame(abc.ABC):
             As `project`.
         """
         k = integer(k, "k", 1, self.num_classes + 1)
-        with place_of(H, "H") as place:
-            x = place.read("H", self.dim)
+        place, located = place_of(H, "H")
+        with place:
+            kernels = place.kernels("frames")
+            x = kernels.read(place, located, "H", self.dim)
             threads, careful = thread_count(num_threads), x.may_overflow(*self._growth())
             count = len(x.rows)
             classes = place.empty((count, k), "int64")
             values = place.empty((count, k), x.dtype)
-            for first, block in place.blocks(x):
+            for first, block in kernels.blocks(place, x):
                 watch = watch_of(progress, count, "vectors", done_before=first)
                 part = slice(first, first + len(block))
                 target = classes[part], values[part]
                 if self._structure is not None:
-                    overflowed = place.top_logits(self._structure, block, *target, threads, watch)
+                    overflowed = kernels.top_logits(
+                        place, self._structure, block, *target, threads, watch
+                    )
                     if careful:
                         x.check_products(first, target[1], overflowed)
                 else:
@@ -469,14 +476,15 @@ class Frame(abc.ABC):
 
     # Without a structure: products with vectors, block by block.
 
-    def _block(self, place: Any, classes: slice, dtype: str) -> Any:
+    def _block(self, place: Place, classes: slice, dtype: str) -> Any:
         """Vectors (b, d) of a block of classes, where the features are."""
-        return place.constant(self._rows(np.arange(classes.start, classes.stop)), dtype)
+        rows = self._rows(np.arange(classes.start, classes.stop))
+        return place.upload(rows.astype(dtype, copy=False))
 
-    def _scores(self, place: Any, x: Any, classes: slice, dtype: str) -> Any:
+    def _scores(self, place: Place, x: Any, classes: slice, dtype: str) -> Any:
         return x @ self._block(place, classes, dtype).T
 
-    def _add_vectors(self, place: Any, y: Any, classes: slice, dtype: str, out: Any) -> None:
+    def _add_vectors(self, place: Place, y: Any, classes: slice, dtype: str, out: Any) -> None:
         part = y @ self._block(place, classes, dtype)
         out[:] = part if classes.start == 0 else out[:] + part
 
@@ -493,24 +501,24 @@ class Frame(abc.ABC):
 
     def _top_scores(
         self,
-        place: Any,
+        place: Place,
         x: Any,
         classes: Any,
         values: Any,
         threads: int,
-        watch: Callable[[int], object] | None,
+        watch: Watch,
         vectors: Vectors,
         first: int,
     ) -> None:
-        num_top, dtype = int(classes.shape[1]), values.dtype
-        dtype = str(dtype).removeprefix("torch.")
+        num_top, dtype = int(classes.shape[1]), place.dtype_name(values)
+        kernels = place.kernels("frames")
         for rows, block in self._tiles(len(x)):
             width, height = block.stop - block.start, rows.stop - rows.start
             with np.errstate(over="ignore", invalid="ignore"):  # refused below
                 scores = self._scores(place, x[rows], block, dtype)
             best = min(num_top, width)
-            found = place.empty((height, best), "int64"), place.empty((height, best), dtype)
-            overflowed = place.top_scores(scores, None, *found, threads)
+            top = place.empty((height, best), "int64"), place.empty((height, best), dtype)
+            overflowed = kernels.top_scores(place, scores, None, *top, threads)
             if overflowed is not None:
                 vectors.check_products(first + rows.start, scores, overflowed)
             if block.start > 0:  # beside the best of the blocks before
@@ -518,11 +526,11 @@ class Frame(abc.ABC):
                 labels = place.empty((height, held + best), "int64")
                 merged = place.empty((height, held + best), dtype)
                 labels[:, :held], merged[:, :held] = classes[rows, :held], values[rows, :held]
-                labels[:, held:], merged[:, held:] = found[0] + block.start, found[1]
+                labels[:, held:], merged[:, held:] = top[0] + block.start, top[1]
                 best = min(num_top, held + best)
-                found = place.empty((height, best), "int64"), place.empty((height, best), dtype)
-                place.top_scores(merged, labels, *found, threads)
-            classes[rows, :best], values[rows, :best] = found
+                top = place.empty((height, best), "int64"), place.empty((height, best), dtype)
+                kernels.top_scores(place, merged, labels, *top, threads)
+            classes[rows, :best], values[rows, :best] = top
             _done(watch, rows, block, self.num_classes)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infall._arrays.convert import like
-from infall._arrays.device import located
-from infall._arrays.vectors import vector_blocks
+from infall._arrays.host import Host
+from infall._arrays.locate import place_of
 from infall.laws import angle_of_units
 
 _Float = NDArray[np.float64]
@@ -80,9 +79,10 @@ def read_means(
     TypeError, ValueError
         For another kind or shape, and NaN or infinity, with the position.
     """
-    device, found = located(means, "means")
-    host = found if device is None else device.download(found)
-    blocks, count, length, batched = vector_blocks(host, "means", dim=dim)
+    place, located = place_of(means, "means")
+    with place:
+        located = place.download(located)
+    blocks, count, length, batched = Host().vector_blocks(located, "means", dim=dim)
     if not batched:
         raise ValueError("means has 1 axes; expected shape (K, d)")
     if num_classes is not None and count != num_classes:
@@ -94,10 +94,8 @@ def read_means(
         values[first : first + len(block)] = block
 
     def returned(array: _Float) -> Any:
-        if device is None:
-            return like(array, means)
-        with device:
-            return device.returned(device.upload(array))
+        with place:
+            return place.returned(place.upload(array))
 
     return values, returned
 
@@ -110,8 +108,8 @@ def reduced(rows: _Float) -> _Float:
     count = len(rows)
     root = math.sqrt(count)
     head = rows[:-1]
-    found: _Float = head - head.sum(axis=0) / (count + root) - rows[-1] / root
-    return found
+    coordinates: _Float = head - head.sum(axis=0) / (count + root) - rows[-1] / root
+    return coordinates
 
 
 def expanded(rows: _Float) -> _Float:

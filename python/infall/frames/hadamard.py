@@ -8,8 +8,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from infall._arrays.calls import Progress, standard_floats, watch_of
+from infall._arrays.locate import place_of
 from infall._arrays.threads import thread_count
-from infall.frames._device import place_of
 
 
 @standard_floats
@@ -38,17 +38,19 @@ def walsh_hadamard(
     TypeError, ValueError
         As `Frame.project`, and ValueError for a length that is not a power of two.
     """
-    with place_of(x, "x") as place:
-        vectors = place.read("x")
+    place, located = place_of(x, "x")
+    with place:
+        kernels = place.kernels("frames")
+        vectors = kernels.read(place, located, "x")
         count, length = (int(n) for n in vectors.rows.shape)
         if length & (length - 1):
             raise ValueError(f"x has {length} columns; expected a power of two")
         threads, careful = thread_count(num_threads), vectors.may_overflow(length)
         out = place.empty((count, length), vectors.dtype)
-        for first, block in place.blocks(vectors):
+        for first, block in kernels.blocks(place, vectors):
             watch = watch_of(progress, count, "vectors", done_before=first)
             target = out[first : first + len(block)]
-            place.walsh_hadamard(block, target, 1.0 / math.sqrt(length), threads, watch)
+            kernels.walsh_hadamard(place, block, target, 1.0 / math.sqrt(length), threads, watch)
             if careful:
                 vectors.check_products(first, target)
         return place.returned(out if vectors.batched else out[0])

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from infall._arrays.calls import Progress, watch_of
 from infall._arrays.checks import check_finite, integer
 from infall._arrays.convert import to_numpy
-from infall._arrays.vectors import vector_blocks
+from infall._arrays.host import Host
 from infall.frames import _simplex
 from infall.frames.fit import directions, exponent_of, read_means
 
@@ -181,7 +181,7 @@ def maximum_margin(vectors: ArrayLike, *, progress: Progress | None = None) -> f
 
 def _rows(array: ArrayLike) -> _Float:
     """Return a float64 copy of at least two vectors (K, d)."""
-    blocks, count, dim, batched = vector_blocks(array, "vectors")
+    blocks, count, dim, batched = Host().vector_blocks(array, "vectors")
     if not batched or count < 2:
         raise ValueError(f"vectors has shape {np.shape(array)}; expected (K, d), K at least 2")
     rows = np.empty((count, dim))

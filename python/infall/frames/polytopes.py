@@ -11,7 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from infall import _core
 from infall._arrays.checks import MAX_DIM, MAX_SEED, integer, one_of
+from infall._arrays.host import Host
 from infall._arrays.locks import object_lock
+from infall._arrays.place import Place
 from infall._arrays.threads import thread_count
 from infall.frames._host import Structure
 from infall.frames.base import BLOCK_ENTRIES, Frame
@@ -136,11 +138,12 @@ class SimplexETF(Frame):
             self._stored = rows
         return self._stored
 
-    def _block(self, place: Any, classes: slice, dtype: str) -> Any:
-        key = (place.key, dtype)
+    def _block(self, place: Place, classes: slice, dtype: str) -> Any:
+        key = (place.description, dtype)
         with self._lock:
             if key not in self._placed:
-                self._placed[key] = place.constant(self._haar(), dtype), place.recorded()
+                vectors = place.upload(self._haar().astype(dtype, copy=False))
+                self._placed[key] = vectors, place.recorded()
             vectors, event = self._placed[key]
         place.wait_for(event)  # which another stream may have queued
         return vectors[classes]
@@ -167,7 +170,9 @@ class SimplexETF(Frame):
 
     def __sizeof__(self) -> int:
         arrays = [] if self._stored is None else [self._stored]
-        arrays += [array for (key, _), (array, _) in self._placed.items() if key == "host"]
+        arrays += [
+            array for (key, _), (array, _) in self._placed.items() if key == Host.description
+        ]
         # In float64 the two are one.
         return super().__sizeof__() + sum({id(array): array.nbytes for array in arrays}.values())
 
@@ -224,7 +229,7 @@ class Orthoplex(Frame):
         rows[np.arange(len(numbers)), numbers // 2] = np.where(numbers % 2 == 0, lengths, -lengths)
         return rows
 
-    def _scores(self, place: Any, x: Any, classes: slice, dtype: str) -> Any:
+    def _scores(self, place: Place, x: Any, classes: slice, dtype: str) -> Any:
         scores = place.empty((len(x), classes.stop - classes.start), dtype)
         for odd in (0, 1):
             first = classes.start + odd  # blocks start at even classes
@@ -233,7 +238,7 @@ class Orthoplex(Frame):
             scores[:, odd::2] = (-columns if odd else columns) * weights
         return scores
 
-    def _add_vectors(self, place: Any, y: Any, classes: slice, dtype: str, out: Any) -> None:
+    def _add_vectors(self, place: Place, y: Any, classes: slice, dtype: str, out: Any) -> None:
         if classes.start == 0:
             out[:] = 0.0
         first = classes.start // 2
@@ -243,8 +248,12 @@ class Orthoplex(Frame):
             here = slice(first, first + int(columns.shape[1]))
             out[:, here] = out[:, here] - columns if odd else out[:, here] + columns
 
-    def _weights(self, place: Any, classes: slice, dtype: str) -> Any:
-        return 1.0 if self.class_norms is None else place.constant(self.class_norms[classes], dtype)
+    def _weights(self, place: Place, classes: slice, dtype: str) -> Any:
+        return (
+            1.0
+            if self.class_norms is None
+            else place.upload(self.class_norms[classes].astype(dtype, copy=False))
+        )
 
 
 class Cube(Frame):

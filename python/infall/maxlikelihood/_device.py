@@ -1,29 +1,21 @@
-"""What a fit finds, and a fit on a device: everything is queued, nothing is waited for."""
+"""A fit on a device: everything is queued, nothing is waited for."""
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infall._arrays.device import Device
+from infall._arrays.host import Host
+from infall._arrays.place import Place
+from infall.maxlikelihood._host import Fit
 from infall.rows import _device as _rows_device
-
-
-class Fit(NamedTuple):
-    """The attributes of a fitted model, in host memory."""
-
-    layers_: NDArray[np.float32]  # (L, k, k)
-    outputs_: NDArray[np.float64]  # (L, k)
-    log_norms_: NDArray[np.float64]  # (L,)
-    indices_: NDArray[np.int64]  # (L, k)
-    scores_: NDArray[np.float64]  # (L, k)
-    input_: NDArray[np.float64]  # (k,)
-    log_input_norm_: float
+from infall.rows import _host as _rows_host
 
 
 class QueuedFit:
@@ -54,25 +46,21 @@ class QueuedFit:
     def _normalise(self, vector: Any, number: int) -> None:
         here = slice(number, number + 1)
         into = (self._directions[here], self._norms[here], self._exponents[here])
-        _rows_device.unit_vectors(self._device, vector, into)
+        _rows_device.unit_vectors(self._device, vector, "w", into)
 
-    def at(self, device: Device | None) -> tuple[list[Any], Any] | None:
-        """Return layers (k, k) and directions (L + 1, k), if a device has them on its stream.
+    def at(self, place: Place, depth: int) -> tuple[list[Any], Any]:
+        """Return the first layers (k, k), and the fitted vector before and after each.
 
-        Memory is given back to the stream it was taken on: others may not use it without waiting.
-        The directions are the fitted vector before the first layer and after each.
+        They are the arrays of the fit itself if the place is its device, on its stream: memory is
+        given back to the stream it was taken on, and others may not use it without waiting.
         """
-        if device is None or (device.library, device.number, device.stream) != (
-            self._device.library,
-            self._device.number,
-            self._stream,
-        ):
-            return None
+        here = (self._device.description, self._stream)
+        there = (place.description, place.stream if isinstance(place, Device) else None)
         selections, directions = self._selections, self._directions
-        if self._fit is not None:  # whose arrays on the device are gone
-            return None
-        device.wait_for(self._done)  # a stream of this name may have come after the one of the fit
-        return [selection.rows for selection in selections], directions
+        if here != there or self._fit is not None:  # when its arrays on the device are gone
+            return self.fetched().at(place, depth)
+        place.wait_for(self._done)  # a stream of this name may have come after the one of the fit
+        return [selection.rows for selection in selections[:depth]], directions
 
     def fetched(self) -> Fit:
         """Wait for the fit and return it; after the first time from host memory.
@@ -116,3 +104,27 @@ class QueuedFit:
                 input_=directions[0].copy(),
                 log_input_norm_=math.log(norms[0]) + int(exponents[0]) * math.log(2.0),
             )
+
+
+def fit(device: Device, vector: Any, depth: int, select: Callable[[int, Any], Any]) -> QueuedFit:
+    """Queue the fit to a vector (1, k), of the device or the host, which then is not zero."""
+    if isinstance(vector, np.ndarray):
+        _rows_host.unit_vectors(Host(), vector, "w")  # refuses zero
+        with device:
+            vector = device.upload(vector)
+    return QueuedFit(device, vector, depth, select)
+
+
+def unit_blocks(device: Device, X: Any, dim: int) -> tuple[Iterator[tuple[int, Any]], int, bool]:
+    """Return blocks (first sample, unit vectors (b, k)), the number of samples, and batched."""
+    blocks, num_samples, _, batched = device.vector_blocks(X, "X", dim=dim)
+    norm = device.xp.linalg.norm
+    units = ((first, block / norm(block, axis=1, keepdims=True)) for first, block in blocks)
+    return units, num_samples, batched
+
+
+def entropy(device: Device, theta: Any) -> Any:
+    """Return H2(theta) in bits, theta <= 1/2."""
+    log, log1p = device.xp.log, device.xp.log1p
+    inside = theta * log(theta + (theta == 0.0)) + (1.0 - theta) * log1p(-theta)
+    return inside * (-1.0 / math.log(2.0))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,16 +16,16 @@ from infall import _core
 from infall._arrays import files as _saved
 from infall._arrays.calls import Progress, standard_floats
 from infall._arrays.checks import check_finite, integer, one_of, row_count, seed_and_layer
-from infall._arrays.convert import like
-from infall._arrays.device import device_number, located, named_device
 from infall._arrays.gradients import is_tracked, normalised_layers
+from infall._arrays.host import Host
+from infall._arrays.locate import device_number, named_place, place_of
+from infall._arrays.place import Place
 from infall._arrays.threads import thread_count
-from infall._arrays.vectors import normalised, unit_vectors, vector_blocks, vectors
-from infall.laws import binary_entropy
-from infall.maxlikelihood._device import Fit, QueuedFit
+from infall.maxlikelihood._host import Fit
 from infall.rows.selection import RowSelection, Sampler, select_rows
 
-__all__ = ["MaxLikelihood"]
+if TYPE_CHECKING:
+    from infall.maxlikelihood._device import QueuedFit
 
 _FORMAT = "infall.MaxLikelihood"
 _FORMAT_VERSION = 1
@@ -178,13 +178,14 @@ class MaxLikelihood:
         TypeError, ValueError
             As `infall.select_rows`.
         """
-        device, found = located(w, "w")
-        target = device if self.device is None else named_device(self.device, w)
-        if device is None or target is None or str(device) != str(target):
-            values, batched = vectors(w if device is None else device.download(found), "w")
-        else:
-            with device:
-                values, batched = device.vectors(found, "w")
+        place, located = place_of(w, "w")
+        target = place if self.device is None else named_place(self.device, w)
+        if str(place) != str(target):
+            with place:
+                located = place.download(located)
+            place = Host()
+        with place:
+            values, batched = place.vectors(located, "w")
         if batched:
             raise ValueError(f"w has 2 axes, shape {tuple(values.shape)}; expected shape (k,)")
         dim = int(values.shape[1])
@@ -202,37 +203,9 @@ class MaxLikelihood:
                 progress=None if progress is None else self._layer_progress(progress, number),
             )
 
-        if target is None:
-            self._fit = self._fit_on_host(values, select)
-        else:
-            if isinstance(values, np.ndarray):
-                unit_vectors(values, "w")  # refuses zero
-                with target:
-                    values = target.upload(values)
-            self._fit = QueuedFit(target, values, self.depth, select)
+        fit = target.kernels("maxlikelihood").fit
+        self._fit = fit(target, values, self.depth, select)
         return self
-
-    def _fit_on_host(
-        self, values: NDArray[np.float64], select: Callable[[int, Any], RowSelection]
-    ) -> Fit:
-        directions, norms, exponents = unit_vectors(values, "w")
-        dim = directions.shape[1]
-        current = directions[0]
-        layers = np.empty((self.depth, dim, dim), dtype=np.float32)
-        outputs = np.empty((self.depth, dim))
-        log_norms = np.empty(self.depth)
-        indices = np.empty((self.depth, dim), dtype=np.int64)
-        scores = np.empty((self.depth, dim))
-        for number in range(self.depth):
-            selection = select(number, current)
-            layers[number] = selection.rows
-            indices[number], scores[number] = selection.indices, selection.projections
-            output = _multiply_in_order(layers[number], current)
-            unit, norm, exponent = unit_vectors(output[None], "w")
-            log_norms[number] = math.log(np.ldexp(norm[0], exponent[0]))
-            current = outputs[number] = unit[0]
-        log_input_norm = math.log(norms[0]) + int(exponents[0]) * math.log(2.0)
-        return Fit(layers, outputs, log_norms, indices, scores, directions[0], log_input_norm)
 
     def __getattr__(self, name: str) -> Any:
         if name in Fit._fields and self.__dict__.get("_fit") is not None:
@@ -295,11 +268,13 @@ class MaxLikelihood:
             needed = model.layers_[: self._layer_numbers(layer)[-1]]
             forward = partial(model.transform, layer=layer)
             return normalised_layers(X, forward, needed, layer is None)
-        with _Place(X) as place:
+        place, located = place_of(X, "X")
+        with place:
             wanted = self._layer_numbers(layer)
             layers, directions = self._fitted_at(place, wanted)
-            blocks, num_samples, batched = place.outputs(layers, wanted, directions.shape[1])
-            result = place.empty((len(wanted), num_samples, int(directions.shape[1])))
+            dim = int(directions.shape[1])
+            blocks, num_samples, batched = _outputs(place, located, layers, wanted, dim)
+            result = place.empty((len(wanted), num_samples, dim), "float64")
             for first, outputs in blocks:
                 result[:, first : first + outputs.shape[1]] = outputs
             shaped = result if batched else result[..., 0, :]
@@ -330,8 +305,9 @@ class MaxLikelihood:
         -----
         Source: Wormhole Dynamics, Eq. 30; 2 atan2(||a - b||, ||a + b||) in place of arccos.
         """
-        with _Place(X) as place:
-            angles, _ = self._angles(place, layer)
+        place, located = place_of(X, "X")
+        with place:
+            angles, _ = self._angles(place, located, layer)
             return place.returned(angles)
 
     @standard_floats
@@ -378,8 +354,9 @@ class MaxLikelihood:
             theta_0 and 1 - theta_0. Half of all samples go to either side; the smaller of the two
             is what collapses.
         """
-        with _Place(X) as place:
-            near, far = self._angles(place, layer)
+        place, located = place_of(X, "X")
+        with place:
+            near, far = self._angles(place, located, layer)
             return place.returned(near / math.pi), place.returned(far / math.pi)
 
     @standard_floats
@@ -429,9 +406,11 @@ class MaxLikelihood:
         -----
         Source: Wormhole Dynamics, Eq. 9 and 17.
         """
-        with _Place(X) as place:
-            near, far = self._angles(place, layer)
-            return place.returned(place.entropy(place.xp.minimum(near, far) / math.pi))
+        place, located = place_of(X, "X")
+        with place:
+            near, far = self._angles(place, located, layer)
+            entropy = place.kernels("maxlikelihood").entropy
+            return place.returned(entropy(place, place.xp.minimum(near, far) / math.pi))
 
     def layer_components(self, c: float = 1.0) -> NDArray[np.float64]:
         """Return the layer component of the fitted vector in the extended space R^(k+1).
@@ -631,8 +610,7 @@ class MaxLikelihood:
 
     def __repr__(self) -> str:
         fit = self._fit
-        dim = fit.dim if isinstance(fit, QueuedFit) else 0 if fit is None else len(fit.input_)
-        fitted = "not fitted" if fit is None else f"fitted to k={dim}"
+        fitted = "not fitted" if fit is None else f"fitted to k={fit.dim}"
         return (
             f"MaxLikelihood(width={self.width}, depth={self.depth}, seed={self.seed}, "
             f"sampler={self.sampler!r}, {fitted})"
@@ -666,20 +644,12 @@ class MaxLikelihood:
         return fit
 
     def _fetched(self) -> Fit:
-        fit = self._require_fit()
-        return fit.fetched() if isinstance(fit, QueuedFit) else fit
+        return self._require_fit().fetched()
 
-    def _fitted_at(self, place: _Place, wanted: list[int]) -> tuple[list[Any], Any]:
+    def _fitted_at(self, place: Place, wanted: list[int]) -> tuple[list[Any], Any]:
         """Return the layers up to the last one wanted, and the fitted vector after each wanted."""
-        needed, directions = slice(wanted[-1]), slice(wanted[0], wanted[-1] + 1)
-        fit = self._require_fit()
-        if isinstance(fit, QueuedFit):
-            at_hand = fit.at(place.device)
-            if at_hand is not None:
-                return at_hand[0][needed], at_hand[1][directions]
-            fit = fit.fetched()
-        references = np.concatenate([fit.input_[None], fit.outputs_])
-        return [place.put(rows) for rows in fit.layers_[needed]], place.put(references[directions])
+        layers, directions = self._require_fit().at(place, wanted[-1])
+        return layers, directions[wanted[0] : wanted[-1] + 1]
 
     def _layer_numbers(self, layer: int | None) -> list[int]:
         if layer is None:
@@ -687,13 +657,14 @@ class MaxLikelihood:
         number = integer(layer, "layer", -self.depth - 1, self.depth + 1)
         return [number % (self.depth + 1)]
 
-    def _angles(self, place: _Place, layer: int | None) -> tuple[Any, Any]:
+    def _angles(self, place: Place, X: Any, layer: int | None) -> tuple[Any, Any]:
         """Return the angles to the fitted vector and to its opposite."""
         wanted = self._layer_numbers(layer)
         layers, directions = self._fitted_at(place, wanted)
-        blocks, num_samples, batched = place.outputs(layers, wanted, int(directions.shape[1]))
+        dim = int(directions.shape[1])
+        blocks, num_samples, batched = _outputs(place, X, layers, wanted, dim)
         xp = place.xp
-        result = place.empty((2, len(wanted), num_samples))
+        result = place.empty((2, len(wanted), num_samples), "float64")
         for first, outputs in blocks:
             difference = xp.linalg.norm(outputs - directions[:, None], axis=-1)
             total = xp.linalg.norm(outputs + directions[:, None], axis=-1)
@@ -705,83 +676,22 @@ class MaxLikelihood:
         return near, far
 
 
-class _Place:
-    """Where vectors live, and what is needed there to send them through layers."""
+def _outputs(
+    place: Place, X: Any, layers: list[Any], wanted: list[int], dim: int
+) -> tuple[Iterator[tuple[int, Any]], int, bool]:
+    """Return blocks (first sample, outputs (layers wanted, b, k)), their number, and batched."""
+    blocks, num_samples, batched = place.kernels("maxlikelihood").unit_blocks(place, X, dim)
 
-    def __init__(self, X: Any) -> None:
-        self.original = X
-        self.device, self.found = located(X, "X")
-        self.xp: Any = np if self.device is None else self.device.xp
+    def outputs() -> Iterator[tuple[int, Any]]:
+        for first, block in blocks:
+            current = block
+            kept = place.empty((len(wanted), *current.shape), "float64")
+            for number in range(wanted[-1] + 1):
+                if number > 0:
+                    current = current @ place.cast(layers[number - 1], "float64").T
+                    current /= place.xp.linalg.norm(current, axis=1, keepdims=True)
+                if number in wanted:
+                    kept[wanted.index(number)] = current
+            yield first, kept
 
-    def __enter__(self) -> _Place:
-        if self.device is not None:
-            self.device.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        if self.device is not None:
-            self.device.__exit__(*error)
-
-    def empty(self, shape: tuple[int, ...]) -> Any:
-        return np.empty(shape) if self.device is None else self.device.empty(shape, "float64")
-
-    def put(self, values: Any) -> Any:
-        return values if self.device is None else self.device.upload(np.asarray(values))
-
-    def float64(self, array: Any) -> Any:
-        if self.device is None:
-            return array.astype(np.float64)
-        return self.device.cast(array, "float64")
-
-    def entropy(self, theta: Any) -> Any:
-        """Return H2(theta) in bits, theta <= 1/2."""
-        if self.device is None:
-            return binary_entropy(theta)
-        log, log1p = self.xp.log, self.xp.log1p
-        inside = theta * log(theta + (theta == 0.0)) + (1.0 - theta) * log1p(-theta)
-        return inside * (-1.0 / math.log(2.0))
-
-    def outputs(
-        self, layers: list[Any], wanted: list[int], dim: int
-    ) -> tuple[Iterator[tuple[int, Any]], int, bool]:
-        """Return blocks (first sample, outputs (layers wanted, b, k)), their number, batched."""
-        blocks, num_samples, batched = self.unit_blocks(dim)
-
-        def outputs() -> Iterator[tuple[int, Any]]:
-            for first, block in blocks:
-                current = block
-                kept = self.empty((len(wanted), *current.shape))
-                for number in range(wanted[-1] + 1):
-                    if number > 0:
-                        current = current @ self.float64(layers[number - 1]).T
-                        current /= self.xp.linalg.norm(current, axis=1, keepdims=True)
-                    if number in wanted:
-                        kept[wanted.index(number)] = current
-                yield first, kept
-
-        return outputs(), num_samples, batched
-
-    def unit_blocks(self, dim: int) -> tuple[Iterator[tuple[int, Any]], int, bool]:
-        """Return blocks (first sample, unit vectors (b, dim)), their number, batched."""
-        if self.device is None:
-            blocks, count, _, batched = vector_blocks(self.original, "X", dim=dim)
-            units: Any = ((i, normalised(block, "X", i, batched)) for i, block in blocks)
-            return units, count, batched
-        blocks, count, _, batched = self.device.vector_blocks(self.found, "X", dim=dim)
-        norm = self.xp.linalg.norm
-        units = ((i, block / norm(block, axis=1, keepdims=True)) for i, block in blocks)
-        return units, count, batched
-
-    def returned(self, array: Any) -> Any:
-        if self.device is None:
-            return like(array, self.original)
-        return self.device.returned(array)
-
-
-def _multiply_in_order(rows: NDArray[np.float32], w: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Column by column: a matrix product would sum in an order of its own, which differs between
-    # machines, and the next layer is selected by the bits of this sum.
-    total = np.zeros(len(rows))
-    for column, weight in zip(rows.T.astype(np.float64), w, strict=True):
-        total += column * weight
-    return total
+    return outputs(), num_samples, batched

@@ -1,7 +1,6 @@
 """Row selection, codes and distances in CUDA memory, by the CUDA kernels.
 
-The twin of `infall._rows_host`. Callers are inside `with device`; everything is queued on its
-current stream.
+Callers are inside `with device`; everything is queued on its current stream.
 """
 
 from __future__ import annotations
@@ -9,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from infall._arrays.device import Device, cuda_kernels, located_with
+from infall._arrays.calls import Watch
+from infall._arrays.device import Device, cuda_kernels
+from infall._arrays.locate import in_place
 from infall.rows._task import (
+    Hyperplanes,
     SelectionTask,
     check_indices,
     draw_order_statistics,
@@ -23,11 +25,12 @@ _DTYPES = ("float32", "float64", "float16", "bfloat16")
 _ROTATED_ENTRIES = 2**21
 
 
-def unit_vectors(device: Device, values: Any, into: tuple[Any, Any, Any] | None = None) -> Any:
+def unit_vectors(
+    device: Device, values: Any, name: str, into: tuple[Any, Any, Any] | None = None
+) -> Any:
     """Split (B, k) float64 vectors into directions and norms fraction * 2**exponent, each (B,).
 
-    The twin of `infall._arrays.unit_vectors`, but that a vector which is zero or not finite has a
-    direction and a norm of NaN.
+    A vector which is zero or not finite has a direction and a norm of NaN.
     """
     batch, dim = (int(n) for n in values.shape)
     if into is None:
@@ -37,14 +40,8 @@ def unit_vectors(device: Device, values: Any, into: tuple[Any, Any, Any] | None 
             device.empty((batch,), "int64"),
         )
     if batch > 0:
-        cuda_kernels("w", None).unit_vectors(
-            device.pointer(values),
-            batch,
-            dim,
-            *(device.pointer(a) for a in into),
-            device.number,
-            device.stream,
-        )
+        kernel = cuda_kernels(name, None).unit_vectors
+        kernel(device.pointer(values), batch, dim, *device.pointers(*into), *device.queue)
     return into
 
 
@@ -56,10 +53,9 @@ def select(
         return _no_rows(device, task, dim, "float32")
     count, span = batch * task.num_rows, min(batch, dim)
     kernels = cuda_kernels("w", None)
-    here = (device.number, device.stream)
     if sampler == "order_statistics":
         drawn = draw_order_statistics(task)
-        indices, unit_projections = (device.upload(found) for found in drawn)
+        indices, unit_projections = (device.upload(array) for array in drawn)
     else:
         available = task.last - task.first
         # The second threshold is for the case, one in 10^9, that the first lets too few pass; the
@@ -75,8 +71,8 @@ def select(
         settings = (
             *(task.seed, task.layer, task.first, task.last),
             *(task.num_rows, batch, task.absolute, task.by_index, thresholds),
-            *(device.pointer(a) for a in (workspace, indices, unit_projections)),
-            *here,
+            *device.pointers(workspace, indices, unit_projections),
+            *device.queue,
         )
     if sampler == "stream":
         padded = _padded(device, directions)
@@ -85,16 +81,18 @@ def select(
         reflections = device.empty((span, dim), "float64")
         scale = device.empty((span,), "float64")
         columns = device.empty((dim, batch), "float64")  # the factors are its first rows
-        rotation = tuple(device.pointer(a) for a in (reflections, scale, columns))
-        kernels.householder(device.pointer(directions), batch, dim, *rotation, *here)
+        rotation = device.pointers(reflections, scale, columns)
+        kernels.householder(device.pointer(directions), batch, dim, *rotation, *device.queue)
         if sampler == "rotated":
             kernels.select_rotated(device.pointer(columns), span, *settings)
-        found = (device.pointer(a) for a in (indices, unit_projections))
-        kernels.discard_undirected(device.pointer(norms), batch, task.num_rows, *found, *here)
+        selected = device.pointers(indices, unit_projections)
+        kernels.discard_undirected(
+            device.pointer(norms), batch, task.num_rows, *selected, *device.queue
+        )
 
     rows = device.empty((count, dim), "float32")
     numbers = indices.reshape(count)
-    regenerate(device, numbers, rows, task.seed, task.layer)
+    regenerate(device, numbers, rows, task.seed, task.layer, task.threads, None)
     if sampler != "stream":
         step = min(count, max(1, _ROTATED_ENTRIES // max(span, dim)))
         deciding = device.empty((step, span), "float64")
@@ -111,16 +109,16 @@ def select(
                     task.seed,
                     task.layer,
                     device.pointer(deciding),
-                    *here,
+                    *device.queue,
                 )
             kernels.rotate_rows(
                 device.pointer(block),
                 len(block),
                 dim,
-                *(device.pointer(a) for a in (deciding, reflections, scale)),
+                *device.pointers(deciding, reflections, scale),
                 span,
                 device.pointer(scratch),
-                *here,
+                *device.queue,
             )
     if task.watch is not None:
         task.watch(task.last - task.first)
@@ -144,14 +142,6 @@ def _no_rows(device: Device, task: SelectionTask, dim: int, dtype: str) -> tuple
     )
 
 
-def check_matrix(device: Device, matrix: Any) -> None:
-    dtype = device.dtype_name(matrix)
-    if not dtype.startswith(("float", "bfloat", "int", "uint", "bool")):
-        raise TypeError(
-            f"weights has dtype {dtype}; expected real numbers (floating point or integer)"
-        )
-
-
 def select_from_matrix(
     device: Device, task: SelectionTask, matrix: Any, directions: Any
 ) -> tuple[Any, Any, Any]:
@@ -163,7 +153,6 @@ def select_from_matrix(
         return _no_rows(device, task, dim, dtype)
     kernels = cuda_kernels("weights", None)
     strides = device.element_strides(matrix, "weights")
-    here = (device.number, device.stream)
     stored = (device.pointer(matrix), dtype, task.last, dim, *strides)
     w = device.cast(directions, "float64" if dtype == "float64" else "float32")
     num_bytes = int(kernels.matrix_workspace(task.last, task.num_rows, batch))
@@ -177,12 +166,12 @@ def select_from_matrix(
         batch,
         task.absolute,
         task.by_index,
-        *(device.pointer(a) for a in (workspace, indices, unit_projections)),
-        *here,
+        *device.pointers(workspace, indices, unit_projections),
+        *device.queue,
     )
     rows = device.empty((batch, task.num_rows, dim), dtype)
     kernels.gather_rows(
-        *stored, device.pointer(indices), batch * task.num_rows, device.pointer(rows), *here
+        *stored, device.pointer(indices), batch * task.num_rows, device.pointer(rows), *device.queue
     )
     if task.watch is not None:
         task.watch(task.last)
@@ -211,11 +200,10 @@ def row_numbers(device: Device, indices: Any) -> Any:
     return device.contiguous(device.cast(indices, "int64"))
 
 
-def target_of(device: Device, out: Any, numbers: Any, dim: int) -> Any:
-    shape = (len(numbers), dim)
+def target_of(device: Device, out: Any, shape: tuple[int, int], _: Any) -> Any:
     if out is None:
         return device.empty(shape, "float32")
-    target = located_with(device, out, "out", "indices")
+    target = in_place(device, out, "out", "indices")
     dtype = device.dtype_name(target)
     if dtype != "float32":
         raise TypeError(f"out is of dtype {dtype}; expected a float32 array on {device}")
@@ -226,62 +214,66 @@ def target_of(device: Device, out: Any, numbers: Any, dim: int) -> Any:
     return target
 
 
-def regenerate(device: Device, numbers: Any, target: Any, seed: int, layer: int) -> None:
+def regenerate(
+    device: Device,
+    rows: Any,
+    target: Any,
+    seed: int,
+    layer: int,
+    _: int,
+    watch: Watch,
+) -> None:
     count, dim = (int(n) for n in target.shape)
     if count > 0:
         cuda_kernels("indices", None).gaussian_rows(
-            device.pointer(numbers),
-            count,
-            dim,
-            seed,
-            layer,
-            device.pointer(target),
-            device.number,
-            device.stream,
+            device.pointer(rows), count, dim, seed, layer, device.pointer(target), *device.queue
         )
+    if watch is not None:
+        watch(count)
+
+
+def projections(device: Device, unit_projections: Any, norms: Any, exponents: Any) -> Any:
+    """Return unit projections (B, m) times norms * 2**exponents, (B,)."""
+    return device.scaled(unit_projections * norms[:, None], exponents[:, None])
 
 
 def codes(
     device: Device,
     blocks: Iterable[tuple[int, Any]],
     shape: tuple[int, int],
-    dim: int,
-    num_bits: int,
-    seed: int,
-    layer: int | None,
+    hyperplanes: Hyperplanes,
+    batched: bool,
+    threads: int,
+    watch: Watch,
 ) -> Any:
-    kernels = cuda_kernels("x", None)
+    """Return packed codes (N, bytes) of vectors that come in blocks."""
+    dim, num_bits, seed, layer = hyperplanes
+    kernel = cuda_kernels("x", None).hyperplane_codes
     codes = device.empty(shape, "uint8")
     for first, block in blocks:
-        count = len(block)
-        padded = _padded(device, block)
-        kernels.hyperplane_codes(
+        padded, target = _padded(device, block), codes[first : first + len(block)]
+        kernel(
             device.pointer(padded),
-            dim,
-            count,
-            num_bits,
-            seed,
-            layer,
-            device.pointer(codes[first : first + count]),
-            device.number,
-            device.stream,
+            *(dim, len(block), num_bits, seed, layer),
+            device.pointer(target),
+            *device.queue,
         )
+    if watch is not None:
+        watch(num_bits * shape[0])
     return codes
 
 
-def distances(device: Device, a: Any, b: Any) -> Any:
+def distances(device: Device, a: Any, b: Any, threads: int, watch: Watch) -> Any:
+    """Return the Hamming distances of packed codes (N, bytes) and (M, bytes), (N, M)."""
     a, b = device.contiguous(a), device.contiguous(b)
     (count, num_bytes), others = (int(n) for n in a.shape), int(b.shape[0])
     distances = device.empty((count, others), "int32")
     if count > 0 and others > 0:
         cuda_kernels("a", None).hamming_distances(
-            device.pointer(a),
-            count,
-            device.pointer(b),
-            others,
-            num_bytes,
+            *(device.pointer(a), count, device.pointer(b), others, num_bytes),
             device.pointer(distances),
-            device.number,
-            device.stream,
+            *device.queue,
         )
+    if watch is not None:
+        watch(count)
     return distances

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
+from infall._arrays.calls import Watch, later
 from infall._arrays.checks import MAX_ROWS, check_finite
 from infall._arrays.convert import to_numpy
-from infall._arrays.vectors import padded_float32
+from infall._arrays.host import Host, largest_magnitudes, padded_float32
 from infall.rows._task import (
+    Hyperplanes,
     SelectionTask,
     best_positions,
     by_index,
@@ -27,11 +29,33 @@ from infall.rows._task import (
 # Numbers of a matrix that are converted at a time: 8 MiB as float64.
 _CONVERTED_ENTRIES = 2**20
 
-_Found = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
+_Selected = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
+
+
+def unit_vectors(
+    _: Host, values: NDArray[np.float64], name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Split (B, k) vectors into directions and norms fraction * 2**exponent, each (B,).
+
+    The sum of squares is rounded once, for all practical purposes (twice the digits of binary64,
+    in an order that is the same on every machine); scaling by a power of two keeps it so for the
+    largest and smallest numbers.
+
+    Raises
+    ------
+    ValueError
+        For a zero vector.
+    """
+    directions, norms, exponents = _core.unit_vectors(values)
+    zero = np.isnan(norms)
+    if zero.any():
+        which = name if len(norms) == 1 else f"{name}[{int(np.argmax(zero))}]"
+        raise ValueError(f"{which} is zero: it has no direction")
+    return directions, norms, exponents
 
 
 def select(
-    task: SelectionTask, sampler: str, directions: NDArray[np.float64]
+    _: Host, task: SelectionTask, sampler: str, directions: NDArray[np.float64], norms: object
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
     batch, dim = directions.shape
     if batch == 0:
@@ -84,18 +108,20 @@ def select(
 
 
 def _selected(
-    select: Callable[[float], _Found], task: SelectionTask
+    select: Callable[[float], _Selected], task: SelectionTask
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     available = task.last - task.first
-    found = select(threshold(expected_to_pass(task.num_rows, 6.0), available, task.absolute))
-    if any(len(rows) < task.num_rows for rows, _ in found):
-        found = select(-math.inf)
-    assert all(len(rows) == task.num_rows for rows, _ in found)
-    return np.stack([rows for rows, _ in found]), np.stack([values for _, values in found])
+    selected = select(threshold(expected_to_pass(task.num_rows, 6.0), available, task.absolute))
+    if any(len(rows) < task.num_rows for rows, _ in selected):
+        selected = select(-math.inf)
+    assert all(len(rows) == task.num_rows for rows, _ in selected)
+    return np.stack([rows for rows, _ in selected]), np.stack(
+        [unit_projections for _, unit_projections in selected]
+    )
 
 
 def select_from_matrix(
-    task: SelectionTask, matrix: NDArray[Any], directions: NDArray[np.float64]
+    _: Host, task: SelectionTask, matrix: NDArray[Any], directions: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[Any]]:
     own_dtype = matrix.dtype.newbyteorder("=")
     if len(directions) == 0:
@@ -104,7 +130,7 @@ def select_from_matrix(
     directions = directions.astype(dtype)
     as_it_is = matrix.dtype == dtype and matrix.flags.aligned  # aligned: also in its strides
     step = len(matrix) if as_it_is else max(1, _CONVERTED_ENTRIES // matrix.shape[1])
-    best: _Found = []
+    best: _Selected = []
     for first in range(0, len(matrix), step):
         block = matrix[first : first + step]
         best = _best_of_both(best, _selected_from_block(task, block, directions, first), task)
@@ -117,25 +143,26 @@ def select_from_matrix(
 
 def _selected_from_block(
     task: SelectionTask, block: NDArray[Any], directions: NDArray[Any], first: int
-) -> _Found:
-    watch = task.watch
+) -> _Selected:
     with np.errstate(over="ignore"):  # what a conversion makes infinite is refused below
         converted = np.require(block, dtype=directions.dtype, requirements="A")
-    found = _core.select_matrix(
+    selected = _core.select_matrix(
         converted,
         directions,
         min(task.num_rows, len(block)),
         task.absolute,
         task.threads,
-        None if watch is None else lambda done: watch(first + done),
+        later(task.watch, first),
     )
-    if isinstance(found, int):
+    if isinstance(selected, int):
         _refuse_first_nonfinite(converted, first)
-        raise ValueError(f"weights overflows: the projection of row {first + found} is not finite")
-    return [(rows + first, values) for rows, values in found]
+        raise ValueError(
+            f"weights overflows: the projection of row {first + selected} is not finite"
+        )
+    return [(rows + first, unit_projections) for rows, unit_projections in selected]
 
 
-def _best_of_both(best: _Found, more: _Found, task: SelectionTask) -> _Found:
+def _best_of_both(best: _Selected, more: _Selected, task: SelectionTask) -> _Selected:
     if not best:
         return more
     joined = [
@@ -167,34 +194,104 @@ def _refuse_first_nonfinite(matrix: NDArray[Any], first_row: int) -> None:
             ) from None
 
 
-def row_numbers(indices: Any) -> NDArray[Any]:
+def row_numbers(_: Host, indices: Any) -> NDArray[np.int64]:
     if isinstance(indices, (list, tuple)):
         with contextlib.suppress(ValueError):  # to_numpy names what is ragged
             # An empty list has no dtype of its own.
             indices = np.asarray(indices) if len(indices) > 0 else np.empty(0, dtype=np.int64)
     if getattr(getattr(indices, "dtype", None), "kind", "i") not in "biuf":
         raise TypeError(f"indices has dtype {indices.dtype}; expected integers")
-    numbers = to_numpy(indices, "indices")
-    check_indices(str(numbers.dtype), numbers.dtype.kind in "iu", numbers.ndim)
-    for bad in (numbers < 0, numbers >= np.uint64(MAX_ROWS)):
+    rows = to_numpy(indices, "indices")
+    check_indices(str(rows.dtype), rows.dtype.kind in "iu", rows.ndim)
+    for bad in (rows < 0, rows >= np.uint64(MAX_ROWS)):
         if bad.any():
             i = int(np.argmax(bad))
-            raise ValueError(
-                f"indices is {numbers[i]} at position {i}; expected 0 <= index < 2**63"
-            )
-    return numbers
+            raise ValueError(f"indices is {rows[i]} at position {i}; expected 0 <= index < 2**63")
+    return np.require(rows, dtype=np.int64, requirements=["C", "A"])
 
 
-def target_of(out: Any, numbers: NDArray[Any], dim: int) -> NDArray[Any]:
+def target_of(_: Host, out: Any, shape: tuple[int, int], indices: Any) -> NDArray[Any]:
     """Return the memory of `out` after a check that (m, dim) rows can be written there."""
+    if out is None:
+        return np.empty(shape, dtype=np.float32)
     target = to_numpy(out, "out")
     if target.dtype != np.float32 or not hasattr(out, "dtype"):
         kind = f"dtype {target.dtype}" if hasattr(out, "dtype") else type(out).__name__
         raise TypeError(f"out is of {kind}; expected a float32 array")
-    if target.shape != (len(numbers), dim):
-        raise ValueError(f"out has shape {target.shape}; expected {(len(numbers), dim)}")
+    if target.shape != shape:
+        raise ValueError(f"out has shape {target.shape}; expected {shape}")
     if not (target.flags.c_contiguous and target.flags.writeable and target.flags.aligned):
         raise ValueError("out is not C-contiguous, aligned and writeable")
-    if np.may_share_memory(target, numbers):
+    if np.may_share_memory(target, to_numpy(indices, "indices")):
         raise ValueError("out shares memory with indices")
     return target
+
+
+def regenerate(
+    _: Host,
+    rows: NDArray[np.int64],
+    target: NDArray[np.float32],
+    seed: int,
+    layer: int,
+    threads: int,
+    watch: Watch,
+) -> None:
+    _core.gaussian_rows(rows, target, seed, layer, threads, watch)
+
+
+def multiply_in_order(
+    _: Host, rows: NDArray[np.float32], w: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return rows (m, k) times w (k,), summed column by column in float64: (m,).
+
+    A matrix product would sum in an order of its own, which differs between machines, and the next
+    layer is selected by the bits of this sum.
+    """
+    total = np.zeros(len(rows))
+    for column, weight in zip(rows.T.astype(np.float64), w, strict=True):
+        total += column * weight
+    return total
+
+
+def projections(
+    _: Host,
+    unit_projections: NDArray[np.float64],
+    norms: NDArray[np.float64],
+    exponents: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Return unit projections (B, m) times norms * 2**exponents, (B,)."""
+    with np.errstate(over="ignore"):
+        products = np.ldexp(unit_projections * norms[:, None], exponents[:, None])
+    if not np.isfinite(products).all():
+        raise ValueError("w is too long: its projections overflow float64; scale it down")
+    return products
+
+
+def codes(
+    _: Host,
+    blocks: Iterable[tuple[int, NDArray[np.float64]]],
+    shape: tuple[int, int],
+    hyperplanes: Hyperplanes,
+    batched: bool,
+    threads: int,
+    watch: Watch,
+) -> NDArray[np.uint8]:
+    """Return packed codes (N, bytes) of vectors that come in blocks."""
+    dim, num_bits, seed, layer = hyperplanes
+    codes = np.empty(shape, dtype=np.uint8)
+    for first, block in blocks:
+        largest = largest_magnitudes(block, "x", first, batched)
+        # Only signs matter: a power of two keeps the projection in range.
+        scaled = padded_float32(np.ldexp(block, -np.frexp(largest)[1][:, None]))
+        codes[first : first + len(block)] = _core.hyperplane_codes(
+            scaled, dim, num_bits, seed, layer, threads, later(watch, num_bits * first)
+        )
+    return codes
+
+
+def distances(
+    _: Host, a: NDArray[np.uint8], b: NDArray[np.uint8], threads: int, watch: Watch
+) -> NDArray[np.int32]:
+    """Return the Hamming distances of packed codes (N, bytes) and (M, bytes), (N, M)."""
+    codes = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    return _core.hamming_distances(*codes, threads, watch)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +10,7 @@ import scipy  # its parts are loaded where they are used
 from numpy.typing import NDArray
 
 from infall import _core
+from infall._arrays.calls import Watch
 
 
 class SelectionTask(NamedTuple):
@@ -24,7 +24,17 @@ class SelectionTask(NamedTuple):
     absolute: bool
     by_index: bool
     threads: int
-    watch: Callable[[int], object] | None
+    watch: Watch
+
+
+class Hyperplanes(NamedTuple):
+    """The normals of the hyperplanes of a code."""
+
+    dim: int
+    num_bits: int
+    seed: int
+    layer: int | None
+    """None: drawn for codes alone."""
 
 
 def threshold(num_rows: float, available: int, absolute: bool) -> float:

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from infall import _core
 from infall._arrays.calls import Progress, standard_floats, watch_of
-from infall._arrays.checks import (
-    row_count,
-    seed_and_layer,
-)
-from infall._arrays.convert import like, to_numpy
-from infall._arrays.device import located, located_with
+from infall._arrays.checks import row_count, seed_and_layer
+from infall._arrays.locate import in_place, place_of
+from infall._arrays.place import Place
 from infall._arrays.threads import thread_count
-from infall._arrays.vectors import (
-    largest_magnitudes,
-    padded_float32,
-    vector_blocks,
-)
-from infall.rows import _device as _rows_device
+from infall.rows._task import Hyperplanes
 
 
 @standard_floats
@@ -69,39 +59,21 @@ def hyperplane_codes(
     The Hamming distance of the codes of two vectors at angle t is Binomial(num_bits, t / pi).
     Source: Charikar (2002); Wormhole Dynamics, Eq. 16-21.
     """
-    device, x = located(x, "x")
-    if device is None:
-        blocks, num_vectors, dim, batched = vector_blocks(x, "x")
-    else:
-        with device:
-            blocks, num_vectors, dim, batched = device.vector_blocks(x, "x")
-    num_bits = row_count(num_bits, "num_bits")
-    seed, number = seed_and_layer(seed, 0 if layer is None else layer)
-    layer = None if layer is None else number
-    threads = thread_count(num_threads)
-    num_bytes = num_bits // 8 + (num_bits % 8 > 0)
-    if num_vectors * num_bytes >= 2**60:
-        raise ValueError(f"num_bits is {num_bits}; {num_vectors} codes of them do not fit")
-    if device is not None:
+    place, x = place_of(x, "x")
+    with place:
+        blocks, num_vectors, dim, batched = place.vector_blocks(x, "x")
+        num_bits = row_count(num_bits, "num_bits")
+        seed, number = seed_and_layer(seed, 0 if layer is None else layer)
+        hyperplanes = Hyperplanes(dim, num_bits, seed, None if layer is None else number)
+        shape = num_vectors, num_bits // 8 + (num_bits % 8 > 0)
+        if shape[0] * shape[1] >= 2**60:
+            raise ValueError(f"num_bits is {num_bits}; {num_vectors} codes of them do not fit")
+        threads = thread_count(num_threads)
         watch = watch_of(progress, num_bits * num_vectors, "bits")
-        with device:
-            found = _rows_device.codes(
-                device, blocks, (num_vectors, num_bytes), dim, num_bits, seed, layer
-            )
-        if watch is not None:
-            watch(num_bits * num_vectors)
-        return device.returned(found if batched else found[0])
-    codes = np.empty((num_vectors, num_bytes), dtype=np.uint8)
-    for first, block in blocks:
-        last = first + len(block)
-        largest = largest_magnitudes(block, "x", first, batched)
-        # Only signs matter: a power of two keeps the projection in range.
-        scaled = padded_float32(np.ldexp(block, -np.frexp(largest)[1][:, None]))
-        watch = watch_of(progress, num_bits * num_vectors, "bits", done_before=num_bits * first)
-        codes[first:last] = _core.hyperplane_codes(
-            scaled, dim, num_bits, seed, layer, threads, watch
+        codes = place.kernels("rows").codes(
+            place, blocks, shape, hyperplanes, batched, threads, watch
         )
-    return like(codes if batched else codes[0], x)
+        return place.returned(codes if batched else codes[0])
 
 
 def hamming_distances(
@@ -136,37 +108,33 @@ def hamming_distances(
     ValueError
         For another number of axes than one or two, different code lengths, or codes of no bytes.
     """
-    device, first = located(a, "a")
-    second = first if b is None else located_with(device, b, "b", "a")
-    codes = []
-    for array, name in ((first, "a"), (second, "b")):
-        found = to_numpy(array, name) if device is None else array
-        dtype = found.dtype if device is None else device.dtype_name(found)
-        if dtype != "uint8":
-            raise TypeError(f"{name} has dtype {dtype}; expected uint8")
-        if found.ndim not in (1, 2):
-            raise ValueError(f"{name} has {found.ndim} axes; expected shape (bytes,) or (N, bytes)")
-        if found.shape[-1] == 0:
-            raise ValueError(f"{name} is empty: shape {tuple(found.shape)}")
-        codes.append(found)
-    num_bytes = codes[0].shape[-1]
-    if num_bytes != codes[1].shape[-1]:
-        raise ValueError(
-            f"b has codes of {codes[1].shape[-1]} bytes; expected {num_bytes}, as in a"
-        )
-    if num_bytes >= 2**28:
-        raise ValueError(f"a has codes of {num_bytes} bytes; the limit is 2**28 - 1")
-    # Without the axis of a code that came alone.
-    alone = tuple(0 if found.ndim == 1 else slice(None) for found in codes)
-    codes = [found if found.ndim == 2 else found[None] for found in codes]
-    threads = thread_count(num_threads)
-    watch = watch_of(progress, len(codes[0]), "codes")
-    if device is not None:
-        with device:
-            distances = _rows_device.distances(device, *codes)
-            if watch is not None:
-                watch(len(codes[0]))
-            return device.returned(distances[alone])
-    host_codes = [np.ascontiguousarray(found) for found in codes]
-    distances = _core.hamming_distances(host_codes[0], host_codes[1], threads, watch)
-    return like(distances[alone], a)
+    place, first = place_of(a, "a")
+    second = first if b is None else in_place(place, b, "b", "a")
+    with place:
+        codes = [_checked_codes(place, *code) for code in ((first, "a"), (second, "b"))]
+        num_bytes = codes[0].shape[-1]
+        if num_bytes != codes[1].shape[-1]:
+            raise ValueError(
+                f"b has codes of {codes[1].shape[-1]} bytes; expected {num_bytes}, as in a"
+            )
+        if num_bytes >= 2**28:
+            raise ValueError(f"a has codes of {num_bytes} bytes; the limit is 2**28 - 1")
+        # Without the axis of a code that came alone.
+        alone = tuple(0 if code.ndim == 1 else slice(None) for code in codes)
+        codes = [code if code.ndim == 2 else code[None] for code in codes]
+        threads = thread_count(num_threads)
+        watch = watch_of(progress, len(codes[0]), "codes")
+        distances = place.kernels("rows").distances(place, *codes, threads, watch)
+        return place.returned(distances[alone])
+
+
+def _checked_codes(place: Place, codes: Any, name: str) -> Any:
+    codes = place.array(codes, name)
+    dtype = place.dtype_name(codes)
+    if dtype != "uint8":
+        raise TypeError(f"{name} has dtype {dtype}; expected uint8")
+    if codes.ndim not in (1, 2):
+        raise ValueError(f"{name} has {codes.ndim} axes; expected shape (bytes,) or (N, bytes)")
+    if codes.shape[-1] == 0:
+        raise ValueError(f"{name} is empty: shape {tuple(codes.shape)}")
+    return codes

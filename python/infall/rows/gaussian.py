@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from infall import _core
 from infall._arrays.calls import Progress, watch_of
-from infall._arrays.checks import (
-    MAX_DIM,
-    integer,
-    seed_and_layer,
-)
-from infall._arrays.convert import like
-from infall._arrays.device import located
+from infall._arrays.checks import MAX_DIM, integer, seed_and_layer
+from infall._arrays.locate import place_of
 from infall._arrays.threads import thread_count
-from infall.rows import _device as _rows_device
-from infall.rows import _host as _rows_host
 
 
 def gaussian_rows(
@@ -60,27 +51,14 @@ def gaussian_rows(
     ValueError
         For negative indices, another shape than (m,), dim outside 1..2**32 - 1.
     """
-    device, numbers = located(indices, "indices")
-    if device is None:
-        numbers = _rows_host.row_numbers(indices)
-    else:
-        with device:
-            numbers = _rows_device.row_numbers(device, numbers)
-    dim = integer(dim, "dim", 1, MAX_DIM, "2**32")
-    seed, layer = seed_and_layer(seed, layer)
-    threads = thread_count(num_threads)
-    watch = watch_of(progress, len(numbers), "rows")
-    if device is not None:
-        with device:
-            target = _rows_device.target_of(device, out, numbers, dim)
-            _rows_device.regenerate(device, numbers, target, seed, layer)
-        if watch is not None:
-            watch(len(numbers))
-        return out if out is not None else device.returned(target)
-    if out is None:
-        target = np.empty((len(numbers), dim), dtype=np.float32)
-    else:
-        target = _rows_host.target_of(out, numbers, dim)
-    rows = np.require(numbers, dtype=np.int64, requirements=["C", "A"])
-    _core.gaussian_rows(rows, target, seed, layer, threads, watch)
-    return out if out is not None else like(target, indices)
+    place, located = place_of(indices, "indices")
+    with place:
+        kernels = place.kernels("rows")
+        rows = kernels.row_numbers(place, located)
+        dim = integer(dim, "dim", 1, MAX_DIM, "2**32")
+        seed, layer = seed_and_layer(seed, layer)
+        threads = thread_count(num_threads)
+        watch = watch_of(progress, len(rows), "rows")
+        target = kernels.target_of(place, out, (len(rows), dim), indices)
+        kernels.regenerate(place, rows, target, seed, layer, threads, watch)
+        return out if out is not None else place.returned(target)

@@ -21,15 +21,10 @@ from infall._arrays.checks import (
     row_count,
     seed_and_layer,
 )
-from infall._arrays.convert import like, to_numpy
-from infall._arrays.device import Device, located, located_with
+from infall._arrays.convert import to_numpy
+from infall._arrays.locate import in_place, on_host, place_of
+from infall._arrays.place import Place
 from infall._arrays.threads import thread_count
-from infall._arrays.vectors import (
-    unit_vectors,
-    vectors,
-)
-from infall.rows import _device as _rows_device
-from infall.rows import _host as _rows_host
 from infall.rows._task import SelectionTask, best_positions
 from infall.rows.gaussian import gaussian_rows
 
@@ -115,8 +110,8 @@ class RowSelection:
         if self.sampler is None or self.seed is None or self.layer is None:
             raise ValueError("a selection from a matrix cannot be regenerated without the matrix")
         expected = (*self.indices.shape[:-1], self.rows.shape[-1])
-        device, found = located(w, "w")
-        shape = tuple((to_numpy(found, "w") if device is None else found).shape)
+        place, located = place_of(w, "w")
+        shape = tuple(place.array(located, "w").shape)
         if shape != expected:
             raise ValueError(f"w has shape {shape}; this selection was made for shape {expected}")
         again = select_rows(
@@ -131,7 +126,7 @@ class RowSelection:
             row_range=self.row_range,
             num_threads=num_threads,
         )
-        if device is None and again != self:
+        if place.is_host and again != self:
             raise ValueError("w is not the vector that this selection was made for")
         return again
 
@@ -145,7 +140,7 @@ class RowSelection:
             and format and version.
             Arrays in host memory are not copied; those on a device are, which waits for it.
         """
-        arrays = {name: _host_values(getattr(self, name)) for name in _ARRAYS}
+        arrays = {name: _on_host(getattr(self, name)) for name in _ARRAYS}
         settings = {name: getattr(self, name) for name in _SETTINGS}
         return {
             "format": _FORMAT,
@@ -239,8 +234,8 @@ class RowSelection:
         names = (*_SETTINGS, "row_range")
         return all(getattr(self, name) == getattr(other, name) for name in names) and all(
             np.array_equal(
-                _host_values(getattr(self, name)),
-                _host_values(getattr(other, name)),
+                _on_host(getattr(self, name)),
+                _on_host(getattr(other, name)),
                 equal_nan=True,
             )
             for name in _ARRAYS
@@ -352,48 +347,45 @@ def select_rows(
     >>> bool((infall.gaussian_rows(selection.indices, 3, seed=1) == selection.rows).all())
     True
     """
-    device, w = located(w, "w")
-    values, batched = _vectors(device, w, None)
-    batch, dim = values.shape
-    width = row_count(width, "width")
-    one_of(sampler, "sampler", _SAMPLERS)
-    one_of(score, "score", _SCORES)
-    one_of(order, "order", _ORDERS)
-    seed, layer = seed_and_layer(seed, layer)
-    first, last = _row_range(row_range, width)
-    num_rows = _num_rows(num_rows, dim, last - first)
-    threads = thread_count(num_threads)
-    watch = watch_of(progress, last - first, "rows")
-    absolute = score == "absolute"
-    if num_rows * dim * batch >= 2**60:
-        raise ValueError(f"num_rows is {num_rows}; {batch} x {num_rows} rows of {dim} do not fit")
-    if sampler == "order_statistics":
-        _require_whole_layer(batch, absolute, (first, last) == (0, width))
-    task = SelectionTask(
-        seed, layer, first, last, num_rows, absolute, order == "index", threads, watch
-    )
-    if device is None:
-        directions, norms, exponents = unit_vectors(values, "w")
-        found = _rows_host.select(task, sampler, directions)
-    else:
-        with device:
-            directions, norms, exponents = _rows_device.unit_vectors(device, values)
-            found = _rows_device.select(device, task, sampler, directions, norms)
-    return _selection(
-        device,
-        w,
-        batched,
-        *found,
-        norms,
-        exponents,
-        width=width,
-        seed=seed,
-        layer=layer,
-        sampler=sampler,
-        score=score,
-        order=order,
-        row_range=(first, last),
-    )
+    place, w = place_of(w, "w")
+    with place:
+        vectors, batched = place.vectors(w, "w")
+        batch, dim = vectors.shape
+        width = row_count(width, "width")
+        one_of(sampler, "sampler", _SAMPLERS)
+        one_of(score, "score", _SCORES)
+        one_of(order, "order", _ORDERS)
+        seed, layer = seed_and_layer(seed, layer)
+        first, last = _row_range(row_range, width)
+        num_rows = _num_rows(num_rows, dim, last - first)
+        threads = thread_count(num_threads)
+        watch = watch_of(progress, last - first, "rows")
+        absolute = score == "absolute"
+        if num_rows * dim * batch >= 2**60:
+            raise ValueError(
+                f"num_rows is {num_rows}; {batch} x {num_rows} rows of {dim} do not fit"
+            )
+        if sampler == "order_statistics":
+            _require_whole_layer(batch, absolute, (first, last) == (0, width))
+        task = SelectionTask(
+            seed, layer, first, last, num_rows, absolute, order == "index", threads, watch
+        )
+        kernels = place.kernels("rows")
+        directions, norms, exponents = kernels.unit_vectors(place, vectors, "w")
+        selected = kernels.select(place, task, sampler, directions, norms)
+        return _selection(
+            place,
+            selected,
+            kernels.projections(place, selected[1], norms, exponents),
+            batched,
+            width=width,
+            seed=seed,
+            layer=layer,
+            sampler=sampler,
+            score=score,
+            order=order,
+            row_range=(first, last),
+        )
 
 
 @standard_floats
@@ -442,47 +434,39 @@ def select_rows_from(
     ValueError
         As `select_rows`, and on the host for NaN or infinity in `weights`, with the first position.
     """
-    device, w = located(w, "w")
-    matrix = located_with(device, weights, "weights", "w")
-    if device is None:
-        matrix = to_numpy(matrix, "weights")
-    else:
-        _rows_device.check_matrix(device, matrix)
-    if matrix.ndim != 2:
-        raise ValueError(f"weights has {matrix.ndim} axes; expected shape (n, k)")
-    if 0 in matrix.shape:
-        raise ValueError(f"weights is empty: shape {tuple(matrix.shape)}")
-    total, dim = matrix.shape
-    values, batched = _vectors(device, w, dim)
-    one_of(score, "score", _SCORES)
-    one_of(order, "order", _ORDERS)
-    num_rows = _num_rows(num_rows, dim, total)
-    threads = thread_count(num_threads)
-    watch = watch_of(progress, total, "rows")
-    absolute = score == "absolute"
-    task = SelectionTask(0, 0, 0, total, num_rows, absolute, order == "index", threads, watch)
-    if device is None:
-        directions, norms, exponents = unit_vectors(values, "w")
-        found = _rows_host.select_from_matrix(task, matrix, directions)
-    else:
-        with device:
-            directions, norms, exponents = _rows_device.unit_vectors(device, values)
-            found = _rows_device.select_from_matrix(device, task, matrix, directions)
-    return _selection(
-        device,
-        w,
-        batched,
-        *found,
-        norms,
-        exponents,
-        width=total,
-        seed=None,
-        layer=None,
-        sampler=None,
-        score=score,
-        order=order,
-        row_range=(0, total),
-    )
+    place, w = place_of(w, "w")
+    matrix = in_place(place, weights, "weights", "w")
+    with place:
+        matrix = place.array(matrix, "weights")
+        if matrix.ndim != 2:
+            raise ValueError(f"weights has {matrix.ndim} axes; expected shape (n, k)")
+        if 0 in matrix.shape:
+            raise ValueError(f"weights is empty: shape {tuple(matrix.shape)}")
+        total, dim = matrix.shape
+        vectors, batched = place.vectors(w, "w", dim=dim)
+        one_of(score, "score", _SCORES)
+        one_of(order, "order", _ORDERS)
+        num_rows = _num_rows(num_rows, dim, total)
+        threads = thread_count(num_threads)
+        watch = watch_of(progress, total, "rows")
+        absolute = score == "absolute"
+        task = SelectionTask(0, 0, 0, total, num_rows, absolute, order == "index", threads, watch)
+        kernels = place.kernels("rows")
+        directions, norms, exponents = kernels.unit_vectors(place, vectors, "w")
+        selected = kernels.select_from_matrix(place, task, matrix, directions)
+        return _selection(
+            place,
+            selected,
+            kernels.projections(place, selected[1], norms, exponents),
+            batched,
+            width=total,
+            seed=None,
+            layer=None,
+            sampler=None,
+            score=score,
+            order=order,
+            row_range=(0, total),
+        )
 
 
 def merge_selections(parts: Iterable[RowSelection], *, num_rows: int | None = None) -> RowSelection:
@@ -526,7 +510,7 @@ def merge_selections(parts: Iterable[RowSelection], *, num_rows: int | None = No
             )
 
     def of_parts(name: str, num_axes: int) -> list[NDArray[Any]]:
-        arrays = [_host_values(getattr(part, name)) for part in ordered]
+        arrays = [_on_host(getattr(part, name)) for part in ordered]
         return [a if a.ndim == num_axes else a[None] for a in arrays]
 
     indices, unit_projections = of_parts("indices", 2), of_parts("unit_projections", 2)
@@ -544,12 +528,14 @@ def merge_selections(parts: Iterable[RowSelection], *, num_rows: int | None = No
     origin = np.stack(origins) if origins else np.empty((0, num_rows), dtype=np.int64)
     sources = _sources(indices, origin)
     original = ordered[0].rows
+    place, _ = place_of(original, "parts")
 
     def merged(parts: list[NDArray[Any]]) -> Any:
         result = np.empty((*origin.shape, *parts[0].shape[2:]), dtype=parts[0].dtype)
         for part, (filled, positions) in zip(parts, sources, strict=True):
             result[filled] = part[filled[0], positions]
-        return _like(result if original.ndim == 3 else result[0], original)
+        with place:
+            return place.returned(place.upload(result if original.ndim == 3 else result[0]))
 
     return replace(
         ordered[0],
@@ -562,13 +548,6 @@ def merge_selections(parts: Iterable[RowSelection], *, num_rows: int | None = No
 
 
 # --------------------------------------------------------------------------------------------------
-
-
-def _vectors(device: Device | None, w: Any, dim: int | None) -> tuple[Any, bool]:
-    if device is None:
-        return vectors(w, "w", dim=dim)
-    with device:
-        return device.vectors(w, "w", dim=dim)
 
 
 def _row_range(row_range: tuple[int, int] | None, width: int) -> tuple[int, int]:
@@ -737,37 +716,12 @@ def _require_whole_layer(batch: int, absolute: bool, whole: bool) -> None:
 
 
 def _selection(
-    device: Device | None,
-    w: Any,
-    batched: bool,
-    indices: Any,
-    unit_projections: Any,
-    rows: Any,
-    norms: Any,
-    exponents: Any,
-    **settings: Any,
+    place: Place, selected: tuple[Any, Any, Any], projections: Any, batched: bool, **settings: Any
 ) -> RowSelection:
-    if device is None:
-        with np.errstate(over="ignore"):
-            projections = np.ldexp(unit_projections * norms[:, None], exponents[:, None])
-        if not np.isfinite(projections).all():
-            raise ValueError("w is too long: its projections overflow float64; scale it down")
-        arrays = (indices, projections, rows, unit_projections)
-        return RowSelection(*(like(a if batched else a[0], w) for a in arrays), **settings)
-    with device:
-        projections = device.scaled(unit_projections * norms[:, None], exponents[:, None])
-        arrays = (indices, projections, rows, unit_projections)
-        return RowSelection(*(device.returned(a if batched else a[0]) for a in arrays), **settings)
+    indices, unit_projections, rows = selected
+    arrays = (indices, projections, rows, unit_projections)
+    return RowSelection(*(place.returned(a if batched else a[0]) for a in arrays), **settings)
 
 
-def _host_values(array: Any) -> NDArray[Any]:
-    device, found = located(array, "parts")
-    return to_numpy(array, "parts") if device is None else device.download(found)
-
-
-def _like(result: NDArray[Any], original: Any) -> Any:
-    device, _ = located(original, "parts")
-    if device is None:
-        return like(result, original)
-    with device:
-        return device.returned(device.upload(result))
+def _on_host(array: Any) -> NDArray[Any]:
+    return to_numpy(on_host(array, "parts"), "parts")

@@ -1,10 +1,4 @@
-"""The nearest class mean of every sample, and the class of its largest output.
-
-Both are the largest of K scores per sample: products of samples and classes, made by the BLAS in
-blocks, plus a term per class. Products in binary32 are estimates, right to a bound that holds for
-any order of summation. Where more than one class lies within it, float64 sums in a fixed order
-decide, so that the BLAS has no say in the result.
-"""
+"""Decisions in host memory: products by the BLAS, the rest by the CPU kernels."""
 
 from __future__ import annotations
 
@@ -16,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
-from infall._arrays.device import located
 from infall._arrays.features import feature_rows, float32_of
-from infall._arrays.threads import thread_count
-from infall.classes import _decisions_device
-from infall.classes._decision_bounds import CLASS_ENTRIES, Precision, Side, sides_of
+from infall._arrays.host import Host
+from infall.classes._decisions._bounds import CLASS_ENTRIES, Precision, Side, sides_of
 
 _Float = NDArray[Any]  # float32 or float64, as the products are
 _Float64 = NDArray[np.float64]
@@ -32,60 +24,14 @@ _PRODUCTS = 2**31  # multiply-adds between two looks for Ctrl-C
 
 
 def decisions(
+    _: Host,
     features: Any,
     means: _Float64,
-    classifier: NDArray[Any] | None = None,
-    bias: NDArray[Any] | None = None,
-    *,
-    num_threads: int | None = None,
-    progress: Callable[[int], object] | None = None,
+    classifier: NDArray[Any] | None,
+    bias: NDArray[Any] | None,
+    threads: int,
+    progress: Callable[[int], object] | None,
 ) -> tuple[_Int64, _Int64 | None]:
-    """Return the class of the nearest mean of each sample, and that of its largest output.
-
-    Parameters
-    ----------
-    features : array (N, d)
-        Of float16, bfloat16, float32 or float64; its rows in one piece each. In host memory, or on
-        a CUDA device, where the products are those of the array's library.
-    means : float64 array (K, d)
-        C-contiguous and finite, as the next two.
-    classifier : array (K', d), optional
-        Of any of the same dtypes.
-    bias : array (K',), optional
-        Zeros, if there is none.
-    num_threads : int, optional
-        For everything but the products, whose threads are the BLAS's own.
-    progress : callable, optional
-        Called with the number of samples done.
-
-    Returns
-    -------
-    nearest : int64 array (N,)
-        Position of the mean at the least distance. On a device both are arrays there.
-    predicted : int64 array (N,) or None
-        Position of the largest output h . a + b; None without a classifier.
-
-    Raises
-    ------
-    TypeError
-        For another dtype.
-    ValueError
-        For rows that are not in one piece, another number of columns than the means have, and
-        for NaN and infinity, with their first position. On a device, where this would wait for
-        the current stream, the class of such a sample is -1 instead.
-
-    Notes
-    -----
-    The lowest class wins ties. Distances and outputs that decide are float64 sums over the columns
-    in eight lanes, so that the result depends on neither BLAS, threads nor instruction set.
-    """
-    threads = thread_count(num_threads)
-    device, found = located(features, "features")
-    if device is not None:
-        with device:
-            return _decisions_device.decisions(
-                device, found, means, classifier, bias, threads, progress
-            )
     samples = feature_rows(features, "features", dim=means.shape[1])
     count, dim = (int(n) for n in samples.shape)
     precision = Precision.of(samples.dtype.name, dim)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from infall import _core
 from infall._arrays.convert import to_numpy
-from infall._arrays.device import Device, cuda_kernels, located
-from infall.classes._decision_bounds import Precision, Side, class_blocks, sides_of
+from infall._arrays.device import Device, cuda_kernels
+from infall._arrays.locate import on_host
+from infall.classes._decisions._bounds import Precision, Side, class_blocks, sides_of
 
 _DTYPES = ("float16", "bfloat16", "float32", "float64")
 _SAMPLE_ENTRIES = 2**26  # of a block of samples: 256 MiB as float32
@@ -52,7 +53,6 @@ def decisions(
     samples = (device.pointer(features), dtype, stride, dim)
     shared = device.upload(centre)
     kernels = cuda_kernels("features", None)
-    here = (device.number, device.stream)
     scored = [_Classes(device, side, precision, threads) for side in sides]
     results = [device.empty(count, "int64") for _ in sides]
     class_step = min(max(len(side.rows) for side in sides), _CLASSES)
@@ -72,7 +72,7 @@ def decisions(
             scale,
             device.pointer(values),
             device.pointer(norms),
-            *here,
+            *device.queue,
         )
         for classes, result in zip(scored, results, strict=True):
             for first_class in range(0, classes.count, class_step):
@@ -88,7 +88,7 @@ def decisions(
                     classes.row_bounds,
                     [device.pointer(bound[first_class:]) for bound in classes.bounds],
                     best_pointers,
-                    *here,
+                    *device.queue,
                 )
             kernels.decide_samples(
                 number,
@@ -100,12 +100,12 @@ def decisions(
                 best_pointers,
                 *classes.exact,
                 device.pointer(result[first:]),
-                *here,
+                *device.queue,
             )
     if progress is not None:
         progress(count)
-    found = [device.returned(result) for result in results]
-    return found[0], found[1] if classifier is not None else None
+    nearest, *predicted = (device.returned(result) for result in results)
+    return nearest, predicted[0] if predicted else None
 
 
 class _Classes:
@@ -123,8 +123,8 @@ class _Classes:
                 side.rows, rows.start, side.centre, side.scale, values, square_norms, threads
             )
             self.values[rows] = device.upload(values)
-            found = side.bounds(rows, square_norms, precision)
-            for target, bound in zip(bounds, found, strict=True):
+            block_bounds = side.bounds(rows, square_norms, precision)
+            for target, bound in zip(bounds, block_bounds, strict=True):
                 target[rows] = bound
         self.bounds = [device.upload(bound) for bound in bounds]
         longest = precision.longest if side.bounded else 0.0
@@ -145,11 +145,7 @@ class _Classes:
 
 
 def _on_host(array: Any, name: str) -> NDArray[Any]:
-    device, found = located(array, name)
-    if device is not None:
-        with device:
-            found = device.download(found)
-    return np.ascontiguousarray(to_numpy(found, name))
+    return np.ascontiguousarray(to_numpy(on_host(array, name), name))
 
 
 def _may_shorten(device: Device) -> bool:
