@@ -341,9 +341,9 @@ def infall_moments(num_samples: int, dim: int, num_classes: int, threads: int) -
     features, labels = labelled_features(num_samples, dim, num_classes)
 
     def run() -> tuple[np.ndarray, np.ndarray]:
-        found = infall.ClassMoments(num_classes, dim, num_threads=threads)
-        found.update(features, labels)
-        return found.means, found.variances
+        moments = infall.ClassMoments(num_classes, dim, num_threads=threads)
+        moments.update(features, labels)
+        return moments.means, moments.variances
 
     return run
 
@@ -422,9 +422,9 @@ def infall_pairs(metric: str, num_classes: int, dim: int, threads: int) -> Run:
     """The engine's metric of class means and variances."""
     import infall
 
-    found = moments_of_pairs(num_classes, dim, threads)
+    moments = moments_of_pairs(num_classes, dim, threads)
     measure = getattr(infall.collapse, metric)
-    return lambda: measure(found, num_threads=threads)
+    return lambda: measure(moments, num_threads=threads)
 
 
 # Nearest class mean and classifier.
@@ -456,11 +456,11 @@ def infall_nc4(num_samples: int, dim: int, num_classes: int, threads: int) -> Ru
     import infall
 
     features, labels = labelled_features(num_samples, dim, num_classes)
-    found = infall.ClassMoments(num_classes, dim, num_threads=threads)
-    found.update(features, labels)
+    moments = infall.ClassMoments(num_classes, dim, num_threads=threads)
+    moments.update(features, labels)
     weights, bias = classifier_of(num_classes, dim)
     return lambda: infall.collapse.nc4(
-        features, classifier=weights, bias=bias, moments=found, num_threads=threads
+        features, classifier=weights, bias=bias, moments=moments, num_threads=threads
     )
 
 
@@ -500,10 +500,10 @@ def infall_stream(num_samples: int, dim: int, num_classes: int, threads: int) ->
     batches = list(class_peers.row_blocks(num_samples, class_peers.BATCH))
 
     def run() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        found = infall.ClassMoments(num_classes, dim, scatter=True, num_threads=threads)
+        moments = infall.ClassMoments(num_classes, dim, scatter=True, num_threads=threads)
         for rows in batches:
-            found.update(features[rows], labels[rows])
-        return found.means, found.variances, found.within_scatter
+            moments.update(features[rows], labels[rows])
+        return moments.means, moments.variances, moments.within_scatter
 
     return run
 

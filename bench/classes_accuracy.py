@@ -97,7 +97,7 @@ def method_errors(
     ]
 
     def run() -> dict[str, list[float | None]]:
-        found: dict[str, list[float | None]] = {}
+        errors: dict[str, list[float | None]] = {}
         for features, labels in inputs:
             expected = reference_values(features, labels, num_classes)
             values = measure(features, labels, num_classes, **options)
@@ -105,8 +105,8 @@ def method_errors(
                 if value is None:
                     continue
                 error = relative_error(float(value), getattr(expected, key))
-                found.setdefault(QUANTITIES[key], []).append(error)
-        return found
+                errors.setdefault(QUANTITIES[key], []).append(error)
+        return errors
 
     return run
 

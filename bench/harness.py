@@ -144,8 +144,8 @@ class Worker:
         if self.failure is not None:
             return {}
         self.send({"errors": True})
-        found: dict[str, list[float | None]] = self.receive().get("errors", {})
-        return found
+        errors: dict[str, list[float | None]] = self.receive().get("errors", {})
+        return errors
 
     def result(self) -> dict[str, Any]:
         peak = None
@@ -225,7 +225,7 @@ def measure(stem: str, problem: Problem) -> dict[str, Any]:
 def tabulate(stem: str, table: ErrorTable) -> dict[str, Any]:
     """Run the cases of a table of errors and return what they found."""
     with started(stem, table.cases) as workers:
-        found = [
+        cases = [
             {
                 "name": worker.case.name,
                 "role": worker.case.role,
@@ -240,7 +240,7 @@ def tabulate(stem: str, table: ErrorTable) -> dict[str, Any]:
         "name": table.name,
         "title": table.title,
         "columns": list(table.columns),
-        "cases": found,
+        "cases": cases,
     }
 
 

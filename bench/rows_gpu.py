@@ -48,12 +48,12 @@ def device() -> dict[str, Any]:
         raise UnavailableError(f"no CUDA device: {one_line(error)}") from None
     if count == 0:
         raise UnavailableError("no CUDA device")
-    found = runtime.getDeviceProperties(0)
+    properties = runtime.getDeviceProperties(0)
     return {
-        "device": found["name"].decode(),
-        "compute capability": f"{found['major']}.{found['minor']}",
-        "multiprocessors": found["multiProcessorCount"],
-        "GiB": round(found["totalGlobalMem"] / 2**30, 1),
+        "device": properties["name"].decode(),
+        "compute capability": f"{properties['major']}.{properties['minor']}",
+        "multiprocessors": properties["multiProcessorCount"],
+        "GiB": round(properties["totalGlobalMem"] / 2**30, 1),
         "CUDA of the driver": cuda_version(runtime.driverGetVersion()),
         "CUDA of CuPy": cuda_version(runtime.runtimeGetVersion()),
         "CuPy": cupy.__version__,
@@ -390,8 +390,8 @@ def cupy_best(
         best = Best(chosen + first_row, projections[chosen], rows[chosen])
     worst = cupy.abs(best.projections).min()
     candidates = cupy.flatnonzero(scores[seen:] > worst) + seen
-    found = (candidates + first_row, projections[candidates], rows[candidates])
-    competing = Best(*(cupy.concatenate(pair) for pair in zip(best, found, strict=True)))
+    of_block = (candidates + first_row, projections[candidates], rows[candidates])
+    competing = Best(*(cupy.concatenate(pair) for pair in zip(best, of_block, strict=True)))
     chosen = cupy.argpartition(cupy.abs(competing.projections), -num_rows)[-num_rows:]
     return Best(*(values[chosen] for values in competing))
 
@@ -423,10 +423,10 @@ def torch_best(
 
     num_rows = rows.shape[1]
     chosen = torch.topk(projections.abs(), num_rows, sorted=False).indices
-    found = Best(chosen + first_row, projections[chosen], rows[chosen])
+    of_block = Best(chosen + first_row, projections[chosen], rows[chosen])
     if best is None:
-        return found
-    competing = Best(*(torch.cat(pair) for pair in zip(best, found, strict=True)))
+        return of_block
+    competing = Best(*(torch.cat(pair) for pair in zip(best, of_block, strict=True)))
     chosen = torch.topk(competing.projections.abs(), num_rows, sorted=False).indices
     return Best(*(values[chosen] for values in competing))
 

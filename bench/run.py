@@ -13,7 +13,8 @@ STEMS = ("rows", "classes", "classes_accuracy", "frames", "rows_gpu")
 RESULTS = Path(__file__).parent / "results"
 
 
-def main() -> int:
+def parsed() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """The command line: its parser, which reports errors, and what was given."""
     parser = argparse.ArgumentParser(description="Measure the engine beside its peers.")
     parser.add_argument("stems", nargs="*", metavar="STEM", help=f"of {', '.join(STEMS)}; all")
     parser.add_argument("--quick", action="store_true", help="small sizes, within a minute")
@@ -29,6 +30,11 @@ def main() -> int:
             parser.error(f"no stem {stem!r}: expected one of {', '.join(STEMS)}")
     if options.threads < 1:
         parser.error(f"--threads {options.threads}: expected at least 1")
+    return parser, options
+
+
+def main() -> int:
+    parser, options = parsed()
 
     def report(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -69,13 +75,14 @@ def main() -> int:
         json.dumps(results, indent=1) + "\n",
     )
     write(options.markdown, RESULTS / f"{name}.md" if complete else None, table)
-    cases = [
-        case
-        for found in results["stems"].values()
-        for problem in found
-        for case in problem["cases"]
-    ]
-    return int(any(case["status"].startswith("failed") for case in cases))
+    return int(
+        any(
+            case["status"].startswith("failed")
+            for problems in results["stems"].values()
+            for problem in problems
+            for case in problem["cases"]
+        )
+    )
 
 
 def write(asked: Path | None, default: Path | None, text: str) -> None:

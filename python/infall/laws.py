@@ -215,7 +215,7 @@ def folded_normal_top(
     -----
     With E_i independent exponentials, ``S_j = sum_{i <= j} E_i / (n - i + 1)`` is minus the
     logarithm of the distribution function at the j-th largest value. Keeping S rather than
-    the survival probability ``-expm1(-S)`` holds both ends of the law to full precision.
+    the survival probability ``-expm1(-S)`` preserves full precision at both ends of the law.
 
     Source: Renyi, On the theory of order statistics, 1953; Devroye, Non-Uniform Random
     Variate Generation, 1986, chapter V.
@@ -257,8 +257,8 @@ def angle_chain(
         Rows m kept in every layer, 1 <= m <= n; `dim` by default.
     samples_per_network : int, default 1
         Consecutive samples that share the selected norms of one network; a divisor of their
-        number. Each sample keeps its law. Those of one network are independent but for the norms;
-        in a network they are also correlated through the rows, by the cosine of their angle.
+        number. Each sample keeps its law. Those of one network are independent except for the
+        norms; in a network they are also correlated through the rows, by the cosine of their angle.
     size : int, optional
         Number of samples; by default the shape of `theta`.
     rng : numpy.random.Generator or int, optional
@@ -284,7 +284,7 @@ def angle_chain(
     -----
     Let w be the unit input and ``x = cos(theta) w + sin(theta) u`` the test vector, with u
     a unit vector orthogonal to w. The m selected rows are chosen by their projection on w
-    alone, so that ``G w = p`` has the length T of the m largest of n ``|N(0, 1)|``, while
+    alone, so ``G w = p`` has the length T of the m largest of n ``|N(0, 1)|``, while
     ``G u = q`` is m independent N(0, 1), independent of p. Along p, q has a component
     g ~ N(0, 1); orthogonal to p its length is chi with m - 1 degrees of freedom. Hence
 
@@ -375,7 +375,7 @@ def mean_field_angle(
 
     acute = np.minimum(start, np.pi - start)
     # The cosine as the sine of the complement is exactly 0 at numpy.pi / 2, and in logarithms
-    # neither tan = 0 nor tan = inf needs a case of its own.
+    # neither tan = 0 nor tan = inf needs a separate case.
     with np.errstate(divide="ignore"):
         log_tangent = np.log(np.sin(acute)) - np.log(np.sin(np.pi / 2 - acute))
     layers = np.arange(num_layers + 1).reshape(-1, *(1,) * start.ndim)  # (L + 1, 1, ...)

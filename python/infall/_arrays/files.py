@@ -62,7 +62,7 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         With `path` as its file name: if the file cannot be written, is there but read-only, or is
         not a regular file. The file of that name is then still the old one.
     TypeError
-        For what is not a path.
+        For anything but a path.
     """
     given = _path_text(path)
     with _naming(given):
@@ -115,7 +115,7 @@ def load(
     ValueError
         If it is truncated, damaged, of another kind of object, another version or another mapping.
     TypeError
-        For what is not a path.
+        For anything but a path.
     """
     given = _path_text(path)
     with contextlib.ExitStack() as stack:

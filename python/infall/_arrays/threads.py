@@ -38,7 +38,7 @@ def num_threads(count: int) -> Iterator[None]:
     Raises
     ------
     TypeError, ValueError
-        For what is not such a number.
+        For any other number or object.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def thread_count(value: Any) -> int:
     Raises
     ------
     TypeError, ValueError
-        For what is neither None nor a number of threads; for an `INFALL_NUM_THREADS` that is none.
+        For anything but None and a number of threads; for an `INFALL_NUM_THREADS` that is none.
     """
     if value is not None:
         return integer(value, "num_threads", 1, MAX_THREADS + 1)
@@ -76,7 +76,7 @@ def _of_environment() -> int | None:
                 f"1 to {MAX_THREADS}"
             )
         return int(text)
-    # A list of numbers, one for each nesting level; what is no number OpenMP ignores as well.
+    # A list of numbers, one for each nesting level; OpenMP ignores anything else as well.
     outermost = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     if outermost.isdecimal() and int(outermost) > 0:
         return min(int(outermost), MAX_THREADS)

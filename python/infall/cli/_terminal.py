@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FIGURE_SUFFIXES = (".png", ".pdf", ".svg")
-MAX_THREADS = 1024
 
 _INTERRUPTED = 130  # the exit code of a shell for a process that Ctrl-C ended
 _UNLIMITED = 10**6  # columns of a file or pipe

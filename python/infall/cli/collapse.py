@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from infall import _core
 from infall._arrays.mapped import npz_names, read_npy, read_npz
+from infall._arrays.threads import MAX_THREADS
 from infall.classes.moments import GlobalMean
 from infall.cli._terminal import (
     FIGURE_SUFFIXES,
-    MAX_THREADS,
     Column,
     Delivery,
     Output,

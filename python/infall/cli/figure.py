@@ -422,7 +422,7 @@ def _report(
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON knows it: None for what is no finite number."""
+    """Return a value as JSON has it: None for NaN and infinity."""
     if isinstance(value, Mapping):
         return {str(key): _plain(entry) for key, entry in value.items()}
     if hasattr(value, "tolist"):  # of NumPy
@@ -465,7 +465,7 @@ class _FigureBars(StageBars):
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
-        # Figures take unlike times: what is left is known when the first network is.
+        # Figures take different times: the rest is known once the first network is done.
         self._seconds = {name: EXPERIMENTS[name].seconds for name in names}
         self._name = names[0]
         self._before = 0.0

@@ -16,9 +16,9 @@ from rich.text import Text
 
 from infall import _core
 from infall._arrays.calls import Progress
+from infall._arrays.threads import MAX_THREADS
 from infall.cli._terminal import (
     FIGURE_SUFFIXES,
-    MAX_THREADS,
     Column,
     Delivery,
     Output,

@@ -52,7 +52,7 @@ def nc1(
     classes : sequence of hashables, optional
         Names of the classes in order; by default the distinct labels, ascending.
     num_threads : int, optional
-        All processors by default; does not change the result but for what NumPy's own matrix
+        All processors by default; does not change the result except for what NumPy's matrix
         products round.
     progress : callable, optional
         Called as progress(done, total, stage); what it raises stops the call.
@@ -77,7 +77,7 @@ def nc1(
     Notes
     -----
     With centred^T = U S V^T it is the mean of ||S^-1 U^T (h - mu_c)||^2; see `between_rank` for
-    the directions that count. Deviations are taken from a sample of the class, so that an offset
+    the directions that count. Deviations are taken from a sample of the class, so an offset
     which all samples share costs no digits.
 
     Features in CUDA memory stay there, with their moments; the call waits for the current stream.

@@ -82,7 +82,7 @@ class CollapseReport:
     num_observed: int
     """K of the formulas: classes with samples."""
     classes: tuple[Any, ...] | None
-    """Their names, in order; None where they are the numbers from 0 on."""
+    """Their names, in order; None where they are 0, 1, ..., K - 1."""
     empty_classes: tuple[Any, ...]
     """Names, or numbers, of the classes without samples, which are left out."""
     single_sample_classes: int
@@ -153,7 +153,7 @@ class CollapseReport:
         Raises
         ------
         TypeError, ValueError
-            For what is not a report: fields that are absent, unknown, or of another kind, numbers
+            For anything but a report: fields that are absent, unknown, or of another kind, numbers
             that are not finite, and reasons for no metric.
         """
         if not isinstance(values, Mapping):

@@ -146,7 +146,7 @@ class CollapseTrajectory:
         Raises
         ------
         TypeError, ValueError
-            For what is not real numbers, another shape, and numbers that are not finite.
+            For anything but real numbers, another shape, and numbers that are not finite.
 
         See Also
         --------
@@ -426,7 +426,7 @@ class CollapseTrajectory:
         Raises
         ------
         TypeError, ValueError
-            For what is not such a state.
+            For anything but such a state.
         """
         if not isinstance(state, Mapping):
             raise TypeError(f"state is a {type(state).__name__}; expected a mapping")

@@ -284,16 +284,6 @@ def clusters(
         widest.append(model)
     stage.end()
 
-    compared_depth = min(depth, _COMPARED_DEPTH)
-
-    def measure(seed: int, other: Sampler) -> tuple[MaxLikelihood, float]:
-        w, X = gaussian_input(seed, dim, num_test)
-        model = fitted(w, widths[-1], compared_depth, seed, other, progress)
-        outputs = model.transform(X)
-        near_one = outputs @ model.outputs_[-1] < 0.0
-        measured, _ = _two_clusters(outputs, near_one, seed, silhouette_samples)
-        return model, math.log10(measured["intra_distance"])
-
     by_name = dict(zip(_MEASURES, measures, strict=True))
     law_inter_distance, law_intra_distance = _law(widths, depth, dim)
     embedding = np.array(embed(points, 3, perplexity, seeds[0], progress))
@@ -316,12 +306,36 @@ def clusters(
         embedded_layers=tuple(embedded_layers.tolist()),
         embedding=embedding.reshape(len(widths), len(embedded_layers), tsne_samples, 3),
         embedded_labels=np.array(labels),
-        comparison=compare_samplers(
-            f"log10 of the distance to the own centre after {compared_depth} layers",
-            widest,
-            np.log10(by_name["intra_distance"][:, -1, compared_depth]).tolist(),
-            measure,
+        comparison=_comparison(
+            widest, by_name["intra_distance"][:, -1], num_test, silhouette_samples, progress
         ),
+    )
+
+
+def _comparison(
+    models: Sequence[MaxLikelihood],
+    intra_distance: NDArray[np.float64],
+    num_test: int,
+    silhouette_samples: int,
+    progress: Progress | None,
+) -> SamplerComparison:
+    """Compare the networks of the largest width, whose distances are (S, L + 1), with another."""
+    width, dim = models[0].width, len(models[0].input_)
+    depth = min(models[0].depth, _COMPARED_DEPTH)
+
+    def measure(seed: int, sampler: Sampler) -> tuple[MaxLikelihood, float]:
+        w, X = gaussian_input(seed, dim, num_test)
+        model = fitted(w, width, depth, seed, sampler, progress)
+        outputs = model.transform(X)
+        near_one = outputs @ model.outputs_[-1] < 0.0
+        measured, _ = _two_clusters(outputs, near_one, seed, silhouette_samples)
+        return model, math.log10(measured["intra_distance"])
+
+    return compare_samplers(
+        f"log10 of the distance to the own centre after {depth} layers",
+        models,
+        np.log10(intra_distance[:, depth]).tolist(),
+        measure,
     )
 
 
@@ -414,7 +428,7 @@ def _draw_embedding(axes: Any, embedded: NDArray[np.float64], labels: NDArray[np
 
 
 def _along_first_axis(points: NDArray[np.float64], labels: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Return points reflected so that the line between the two clusters is the first axis.
+    """Return points reflected to make the line between the two clusters the first axis.
 
     An embedding is defined up to rotations and reflections.
     """

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 WIDTHS = tuple(2**exponent for exponent in range(8, 26))
 # Networks whose angles the law is sampled for, and twice their test vectors near 0.
 _NETWORKS_OF_THE_LAW = 16
-# Depth of the one network by another sampler: every layer is a draw of its own from the same law.
+# Depth of the one network by another sampler: layers are independent draws from the same law.
 _COMPARED_DEPTH = 3
 _MEASURES = ("nll", "log10_distance", "loss_below", "loss_above", "share_below")
 

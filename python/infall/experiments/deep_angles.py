@@ -18,8 +18,8 @@ def deep_angles(
 
     `MaxLikelihood.pole_distances` takes the difference of two unit vectors and ends at 1e-16; a
     layer of 2^25 rows and k = 256 gets there in 24 layers. Here the part of a test vector along the
-    fitted one and the part across go through the layers separately, so that the small one keeps
-    its digits down to the smallest normal float64.
+    fitted one and the part across go through the layers separately, which preserves the precision
+    of the small one down to the smallest normal float64.
 
     Parameters
     ----------

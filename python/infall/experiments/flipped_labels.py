@@ -271,7 +271,7 @@ def flipped_labels(
     Notes
     -----
     Images are divided by the largest pixel and flipped by their sign; 1 - x is no flip, as the
-    network is linear and not affine. The scores of x and -x sum to 1 exactly, so that
+    network is linear and not affine. The scores of x and -x sum to 1 exactly, so
     d' = |1 - 2 mean| / deviation.
 
     Source: Wormhole Dynamics, Section VI-A, Fig. 9, Eq. 30 and 31.

@@ -327,7 +327,7 @@ def hashing(
     num_bits : int
         Bits n of a code; rounded up to whole bytes.
     num_codes : int
-        Codes per angle and seed, each of hyperplanes of its own.
+        Codes per angle and seed; no two share a hyperplane.
     width : int
         Rows of the layers that rows are selected from.
     num_layers : int
@@ -354,7 +354,7 @@ def hashing(
     Notes
     -----
     A row with score t = row . w has a normal projection on x of mean t cos(theta) and deviation
-    sin(theta), so that the signs differ with probability Phi(-|t| cot(theta)): theta / pi on
+    sin(theta), so the signs differ with probability Phi(-|t| cot(theta)): theta / pi on
     average over all rows, far less over rows with large |t| where theta < pi / 2.
 
     Source: Wormhole Dynamics, Propositions 1 and 2, Eq. 9-21; Charikar (2002).

@@ -91,7 +91,7 @@ class Reconciliation(Result):
 
     @property
     def takes_minus(self) -> NDArray[np.bool_]:
-        """(S, L + 1, N): where cos(w_l, w'_l) < 0, so that the branch is z - eta w'_l."""
+        """(S, L + 1, N): where cos(w_l, w'_l) < 0 and the branch is z - eta w'_l."""
         return np.asarray(self.scores > 0.5)
 
     def taken(self, by_branch: _Float) -> _Float:
@@ -336,9 +336,9 @@ def reconciliation(
 
     Notes
     -----
-    The recovery of P from P', z and both outputs (Eq. 45) is an identity; what is measured is P'
-    itself. ||P - P'|| = eta ||w'_l -+ w_l|| in any pixel range: it is relative to 255 times larger
-    images for pixels in [0, 255].
+    The recovery of P from P', z and both outputs (Eq. 45) is an identity; P' itself is measured.
+    ||P - P'|| = eta ||w'_l -+ w_l|| in any pixel range: it is relative to 255 times larger images
+    for pixels in [0, 255].
 
     Source: Wormhole Dynamics, Section VIII, Theorem 2, Eq. 28, 39-45, Fig. 11.
     """
@@ -356,7 +356,7 @@ def reconciliation(
         outputs = model.transform(tests, layer=None)
         return model, model.angle_scores(tests, layer=None), outputs, usable[chosen]
 
-    measured = []
+    by_seed = []
     stage = Stage(progress, len(seeds))
     for seed in seeds:
         model, scores, outputs, labels = measure(seed, sampler)
@@ -364,23 +364,19 @@ def reconciliation(
         chain = _predicted_scores(scores[0], width, dim, depth, seed)
         if seed == seeds[0]:
             pictures = _pictures(model, scores, outputs, labels, eta)
-        measured.append((model, scores, *recovery, chain, np.linalg.norm(labels, axis=1)))
+        by_seed.append((model, scores, *recovery, chain, np.linalg.norm(labels, axis=1)))
         stage.part_done()
-    models, *arrays = zip(*measured, strict=True)
+    models, *arrays = zip(*by_seed, strict=True)
     scores, relative_errors, psnr, correlations, predicted, norms = (np.array(a) for a in arrays)
-
-    def last_error(scores: _Float) -> float:
-        # The same for all images and ranges, up to a factor.
-        return float(np.log(np.minimum(scores[-1], 1.0 - scores[-1])).mean())
 
     def other(seed: int, kind: Sampler) -> tuple[MaxLikelihood, float]:
         model, scores, _, _ = measure(seed, kind)
-        return model, last_error(scores)
+        return model, _last_error(scores)
 
     comparison = compare_samplers(
         f"The mean ln of the distance of scores to their side after layer {depth}",
         models,
-        [last_error(of_seed) for of_seed in scores],
+        [_last_error(of_seed) for of_seed in scores],
         other,
     )
     stage.end()
@@ -419,6 +415,11 @@ def _labels(images: ArrayLike | None) -> tuple[_Float, str]:
     if constant.any():
         raise ValueError(f"images[{constant.argmax()}] is constant; it has no correlation")
     return pixels / pixels.max(), f"{len(pixels)} given"
+
+
+def _last_error(scores: _Float) -> float:
+    # The same for all images and ranges, up to a factor.
+    return float(np.log(np.minimum(scores[-1], 1.0 - scores[-1])).mean())
 
 
 def _geometric_mean(lengths: _Float) -> _Float:

@@ -138,7 +138,7 @@ class SamplerComparison:
     """The quantity for every seed of the figure."""
     other_sampler: str
     other_value: float
-    """The quantity for a seed of its own."""
+    """The quantity for a seed that the figure does not have."""
     log_norm_pvalue: float
     """Two-sample Kolmogorov-Smirnov test of ln ||G_l w||, which is independent over layers."""
 

@@ -190,7 +190,7 @@ class Trajectories(Result):
             x, y = np.cos(arc) * np.cos(angle), np.cos(arc) * np.sin(angle)
             axes.plot(x, y, np.sin(arc), color="0.9", lw=0.7)
         fitted_points, test_points = paths.points()
-        # The plane is turned in every layer so that w_l points along x.
+        # The plane is turned in every layer: w_l points along x.
         cosines, sines = paths.directions[0].T  # (L + 1,)
         for test in range(test_points.shape[1]):
             color = _COLORS[int(paths.near_one[0, -1, test])]
@@ -471,7 +471,7 @@ def _law(dim: int, width: int, depth: int) -> tuple[_Float, _Float]:
     chain = laws.angle_chain(
         angles, width, dim, depth, samples_per_network=_SAMPLES_PER_NETWORK, rng=rng
     )
-    # Both sides have one law, and angles near 0 keep their digits.
+    # Both sides have one law; angles near 0 are precise, those near pi are not.
     ends_near_0 = chain[:, chain[-1] < np.pi / 2]
     tangents = _mean_log_tangent(np.minimum(ends_near_0, np.pi - ends_near_0))
     scores = laws.folded_normal_top(width, dim, size=max(256, _SCORES_DRAWN // dim), rng=rng)
