@@ -25,6 +25,10 @@ help:  ## List the tasks
 # pip builds in the environment itself rather than in a fresh one of its own: only then do paths
 # stay the same from one build to the next and only what changed is compiled again.
 
+# Python compiles what it imports, which is little of SciPy and scikit-learn: pip need not.
+INSTALL = $(@D)/bin/python -m pip install --quiet --no-compile
+CMAKE = PATH="$$PWD/.venv/bin:$$PATH" cmake
+
 define BUILD_REQUIREMENTS
 import tomllib
 with open("pyproject.toml", "rb") as file:
@@ -36,11 +40,9 @@ export BUILD_REQUIREMENTS
 .venv-tsan/build-requirements: pyproject.toml
 	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -c "$$BUILD_REQUIREMENTS" > $@.txt
-	$(@D)/bin/python -m pip install --quiet -r $@.txt cmake ninja
+	$(INSTALL) -r $@.txt cmake ninja
 	touch $@
 
-# The tests also run the CUDA kernels, emulated by the host.
-.venv/package: BUILD_SETTINGS := --config-settings=cmake.define.INFALL_EMULATE_CUDA=ON
 .venv-clang/package .venv-sanitize/package .venv-tsan/package: BUILD_SETTINGS = \
     --config-settings=cmake.define.INFALL_CUDA=OFF \
     --config-settings=cmake.define.INFALL_EMULATE_CUDA=$(EMULATE) \
@@ -58,17 +60,26 @@ export BUILD_REQUIREMENTS
 .venv/package .venv-clang/package .venv-sanitize/package .venv-tsan/package: \
     $$(@D)/build-requirements $(SOURCES)
 	@echo "building infall into $(@D)"
-	$(@D)/bin/python -m pip install --quiet --no-build-isolation \
+	$(INSTALL) --no-build-isolation \
 	    --config-settings=cmake.define.INFALL_WERROR=$(INFALL_WERROR) $(BUILD_SETTINGS) .
 	touch $@
 
+# The tests also run the CUDA kernels, emulated by the host; nothing else needs them.
+SITE_PACKAGES = $$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
+.venv/emulated: .venv/build-requirements $(filter-out python/%,$(SOURCES))
+	$(CMAKE) --preset emulated -DINFALL_WERROR=$(INFALL_WERROR)
+	$(CMAKE) --build --preset emulated
+	$(CMAKE) --install build/emulated --component emulated --prefix "$(SITE_PACKAGES)"
+	touch $@
+.venv/test: .venv/emulated
+
 .venv/cli .venv/test .venv/lint .venv-clang/test .venv-sanitize/test .venv-tsan/test: $$(@D)/package
-	$(@D)/bin/python -m pip install --quiet 'infall[$(@F)]'
+	$(INSTALL) 'infall[$(@F)]'
 	touch $@
 
 # The libraries whose arrays are taken are large and not there for every machine.
 .venv/interop: .venv/package
-	if .venv/bin/python -m pip install --quiet 'infall[interop]'; then touch $@; \
+	if $(INSTALL) 'infall[interop]'; then touch $@; \
 	else echo 'WARNING: infall[interop] could not be installed: its tests are skipped'; fi
 
 .PHONY: run
@@ -123,11 +134,10 @@ ARM64 := -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
     -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
 .PHONY: arm64
 arm64: .venv/build-requirements  ## Compare the kernels' bits with those of arm64 (cross compiler, qemu-user)
-	export PATH="$$PWD/.venv/bin:$$PATH"; \
-	cmake -S . -B build/digests -G Ninja $(DIGESTS); \
-	cmake -S . -B build/digests-arm64 -G Ninja $(DIGESTS) $(ARM64); \
-	cmake --build build/digests --target infall_digests; \
-	cmake --build build/digests-arm64 --target infall_digests
+	$(CMAKE) -S . -B build/digests -G Ninja $(DIGESTS)
+	$(CMAKE) -S . -B build/digests-arm64 -G Ninja $(DIGESTS) $(ARM64)
+	$(CMAKE) --build build/digests --target infall_digests
+	$(CMAKE) --build build/digests-arm64 --target infall_digests
 	.venv/bin/python tests/compare_digests.py 'build/digests/infall_digests' \
 	    'qemu-aarch64 build/digests-arm64/infall_digests'
 
@@ -170,6 +180,11 @@ build/cuda-site:
 .PHONY: test-gpu
 test-gpu: build/cuda-site  ## Build with CUDA and run the GPU tests, with the packages PYTHON has
 	$(ON_GPU) $(PYTHON) -m pytest tests/test_gpu.py $(ARGS)
+
+.PHONY: cuda-all
+cuda-all: .venv/build-requirements  ## Compile the CUDA kernels for every generation of cards (nvcc)
+	$(CMAKE) --preset cuda -DINFALL_WERROR=$(INFALL_WERROR)
+	$(CMAKE) --build --preset cuda
 
 .PHONY: sanitize-gpu
 sanitize-gpu: build/cuda-site  ## Run small GPU tests under compute-sanitizer

@@ -38,6 +38,7 @@ void bind_geometry(py::module_& module);
 PYBIND11_MODULE(_core, module) {
     module.doc() = "The compiled kernels of infall. Arguments are checked by the Python modules.";
     module.attr("__version__") = INFALL_VERSION;
+    module.attr("without_cuda") = INFALL_WITHOUT_CUDA;
     infall::current_isa();  // an unusable INFALL_ISA is refused at import
     module.def("isa", [] { return std::string(infall::current_isa().name); });
     module.def("set_isa", &infall::set_isa, py::arg("name"));

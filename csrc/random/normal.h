@@ -38,162 +38,167 @@ struct NormalCoefficients {
     F one{1.0f};
 };
 
-// Eight stages of about equal length: a kernel runs them between the rounds of the Philox block
-// that follows, because one is bound by multiplications and the other by shifts and logic.
+// One pair of normals, by the formulas of docs/random-rows.md for U, r, d and (a, b):
+//
+//     U = 2^e (2 + g)         r = sqrt(-2 ln(1 + g/2) - 2 e ln 2)         (a, b) = (cos d, sin d)
+//
+// in eight stages of about equal length. A kernel runs them between the rounds of the Philox block
+// that follows, because one is bound by multiplications and the other by shifts and logic; GCC
+// keeps that order under -fno-schedule-insns2. The three series are summed from their last terms.
 template <class F, class W>
 struct BoxMuller {
-    F g, e, q, d, y, s, c, t;
-    W angle;
+    W angle_word;
+    F e, g, g_squared;     // g in [-1, 0)
+    F log_series;          // q0 + q1 g + ... + q8 g^8
+    F log_of_significand;  // -2 ln(1 + g/2), in [0, 2 ln 2]
+    F squared_radius, radius;
+    F d, d_squared, d_cubed;
+    F sine_series, sine;      // s0 + s1 d^2 + s2 d^4
+    F cosine_series, cosine;  // c0 + c1 d^2 + c2 d^4 + c3 d^6
 
-    INFALL_HD void stage0(W radius_word, W angle_word, const NormalCoefficients<F>& k) {
+    // The words: U as its exponent and significand, and the angle.
+    INFALL_HD void stage0(W radius_word, W angle_word_, const NormalCoefficients<F>& k) {
         const F u = fused(to_float(radius_word), k.radius_scale, k.radius_offset);
-        angle = angle_word;
-        d = to_signed_float(shift_left_2(angle)) * k.angle_scale;
+        angle_word = angle_word_;
+        d = to_signed_float(shift_left_2(angle_word)) * k.angle_scale;
         e = exponent(u);
         g = significand(u) - k.two;
     }
-    INFALL_HD void stage1(const NormalCoefficients<F>& k) {
-        q = fused(k.q8, g, k.q7);
-        y = d * d;
-        q = fused(q, g, k.q6);
-    }
-    INFALL_HD void stage2(const NormalCoefficients<F>& k) {
-        q = fused(q, g, k.q5);
-        s = fused(k.s2, y, k.s1);
-        q = fused(q, g, k.q4);
-    }
-    INFALL_HD void stage3(const NormalCoefficients<F>& k) {
-        q = fused(q, g, k.q3);
-        c = fused(k.c3, y, k.c2);
-        q = fused(q, g, k.q2);
-        s = fused(s, y, k.s0);
-    }
-    INFALL_HD void stage4(const NormalCoefficients<F>& k) {
-        q = fused(q, g, k.q1);
-        t = g * g;
-        c = fused(c, y, k.c1);
-        q = fused(q, g, k.q0);
-    }
-    INFALL_HD void stage5(const NormalCoefficients<F>& k) {
-        g = fused_minus(t, q, g);  // -2 ln of the significand, in [0, 2 ln 2]
-        t = d * y;
-        c = fused(c, y, k.c0);
-        g = minus_fused(g, e, k.two_ln2);
-    }
-    INFALL_HD void stage6(const NormalCoefficients<F>& k) {
-        g = square_root(g);
-        s = fused(t, s, d);
-        c = fused(c, y, k.one);
-    }
-    INFALL_HD void stage7(F& z_even, F& z_odd) {
-        const F r = flip_sign_by_bit31(g, angle);
-        swap_by_bit30(c, s, angle);
-        z_even = r * c;
-        z_odd = r * s;
+
+    template <int stage>
+    INFALL_HD void middle_stage(const NormalCoefficients<F>& k) {
+        if constexpr (stage == 1) {  // the series of the logarithm begins
+            log_series = fused(k.q8, g, k.q7);
+            d_squared = d * d;
+            log_series = fused(log_series, g, k.q6);
+        } else if constexpr (stage == 2) {  // that of the sine begins
+            log_series = fused(log_series, g, k.q5);
+            sine_series = fused(k.s2, d_squared, k.s1);
+            log_series = fused(log_series, g, k.q4);
+        } else if constexpr (stage == 3) {  // that of the cosine begins, that of the sine ends
+            log_series = fused(log_series, g, k.q3);
+            cosine_series = fused(k.c3, d_squared, k.c2);
+            log_series = fused(log_series, g, k.q2);
+            sine_series = fused(sine_series, d_squared, k.s0);
+        } else if constexpr (stage == 4) {  // the series of the logarithm ends
+            log_series = fused(log_series, g, k.q1);
+            g_squared = g * g;
+            cosine_series = fused(cosine_series, d_squared, k.c1);
+            log_series = fused(log_series, g, k.q0);
+        } else if constexpr (stage == 5) {  // the logarithm, and what is left of the series
+            log_of_significand = fused_minus(g_squared, log_series, g);
+            d_cubed = d * d_squared;
+            cosine_series = fused(cosine_series, d_squared, k.c0);
+            squared_radius = minus_fused(log_of_significand, e, k.two_ln2);
+        } else if constexpr (stage == 6) {  // the radius, the sine and the cosine
+            radius = square_root(squared_radius);
+            sine = fused(d_cubed, sine_series, d);
+            cosine = fused(cosine_series, d_squared, k.one);
+        }
     }
 
-    template <int Stage>
-    INFALL_HD void middle_stage(const NormalCoefficients<F>& k) {
-        if constexpr (Stage == 1) stage1(k);
-        if constexpr (Stage == 2) stage2(k);
-        if constexpr (Stage == 3) stage3(k);
-        if constexpr (Stage == 4) stage4(k);
-        if constexpr (Stage == 5) stage5(k);
-        if constexpr (Stage == 6) stage6(k);
+    // The quarter turn of bit 30 and the half turn of bit 31, and the normals.
+    INFALL_HD void stage7(F& z_even, F& z_odd) {
+        const F signed_radius = flip_sign_by_bit31(radius, angle_word);
+        F a = cosine, b = sine;
+        swap_by_bit30(a, b, angle_word);
+        z_even = signed_radius * a;
+        z_odd = signed_radius * b;
     }
 };
 
 template <class F, class W>
 INFALL_HD void box_muller(W radius_word, W angle_word, const NormalCoefficients<F>& k, F& z_even,
                           F& z_odd) {
-    BoxMuller<F, W> b;
-    b.stage0(radius_word, angle_word, k);
-    b.stage1(k);
-    b.stage2(k);
-    b.stage3(k);
-    b.stage4(k);
-    b.stage5(k);
-    b.stage6(k);
-    b.stage7(z_even, z_odd);
+    BoxMuller<F, W> pair;
+    pair.stage0(radius_word, angle_word, k);
+    pair.template middle_stage<1>(k);
+    pair.template middle_stage<2>(k);
+    pair.template middle_stage<3>(k);
+    pair.template middle_stage<4>(k);
+    pair.template middle_stage<5>(k);
+    pair.template middle_stage<6>(k);
+    pair.stage7(z_even, z_odd);
 }
 
 // ---------------------------------------------------------------------------------------------
 // binary64, for the streams in which a single normal decides: a 64-bit radius has no tail to miss
 // up to 2^64 rows. Evaluated for the few candidates only, so that plain series are good enough.
 
-// 2 artanh s = 2 s + s^3 artanh_series(s^2) for |s| < 0.1716; eleven terms reach 2^-56.
-INFALL_HD double artanh_series(double z) {
-    double p = 2.0 / 23;
-    p = fused(p, z, 2.0 / 21);
-    p = fused(p, z, 2.0 / 19);
-    p = fused(p, z, 2.0 / 17);
-    p = fused(p, z, 2.0 / 15);
-    p = fused(p, z, 2.0 / 13);
-    p = fused(p, z, 2.0 / 11);
-    p = fused(p, z, 2.0 / 9);
-    p = fused(p, z, 2.0 / 7);
-    p = fused(p, z, 2.0 / 5);
-    return fused(p, z, 2.0 / 3);
+// 2 artanh x = 2 x + x^3 artanh_series(x^2) for |x| < 0.1716; eleven terms reach 2^-56.
+INFALL_HD double artanh_series(double x_squared) {
+    double series = 2.0 / 23;
+    series = fused(series, x_squared, 2.0 / 21);
+    series = fused(series, x_squared, 2.0 / 19);
+    series = fused(series, x_squared, 2.0 / 17);
+    series = fused(series, x_squared, 2.0 / 15);
+    series = fused(series, x_squared, 2.0 / 13);
+    series = fused(series, x_squared, 2.0 / 11);
+    series = fused(series, x_squared, 2.0 / 9);
+    series = fused(series, x_squared, 2.0 / 7);
+    series = fused(series, x_squared, 2.0 / 5);
+    return fused(series, x_squared, 2.0 / 3);
 }
 
-INFALL_HD double natural_log(double x) {
+// ln y = e ln 2 + ln m, m in [sqrt 1/2, sqrt 2), ln m = 2 artanh((m - 1) / (m + 1)).
+INFALL_HD double natural_log(double y) {
     uint64_t bits;
-    memcpy(&bits, &x, sizeof bits);
+    memcpy(&bits, &y, sizeof bits);
     const uint64_t sqrt_half = 0x3FE6A09E667F3BCDu;
     const int64_t exponent_bits = static_cast<int64_t>(bits - sqrt_half) >> 52;
-    bits -= static_cast<uint64_t>(exponent_bits) << 52;
-    double m;  // in [sqrt 1/2, sqrt 2)
+    bits -= static_cast<uint64_t>(exponent_bits) << 52;  // those of m
+    double m;
     memcpy(&m, &bits, sizeof m);
-    const double s = (m - 1.0) / (m + 1.0);  // ln m = 2 artanh s
-    const double z = s * s;
-    const double k = static_cast<double>(exponent_bits);
-    const double low = k * 0x1.abc9e3b39803fp-56;  // of k ln 2
-    const double tail = fused(s * z, artanh_series(z), low);
-    return fused(k, 0x1.62e42fefa39efp-1, fused(2.0, s, tail));
+    const double x = (m - 1.0) / (m + 1.0);
+    const double x_squared = x * x;
+    const double e = static_cast<double>(exponent_bits);
+    const double e_ln2_low = e * 0x1.abc9e3b39803fp-56;
+    const double tail = fused(x * x_squared, artanh_series(x_squared), e_ln2_low);
+    return fused(e, 0x1.62e42fefa39efp-1, fused(2.0, x, tail));
 }
 
 INFALL_HD double uniform64(uint64_t word) {
     return fused(static_cast<double>(word), 0x1p-64, 0x1p-65);
 }
 
-// -ln((word + 1/2) 2^-64), from 2^-65 to 45, small ones by the distance to 1, which keeps their
+// E = -ln((word + 1/2) 2^-64), from 2^-65 to 45, small ones by the distance to 1, which keeps their
 // digits.
 INFALL_HD double exponential64(uint64_t word) {
     const double rest = uniform64(~word);
     if (rest > 0.29) return -natural_log(uniform64(word));
-    const double s = rest / (2.0 - rest);  // -ln(1 - rest) = 2 artanh s
-    const double z = s * s;
-    return fused(2.0, s, s * z * artanh_series(z));
+    const double x = rest / (2.0 - rest);  // -ln(1 - rest) = 2 artanh x
+    const double x_squared = x * x;
+    return fused(2.0, x, x * x_squared * artanh_series(x_squared));
 }
 
 INFALL_HD void box_muller64(uint64_t radius_word, uint32_t angle_word, double& z_even,
                             double& z_odd) {
-    const double r = square_root(2.0 * exponential64(radius_word));
+    const double radius = square_root(2.0 * exponential64(radius_word));
     const double d =
         static_cast<double>(static_cast<int32_t>(angle_word << 2)) * 0x1.921fb54442d18p-32;
-    const double y = d * d;
-    double s = 1.0 / 355687428096000;  // 1/17!
-    s = fused(s, y, -1.0 / 1307674368000);
-    s = fused(s, y, 1.0 / 6227020800);
-    s = fused(s, y, -1.0 / 39916800);
-    s = fused(s, y, 1.0 / 362880);
-    s = fused(s, y, -1.0 / 5040);
-    s = fused(s, y, 1.0 / 120);
-    s = fused(s, y, -1.0 / 6);
-    s = fused(d * y, s, d);
-    double c = 1.0 / 20922789888000;  // 1/16!
-    c = fused(c, y, -1.0 / 87178291200);
-    c = fused(c, y, 1.0 / 479001600);
-    c = fused(c, y, -1.0 / 3628800);
-    c = fused(c, y, 1.0 / 40320);
-    c = fused(c, y, -1.0 / 720);
-    c = fused(c, y, 1.0 / 24);
-    c = fused(c, y, -0.5);
-    c = fused(c, y, 1.0);
+    const double d_squared = d * d;
+    double sine_series = 1.0 / 355687428096000;  // 1/17!
+    sine_series = fused(sine_series, d_squared, -1.0 / 1307674368000);
+    sine_series = fused(sine_series, d_squared, 1.0 / 6227020800);
+    sine_series = fused(sine_series, d_squared, -1.0 / 39916800);
+    sine_series = fused(sine_series, d_squared, 1.0 / 362880);
+    sine_series = fused(sine_series, d_squared, -1.0 / 5040);
+    sine_series = fused(sine_series, d_squared, 1.0 / 120);
+    sine_series = fused(sine_series, d_squared, -1.0 / 6);
+    const double sine = fused(d * d_squared, sine_series, d);
+    double cosine = 1.0 / 20922789888000;  // 1/16!
+    cosine = fused(cosine, d_squared, -1.0 / 87178291200);
+    cosine = fused(cosine, d_squared, 1.0 / 479001600);
+    cosine = fused(cosine, d_squared, -1.0 / 3628800);
+    cosine = fused(cosine, d_squared, 1.0 / 40320);
+    cosine = fused(cosine, d_squared, -1.0 / 720);
+    cosine = fused(cosine, d_squared, 1.0 / 24);
+    cosine = fused(cosine, d_squared, -0.5);
+    cosine = fused(cosine, d_squared, 1.0);
     const bool swap = (angle_word >> 30) & 1u;
-    const double sign = (angle_word >> 31) ? -r : r;
-    z_even = sign * (swap ? s : c);
-    z_odd = sign * (swap ? c : s);
+    const double signed_radius = (angle_word >> 31) ? -radius : radius;
+    z_even = signed_radius * (swap ? sine : cosine);
+    z_odd = signed_radius * (swap ? cosine : sine);
 }
 
 // The pair of normals of deciding column `column` for rows 2 pair and 2 pair + 1.

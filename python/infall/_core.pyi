@@ -8,6 +8,8 @@ _Found = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
 _Progress = Callable[[int], object] | None
 
 __version__: str
+without_cuda: str
+"""Why the module infall._cuda was not built; empty where it was."""
 
 def isa() -> str: ...
 

@@ -1,5 +1,6 @@
 """What the build is made for, and what an import costs."""
 
+import importlib.util
 import json
 import os
 import platform
@@ -79,23 +80,50 @@ def test_levels_are_those_the_kernel_names():
     assert _core.available_isas() == expected
 
 
+def test_the_build_says_why_it_is_without_cuda():
+    assert bool(_core.without_cuda) == (importlib.util.find_spec("infall._cuda") is None)
+
+
+def configure(folder, *options, path=None):
+    """What CMake says; the commands of the build are in compile_commands.json."""
+    folders = [*([path] if path else []), Path(sys.executable).parent, os.environ["PATH"]]
+    return subprocess.run(
+        [
+            "cmake", "-S", ROOT, "-B", folder, "-G", "Ninja",
+            f"-DPython_EXECUTABLE={sys.executable}", "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON", *options,
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": os.pathsep.join(map(str, folders))},
+    )  # fmt: skip
+
+
+def test_cmake_refuses_another_word_for_cuda(tmp_path):
+    tried = configure(tmp_path, "-DINFALL_CUDA=yes")
+    assert tried.returncode
+    assert "INFALL_CUDA is yes; expected AUTO, ON or OFF" in tried.stderr
+
+
+@pytest.mark.nvcc
+@pytest.mark.parametrize("answer", ["No devices were found", "GPU 0: NVIDIA H200 (UUID: GPU-1)"])
+def test_auto_leaves_cuda_out_where_there_is_no_gpu(answer, tmp_path):
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    smi.chmod(0o755)
+    expected = answer.startswith("GPU") or any(Path("/dev").glob("nvidia[0-9]*"))
+    said = configure(
+        tmp_path / "build", "-DINFALL_CUDA=AUTO", "-DCMAKE_CUDA_ARCHITECTURES=90", path=tmp_path
+    )
+    assert said.returncode == 0, said.stderr
+    assert ("infall is built without CUDA: no GPU was found" in said.stdout) != expected
+    assert ("_cuda_EXPORTS" in (tmp_path / "build/compile_commands.json").read_text()) == expected
+
+
 @pytest.mark.nvcc
 def test_a_list_of_architectures_is_handed_on(tmp_path):
     """CMake takes a semicolon in a definition for the end of it."""
-    import pybind11
-
-    tools = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    subprocess.run(
-        [
-            "cmake", "-S", ROOT, "-B", tmp_path, "-G", "Ninja",
-            f"-DPython_EXECUTABLE={sys.executable}", f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-            "-DINFALL_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=80;90",
-            "-DCMAKE_EXPORT_COMPILE_COMMANDS=ON",
-        ],
-        check=True,
-        capture_output=True,
-        env={**os.environ, "PATH": tools},
-    )  # fmt: skip
+    configure(tmp_path, "-DINFALL_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=80;90").check_returncode()
     commands = json.loads((tmp_path / "compile_commands.json").read_text())
     [command] = [one["command"] for one in commands if one["file"].endswith("bindings/cuda.cpp")]
     assert '-DINFALL_CUDA_ARCHITECTURES="80,90"' in shlex.split(command)

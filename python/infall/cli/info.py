@@ -50,7 +50,8 @@ def _cuda() -> str:
     try:
         kernels = importlib.import_module("infall._cuda")
     except ModuleNotFoundError:
-        return "not built: there is no module infall._cuda; build with INFALL_CUDA=ON"
+        reason = _core.without_cuda or "there is no module infall._cuda"
+        return f"not built: {reason}; build with INFALL_CUDA=ON"
     except ImportError as error:
         return f"built, but cannot be loaded: {error}"
     architectures = f"built for {kernels.architectures()}"
