@@ -16,7 +16,7 @@ _Int64 = NDArray[np.int64]
 
 
 class ClassLabels:
-    """What labels a set of classes has: the numbers from 0 on, or names.
+    """What labels a set of classes has: the numbers 0, 1, ..., K - 1, or names.
 
     Raises
     ------

@@ -56,7 +56,7 @@ class ClassMoments:
     scatter : bool
         Keep the pooled within-class scatter as well: d x d numbers more, N d^2 operations more.
     classes : sequence of K hashables, optional
-        Names of the classes, in order, where labels are not the numbers from 0 on.
+        Names of the classes, in order, where labels are not 0, 1, ..., K - 1.
     num_threads : int, optional
         Threads; all processors by default. Does not change the result.
 
@@ -79,19 +79,19 @@ class ClassMoments:
     them.
 
     Whole or not at all: whatever `update`, `merge` and `reset` raise, the moments are as they were,
-    so that the call can be repeated. That includes KeyboardInterrupt but for one that arrives in
-    the last microseconds of the call, when all is done: Python then raises it on the way out.
+    and the call can be repeated. That includes KeyboardInterrupt, except one that arrives in the
+    last microseconds of the call, when all is done: Python then raises it on the way out.
 
     Pickles and copies are whole, and share no memory with the object. State that was unpickled
     without a copy (buffers of protocol 5, memory maps of joblib) is copied when samples are added.
 
     Features in CUDA memory (CuPy, PyTorch, and others through CuPy) are added there, on the current
     stream of their library, and nothing waits: counts, means and variances are the bits of the
-    host. Their values are not searched, so that NaN and infinity stay in the moments of their
-    class, and a label in device memory that is out of range makes all moments NaN. Scatters and
-    centred means are computed in host memory, and returned on the device. Memory on a device: twice
-    that of the host, and once more the scatter, for the state before an update is kept whole.
-    Pickles and files hold the moments as those of the host.
+    host. Their values are not checked: NaN and infinity stay in the moments of their class, and a
+    label in device memory that is out of range makes all moments NaN. Scatters and centred means
+    are computed in host memory, and returned on the device. Memory on a device: twice that of the
+    host, and once more the scatter, for the state before an update is kept whole. Pickles and files
+    hold the moments as those of the host.
 
     Source: the shifted one-pass moments of Chan, Golub and LeVeque (1983), with one shift per
     class.
@@ -220,8 +220,8 @@ class ClassMoments:
     def centred_means(self, global_mean: GlobalMean = "classes") -> Any:
         """Return mu_c - mu_G for the classes that have samples, float64 (K_observed, d).
 
-        The offset that the classes share is subtracted before anything is rounded, so that it
-        costs no digits.
+        The offset that the classes share is subtracted before anything is rounded: it costs no
+        precision.
 
         Parameters
         ----------
@@ -249,7 +249,7 @@ class ClassMoments:
         ----------
         features : array, shape (N, d)
             Real numbers in any layout and byte order; N may be 0. float16, bfloat16, float32 and
-            float64 with rows in one piece are read in place, in the order of the classes: a file
+            float64 with contiguous rows are read in place, in the order of the classes: a file
             larger than memory is best fed in blocks. Others are copied in blocks of 32 MiB, all
             other dtypes as float64; variances then change by rounding as with batches.
         labels : array or sequence, shape (N,)

@@ -580,18 +580,18 @@ def collapse_report(
         Of the last layer, zero by default.
     classes : sequence of hashables, optional
         Names of the classes, in the order of the rows of `classifier`. Without them, labels are
-        the numbers of these rows, from 0 on; without a classifier, the classes are the distinct
+        the numbers of these rows; without a classifier, the classes are the distinct
         labels in ascending order.
     global_mean : {"classes", "samples"}
         Centre of the class means.
     weighting : {"samples", "classes"}
         Weights in Sigma_W: 1/N, or 1/(K n_c).
     metrics : iterable of str, optional
-        Some of `METRICS`; by default all that can be had from what is given.
+        Some of `METRICS`; by default all that these arguments allow.
     test_features, test_labels : arrays, shapes (T, d) and (T,), optional
         Samples that the class means were not made from.
     num_threads : int, optional
-        All processors by default; does not change the result but for what NumPy's own matrix
+        All processors by default; does not change the result except for what NumPy's matrix
         products round.
     progress : callable, optional
         Called as progress(done, total, stage), stage a few words; what it raises stops the call.
@@ -607,18 +607,18 @@ def collapse_report(
         For masked arrays, and dtypes that are not real numbers.
     ValueError
         For shapes that do not match, entries that are not finite, labels that are none of the
-        classes, unknown `metrics`, and such as need what is not given; `UndefinedMetric` without
+        classes, unknown `metrics`, and those that need more arguments; `UndefinedMetric` without
         samples.
 
     Notes
     -----
-    Two passes over the features, three with `pfc3` or `nc4`; memory is that of K d numbers and a
+    Two passes over the features, three with `pfc3` or `nc4`; memory use: K x d values and one
     block, or a chunk of the file if that is larger. Features in CUDA memory stay there: moments,
     projections, decisions and pairs of classes are taken by its kernels, and the call waits for
     the current stream. docs/collapse.md explains each metric.
 
-    Ctrl-C is answered within a fraction of a second, but where class means are nearly dependent,
-    so that NC1 takes a decomposition of NumPy's.
+    Ctrl-C is answered within a fraction of a second, except where class means are nearly
+    dependent and NC1 takes a decomposition of NumPy's.
 
     Examples
     --------

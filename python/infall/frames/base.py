@@ -90,7 +90,7 @@ class Frame(abc.ABC):
         Raises
         ------
         TypeError
-            For classes that are not integers, and what is not a dtype of NumPy.
+            For classes that are not integers, and anything but a dtype of NumPy.
         ValueError
             For numbers outside 0 <= c < K, another dtype, and lengths that it cannot hold.
         """

@@ -40,7 +40,7 @@ class FrameFit:
 
     Notes
     -----
-    It can be pickled, with the frame it was fitted by: of the basis "haar" its K d numbers too.
+    It can be pickled, with the frame it was fitted by: for the basis "haar" with its K x d values.
     """
 
     scale: float
@@ -57,8 +57,8 @@ class FrameFit:
         """The orthonormal R (d, d) that takes the frame to `vectors`: R m_c for each class c.
 
         A NumPy array, made when it is asked for, in O(d^3). Where frame and means span less than
-        all of R^d it is completed by the rotation of what is left that is nearest to the identity;
-        the QR and singular value decompositions that takes are LAPACK's, which cannot be left:
+        all of R^d, it is completed by that rotation of the rest which is nearest to the identity.
+        The QR and singular value decompositions for that are LAPACK's, which cannot be interrupted:
         Ctrl-C is answered after each.
         """
         target, source = self._target, self._source()  # (r, d) each, orthonormal rows

@@ -29,14 +29,14 @@ def etf_distance(means: ArrayLike) -> float:
     -------
     float
         ``||G/||G||_F - E/sqrt(K-1)||_F`` for the Gram matrix G of the unit centred means and
-        E = I - 11^T/K, in [0, 2]. Computed from the parts of G along and across E, so that means
+        E = I - 11^T/K, in [0, 2]. Computed from the parts of G along and across E: means
         at an ETF give 1e-15, not the 1e-8 at which ``2 - 2 cos`` ends. O(K^2 d) time, O(K d^2) for
         more classes than an ETF has room for; G is not stored.
 
     Raises
     ------
     TypeError
-        For what is not an array of real numbers.
+        For anything but an array of real numbers.
     ValueError
         For another shape, NaN or infinity, and a class whose mean is the mean of all.
 
@@ -75,7 +75,7 @@ def welch_bound(num_vectors: int, dim: int) -> float:
     Raises
     ------
     TypeError, ValueError
-        For what is not an integer, or too small.
+        For anything but an integer, and one that is too small.
 
     Notes
     -----
@@ -207,7 +207,7 @@ def seli_norms(class_counts: ArrayLike) -> _Float:
     Raises
     ------
     TypeError, ValueError
-        For what is not a vector of at least two positive finite numbers.
+        For anything but a vector of at least two positive finite numbers.
 
     Notes
     -----

@@ -37,12 +37,12 @@ class SimplexETF(Frame):
         nothing is left over. With d >= K it is sqrt(K/(K-1)) U (I - 11^T/K).
     basis : {"haar", "identity", "hadamard"}
         The orthonormal columns U. "haar": uniformly random, the Q of the QR decomposition (R's
-        diagonal positive) of a Gaussian matrix with random words of its own (docs/random-rows.md);
-        stored, K d float64 numbers, and made when first used in O(K^2 d), once for all threads.
-        Products with float32 features keep a float32 copy too, those on a device a copy there for
-        each dtype. A pickle holds the float64 numbers once they are made. "identity": the first K
-        unit vectors; nothing stored. "hadamard": random signs and Walsh-Hadamard transforms,
-        O(d log d) per feature, only signs ever made, one bit per coordinate.
+        diagonal positive) of a Gaussian matrix whose random words serve nothing else; stored, K d
+        float64 numbers, and made when first used in O(K^2 d), once for all threads. Products with
+        float32 features keep a float32 copy too, those on a device a copy there for each dtype. A
+        pickle holds the float64 numbers once they are made. "identity": the first K unit vectors;
+        nothing stored. "hadamard": random signs and Walsh-Hadamard transforms, O(d log d) per
+        feature, only signs ever made, one bit per coordinate.
     seed : int
         0 <= seed < 2**64, of "haar" and "hadamard".
     class_norms : array, shape (K,), optional

@@ -97,7 +97,7 @@ class MaxLikelihood:
 
     Vectors go through the layers where they live: those in CUDA memory on their device, by the
     binary64 matrix products of their library, which round in another order than the host's. Nothing
-    waits for the device then, and values are not searched: NaN comes out of NaN, infinity and zero
+    waits for the device then, and values are not checked: NaN comes out of NaN, infinity and zero
     vectors, and of a model fitted to one. On the stream of a fit that has not been fetched the
     layers are used as they lie there; otherwise they are copied in every call.
 
@@ -241,8 +241,8 @@ class MaxLikelihood:
         X : array, shape (k,) or (N, k)
             Vectors; none may be zero.
         layer : int or None
-            Output of which layer: 0 is the normalised input, 1..L the layers, -1 the last. None
-            stands for all of them.
+            Output of which layer: 0 is the normalised input, 1..L the layers, -1 the last. None:
+            all layers.
 
         Returns
         -------
@@ -424,7 +424,7 @@ class MaxLikelihood:
         -------
         float64 array, shape (L,)
             l c / sqrt((l c)^2 + ||w_l||^2), w_l unnormalised, for l = 1..L; computed in log space,
-            so that it is right down to 1e-308.
+            and so right down to 1e-308.
 
         Notes
         -----

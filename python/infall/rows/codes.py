@@ -29,7 +29,7 @@ def hyperplane_codes(
     Parameters
     ----------
     x : array, shape (k,) or (N, k)
-        Vectors; only their directions matter. On a device they are not searched for NaN, infinity
+        Vectors; only their directions matter. On a device they are not checked for NaN, infinity
         and zero vectors, whose codes mean nothing.
     num_bits : int
         Bits of a code; bit i is [v_i . x >= 0], v_i the normal of hyperplane i, iid N(0, 1).

@@ -28,7 +28,7 @@ def gaussian_rows(
     ----------
     indices : integer array, shape (m,)
         Row numbers, 0 <= i < 2**63, in any order, repeats allowed. On a device they are not
-        searched for negative ones, whose rows are NaN.
+        checked for negative ones, whose rows are NaN.
     dim : int
         Columns k.
     seed, layer : int

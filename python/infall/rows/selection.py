@@ -407,11 +407,11 @@ def select_rows_from(
     Parameters
     ----------
     w : array, shape (k,) or (B, k)
-        The vector or vectors; on a device not searched, as in `select_rows`.
+        The vector or vectors; on a device not checked, as in `select_rows`.
     weights : array, shape (n, k)
-        Any real dtype, strides and byte order. What is not native float32 or float64 is converted
+        Any real dtype, strides and byte order. All but native float32 and float64 is converted
         block by block; bfloat16 in host memory, whose rows come back as float32, and integers on a
-        device are converted whole. On a device it is not searched for NaN and infinity: infinite
+        device are converted whole. On a device it is not checked for NaN and infinity: infinite
         projections rank first, and rows whose projection is NaN are passed over (index -1,
         projection and row NaN where none other is left).
     num_rows : int, optional

@@ -32,7 +32,7 @@ def decisions(
     Parameters
     ----------
     features : array (N, d)
-        Of float16, bfloat16, float32 or float64; its rows in one piece each. In host memory, or on
+        Of float16, bfloat16, float32 or float64; its rows contiguous. In host memory, or on
         a CUDA device, where the products are those of the array's library.
     means : float64 array (K, d)
         C-contiguous and finite, as the next two.
@@ -57,14 +57,14 @@ def decisions(
     TypeError
         For another dtype.
     ValueError
-        For rows that are not in one piece, another number of columns than the means have, and
+        For rows that are not contiguous, another number of columns than the means have, and
         for NaN and infinity, with their first position. On a device, where this would wait for
         the current stream, the class of such a sample is -1 instead.
 
     Notes
     -----
     The lowest class wins ties. Distances and outputs that decide are float64 sums over the columns
-    in eight lanes, so that the result depends on neither BLAS, threads nor instruction set.
+    in eight lanes: the result depends on neither BLAS, threads nor instruction set.
     """
     threads = thread_count(num_threads)
     place, located = place_of(features, "features")
