@@ -13,6 +13,7 @@ import fake_device
 import infall
 from fake_device import CUPY, TORCH, same, vector
 from infall import _core
+from infall._arrays.blocks import blocks_of
 
 pytest.importorskip(
     "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
@@ -86,8 +87,8 @@ def test_selections_are_those_of_the_cpu(library, number, sampler, batch, order)
 
 
 @both_libraries
-def test_large_batches_are_rotated_in_blocks(library, monkeypatch):
-    monkeypatch.setattr(infall.rows._device, "_ROTATED_ENTRIES", 64)
+@blocks_of(64)
+def test_large_batches_are_rotated_in_blocks(library):
     w = vector(9, 4)
     expected = infall.select_rows(w, 3000, sampler="rotated")
     same(infall.select_rows(library.put(w), 3000, sampler="rotated"), expected, library)
@@ -142,8 +143,8 @@ def test_rows_are_those_of_the_cpu(library, dtype):
 
 @both_libraries
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int32])
-def test_codes_and_distances_are_those_of_the_cpu(library, dtype, monkeypatch):
-    monkeypatch.setattr("infall._arrays.device._BLOCK_ENTRIES", 30)
+@blocks_of(30)
+def test_codes_and_distances_are_those_of_the_cpu(library, dtype):
     for dim in (1, 4, 7, 13):
         x = (vector(dim, 11) * 50).astype(dtype)
         x[:, 0] = 1
@@ -443,8 +444,8 @@ def test_models_fitted_on_a_device_are_those_of_the_cpu(library):
 @both_libraries
 @pytest.mark.parametrize("shape", [(6,), (1, 6), (25, 6)])
 @pytest.mark.parametrize("layer", [None, 0, 2, -1])
-def test_vectors_go_through_the_layers_where_they_live(library, shape, layer, monkeypatch):
-    monkeypatch.setattr("infall._arrays.device._BLOCK_ENTRIES", 48)
+@blocks_of(48)
+def test_vectors_go_through_the_layers_where_they_live(library, shape, layer):
     model = infall.MaxLikelihood(3000, 3, seed=4).fit(vector(6))
     x = np.random.default_rng(2).normal(size=shape).astype(np.float32)
     for measure in (model.transform, model.angle_scores, model.loss, model.nll):

@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 import reference
 from infall import _core
-from infall.classes._decisions import _bounds as _decision_bounds
+from infall._arrays.blocks import blocks_of
 from infall.classes._decisions import _host as _decisions
 from infall.classes._decisions import decisions
 from interrupts import LIMIT, SANITIZED, seconds_after_interrupt
@@ -33,12 +33,10 @@ def restore_isa():
 
 
 @pytest.fixture
-def small_blocks(monkeypatch):
+def small_blocks():
     """Blocks of a few rows and classes, so that small inputs take many."""
-    monkeypatch.setattr(_decisions, "_SAMPLE_ENTRIES", 700)
-    monkeypatch.setattr(_decisions, "CLASS_ENTRIES", 300)
-    monkeypatch.setattr(_decision_bounds, "CLASS_ENTRIES", 250)
-    monkeypatch.setattr(_decisions, "_SCORES", 400)
+    with blocks_of(300):
+        yield
 
 
 def problem(num_samples, dim, num_classes, dtype=np.float32, seed=0):

@@ -10,8 +10,7 @@ from numpy.testing import assert_array_equal
 
 import fake_device
 import infall
-from infall.classes._decisions import _bounds as _decision_bounds
-from infall.classes._decisions import _device as _decisions_device
+from infall._arrays.blocks import blocks_of
 from infall.classes._decisions import decisions
 
 pytest.importorskip(
@@ -36,11 +35,10 @@ def _fake_cuda():
 
 
 @pytest.fixture
-def small_blocks(monkeypatch):
+def small_blocks():
     """Blocks of a few rows and classes, so that small inputs take many."""
-    monkeypatch.setattr(_decisions_device, "_SAMPLE_ENTRIES", 70)
-    monkeypatch.setattr(_decisions_device, "_CLASSES", 13)
-    monkeypatch.setattr(_decision_bounds, "CLASS_ENTRIES", 25)
+    with blocks_of(25):
+        yield
 
 
 def problem(num_samples, dim, num_classes, dtype=np.float32):

@@ -14,6 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 import fake_device
 from fake_device import CUPY, TORCH
 from infall import ClassMoments
+from infall._arrays.blocks import blocks_of
 from infall._arrays.locate import place_of
 from infall.classes import within_projection
 
@@ -176,9 +177,9 @@ def state_of(moments, library, number=0):
 @both_libraries
 @pytest.mark.parametrize("fresh", [True, False])
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
-def test_a_failed_update_changes_nothing(library, fresh, error, monkeypatch):
+@blocks_of(50 * 9)
+def test_a_failed_update_changes_nothing(library, fresh, error):
     features, labels = samples(np.float64)
-    monkeypatch.setattr("infall.classes._device._BLOCK_ENTRIES", 50 * 9)
     moments = ClassMoments(6, 9, scatter=True)
     expected = ClassMoments(6, 9, scatter=True)
     for one in (moments, expected):
@@ -222,8 +223,8 @@ def test_an_update_that_progress_stops_changes_nothing(library):
 
 @both_libraries
 @pytest.mark.parametrize("dtype", ["float16", "float64", "int32", "uint8", "bool"])
-def test_any_layout_and_dtype(library, dtype, monkeypatch):
-    monkeypatch.setattr("infall.classes._device._BLOCK_ENTRIES", 50 * 9)
+@blocks_of(50 * 9)
+def test_any_layout_and_dtype(library, dtype):
     rng = np.random.default_rng(0)
     features, labels = rng.integers(0, 2, (120, 9)).astype(dtype), rng.integers(0, 5, 120)
     expected = ClassMoments(6, 9, scatter=True)

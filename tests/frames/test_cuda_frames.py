@@ -8,6 +8,7 @@ from numpy.testing import assert_array_equal
 
 import fake_device
 from infall import Cube, Orthoplex, SimplexETF, _core, frames
+from infall._arrays.blocks import blocks_of
 
 cuda = pytest.importorskip(
     "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
@@ -143,8 +144,8 @@ def held(array, library, number=1):
     ],
     ids=repr,
 )
-def test_frames_on_a_device_are_those_of_the_host(library, frame, fake_cuda, monkeypatch):
-    monkeypatch.setattr("infall.frames._device._BLOCK_VECTORS", 3)
+@blocks_of(20)
+def test_frames_on_a_device_are_those_of_the_host(library, frame, fake_cuda):
     structured = frame._structure is not None
     for dtype in (np.float32, np.float64, np.float16, np.int32):
         h = np.round(normals(7, frame.dim) * 4).astype(dtype)

@@ -19,8 +19,8 @@ from scipy import special, stats
 import infall
 import reference
 from chance import plausible
-from infall import _core, laws, rows
-from infall.rows import _host as _rows_host
+from infall import _core, laws
+from infall._arrays.blocks import blocks_of
 from interrupts import LIMIT, SANITIZED, seconds_after_interrupt
 
 pytestmark = pytest.mark.sanitize
@@ -242,10 +242,8 @@ RECORDS["weights"] = WEIGHTS
     ],
 )
 @pytest.mark.parametrize("order", ["index", "score"])
-def test_matrices_of_any_dtype_are_converted_block_by_block(
-    weights, computed_in, order, monkeypatch
-):
-    monkeypatch.setattr(_rows_host, "_CONVERTED_ENTRIES", 100)
+@blocks_of(100)
+def test_matrices_of_any_dtype_are_converted_block_by_block(weights, computed_in, order):
     for w in (vector(6), vector(6, batch=3), np.ones(6)):  # ones: scores that tie
         found = infall.select_rows_from(w, weights, num_rows=40, order=order)
         expected = infall.select_rows_from(w, weights.astype(computed_in), num_rows=40, order=order)
@@ -453,8 +451,7 @@ def test_merging_a_few_candidates_at_a_time(score, order, lengths, num_rows, bat
         for a, b in itertools.pairwise(ends)
     ]
     whole = infall.select_rows(w, width, num_rows=num_rows, **settings_)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows, "_MERGED_CANDIDATES", 20)
+    with blocks_of(20):
         assert infall.merge_selections(iter(parts), num_rows=num_rows) == whole
 
 

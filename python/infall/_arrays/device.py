@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from infall._arrays.blocks import block_size
 from infall._arrays.checks import check_two_axes, kind_of
 from infall._arrays.convert import exchanged
 from infall._arrays.place import Place, is_real
@@ -144,7 +145,7 @@ class Device(Place):
     ) -> tuple[Iterator[tuple[int, Any]], int, int, bool]:
         rows, batched = self._two_axes(array, name, dim)
         count, dim = (int(n) for n in rows.shape)
-        step = max(1, _BLOCK_ENTRIES // dim)
+        step = max(1, block_size(_BLOCK_ENTRIES) // dim)
 
         def blocks() -> Iterator[tuple[int, Any]]:
             for first in range(0, count, step):

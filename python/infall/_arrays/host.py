@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infall._arrays.blocks import block_size
 from infall._arrays.checks import check_finite, check_two_axes
 from infall._arrays.convert import like, to_numpy
 from infall._arrays.place import Place
@@ -75,7 +76,7 @@ class Host(Place):
         self, array: Any, name: str, *, dim: int | None = None
     ) -> tuple[Iterator[tuple[int, NDArray[np.float64]]], int, int, bool]:
         rows, batched = _two_axes(array, name, dim)
-        step = max(1, _BLOCK_ENTRIES // rows.shape[1])
+        step = max(1, block_size(_BLOCK_ENTRIES) // rows.shape[1])
         blocks = (
             (first, _finite_block(rows, first, first + step, name, batched))
             for first in range(0, len(rows), step)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from infall._arrays.blocks import block_size
 from infall._arrays.calls import Progress
 from infall._arrays.checks import MAX_DIM
 from infall._arrays.device import Device, cuda_kernels
@@ -246,7 +247,7 @@ def device_blocks(device: Device, features: Any) -> Iterator[tuple[slice, Any]]:
 
 
 def _parts(count: int, dim: int) -> Iterator[slice]:
-    step = max(1, _BLOCK_ENTRIES // dim)
+    step = max(1, block_size(_BLOCK_ENTRIES) // dim)
     for first in range(0, count, step):
         yield slice(first, min(first + step, count))
 
@@ -356,7 +357,7 @@ def within_projection(
         device.pointer(sums),
         *device.queue,
     )
-    return sums
+    return device.returned(sums)
 
 
 def _stored(device: Device, rows: Any) -> tuple[int, str, int, int]:

@@ -73,5 +73,4 @@ def projection_of_numbered(
     kernels, threads = place.kernels("classes"), thread_count(num_threads)
     with place:
         rows = kernels.feature_rows(place, features, moments.num_features)
-        sums = kernels.within_projection(place, rows, numbers, moments, columns, threads, progress)
-        return place.returned(sums)
+        return kernels.within_projection(place, rows, numbers, moments, columns, threads, progress)

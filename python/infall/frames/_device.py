@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from infall._arrays.blocks import block_size
 from infall._arrays.calls import Watch
 from infall._arrays.checks import check_two_axes
 from infall._arrays.device import Device, cuda_kernels
@@ -29,7 +30,7 @@ def read(device: Device, array: Any, name: str, dim: int | None = None) -> Vecto
 def blocks(device: Device, vectors: Vectors) -> Iterator[tuple[int, Any]]:
     """Return the vectors in C order and the dtype to compute with, block by block."""
     count, dim = (int(n) for n in vectors.rows.shape)
-    step = min(_BLOCK_VECTORS, max(1, _BLOCK_ENTRIES // dim))
+    step = min(_BLOCK_VECTORS, max(1, block_size(_BLOCK_ENTRIES) // dim))
     for first in range(0, count, step):
         block = device.cast(vectors.rows[first : first + step], vectors.dtype)
         yield first, device.contiguous(block)

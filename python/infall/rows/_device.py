@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from infall._arrays.blocks import block_size
 from infall._arrays.calls import Watch
 from infall._arrays.device import Device, cuda_kernels
 from infall._arrays.locate import in_place
@@ -94,7 +95,7 @@ def select(
     numbers = indices.reshape(count)
     regenerate(device, numbers, rows, task.seed, task.layer, task.threads, None)
     if sampler != "stream":
-        step = min(count, max(1, _ROTATED_ENTRIES // max(span, dim)))
+        step = min(count, max(1, block_size(_ROTATED_ENTRIES) // max(span, dim)))
         deciding = device.empty((step, span), "float64")
         scratch = device.empty((step, dim), "float64")
         for start in range(0, count, step):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
+from infall._arrays.blocks import block_size
 from infall._arrays.calls import Watch, later
 from infall._arrays.checks import MAX_ROWS, check_finite
 from infall._arrays.convert import to_numpy
@@ -129,7 +130,7 @@ def select_from_matrix(
     dtype = np.dtype(np.float32 if own_dtype in (np.float16, np.float32) else np.float64)
     directions = directions.astype(dtype)
     as_it_is = matrix.dtype == dtype and matrix.flags.aligned  # aligned: also in its strides
-    step = len(matrix) if as_it_is else max(1, _CONVERTED_ENTRIES // matrix.shape[1])
+    step = len(matrix) if as_it_is else max(1, block_size(_CONVERTED_ENTRIES) // matrix.shape[1])
     best: _Selected = []
     for first in range(0, len(matrix), step):
         block = matrix[first : first + step]

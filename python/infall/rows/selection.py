@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays import files as _saved
+from infall._arrays.blocks import block_size
 from infall._arrays.calls import Progress, standard_floats, watch_of
 from infall._arrays.checks import (
     MAX_ROWS,
@@ -620,7 +621,7 @@ def _best_of_parts(
         waiting.append((values, rows, np.arange(first, first + len(rows))))
         first += len(rows)
         count += len(rows)
-        if count >= _MERGED_CANDIDATES or part == len(indices) - 1:
+        if count >= block_size(_MERGED_CANDIDATES) or part == len(indices) - 1:
             joined = [np.concatenate(arrays) for arrays in zip(*waiting, strict=True)]
             kept = best_positions(joined[0], joined[1], num_rows, absolute)
             best = joined[0][kept], joined[1][kept], joined[2][kept]

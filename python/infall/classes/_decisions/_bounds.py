@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from infall._arrays.blocks import block_size
+
 _Float = NDArray[Any]  # float32 or float64, as the products are
 _Float64 = NDArray[np.float64]
 
@@ -148,5 +150,5 @@ def unit_scale(largest_magnitudes: Iterator[Any]) -> float:
 
 
 def class_blocks(rows: NDArray[Any]) -> Iterator[slice]:
-    step = max(1, CLASS_ENTRIES // rows.shape[1])
+    step = max(1, block_size(CLASS_ENTRIES) // rows.shape[1])
     return (slice(first, first + step) for first in range(0, len(rows), step))

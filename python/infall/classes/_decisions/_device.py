@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
+from infall._arrays.blocks import block_size
 from infall._arrays.convert import to_numpy
 from infall._arrays.device import Device, cuda_kernels
 from infall._arrays.locate import on_host
@@ -55,8 +56,8 @@ def decisions(
     kernels = cuda_kernels("features", None)
     scored = [_Classes(device, side, precision, threads) for side in sides]
     results = [device.empty(count, "int64") for _ in sides]
-    class_step = min(max(len(side.rows) for side in sides), _CLASSES)
-    step = max(1, min(count, _SAMPLE_ENTRIES // dim, _SCORES // class_step))
+    class_step = min(max(len(side.rows) for side in sides), block_size(_CLASSES))
+    step = max(1, min(count, block_size(_SAMPLE_ENTRIES) // dim, block_size(_SCORES) // class_step))
     values = device.empty((step, dim), number)
     norms = device.empty(step, "float64")
     bests = [device.empty(step, kind) for kind in (number, number, number, "int64")]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall import _core
+from infall._arrays.blocks import block_size
 from infall._arrays.features import feature_rows, float32_of
 from infall._arrays.host import Host
 from infall.classes._decisions._bounds import CLASS_ENTRIES, Precision, Side, sides_of
@@ -37,7 +38,7 @@ def decisions(
     precision = Precision.of(samples.dtype.name, dim)
     centre, scale, sides = sides_of(means, classifier, bias, precision)
     results = [np.empty(count, dtype=np.int64) for _ in sides]
-    step = max(1, min(count, _SAMPLE_ENTRIES // dim))
+    step = max(1, min(count, block_size(_SAMPLE_ENTRIES) // dim))
     for first in range(0, count, step):
         numbers = np.arange(first, min(first + step, count))
         block = _Samples.centred(samples, numbers, centre, scale, precision, threads)
@@ -108,8 +109,8 @@ def _products(
 ) -> Iterator[_Block]:
     """Yield the products in blocks, those of the lower classes first."""
     count, dim = samples.values.shape
-    class_step = min(len(side.rows), max(1, CLASS_ENTRIES // dim))
-    row_step = min(count, max(1, min(_SCORES, _PRODUCTS // dim) // class_step))
+    class_step = min(len(side.rows), max(1, block_size(CLASS_ENTRIES) // dim))
+    row_step = min(count, max(1, min(block_size(_SCORES), _PRODUCTS // dim) // class_step))
     values = np.empty((class_step, dim), dtype=precision.dtype)
     square_norms = np.empty(class_step)
     memory = np.empty(row_step * class_step, dtype=precision.dtype)
