@@ -8,7 +8,6 @@
 #include "bindings/checks.h"
 #include "bindings/watch.h"
 #include "rows/selection.h"
-#include "runtime/isa.h"
 
 namespace py = pybind11;
 

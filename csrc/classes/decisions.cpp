@@ -7,6 +7,8 @@
 #include "runtime/isa.h"
 
 namespace infall {
+
+INFALL_KERNEL_TABLES(DecisionKernels, decision_kernels)
 namespace {
 
 constexpr int64_t task_entries = int64_t{1} << 17;  // read by a task, a fraction of a millisecond
@@ -36,7 +38,7 @@ template <class Number>
 int64_t centre_rows(const FeatureRows& rows, int64_t first, int64_t count, const double* centre,
                     double scale, int num_threads, Watch* watch, Number* out,
                     double* square_norms) {
-    const DecisionKernels& kernels = *current_isa().decisions;
+    const DecisionKernels& kernels = decision_kernels();
     constexpr int64_t none = INT64_MAX;
     std::atomic<int64_t> bad{none};
     over_rows(count, rows.dim, num_threads, watch, [&](int64_t row, int64_t here) {
@@ -59,7 +61,7 @@ template <class Number>
 void reduce_scores(const Number* products, int64_t count, int64_t classes, int64_t first_class,
                    const Number* row_factors, const ScoreBounds<Number>& bounds, int num_threads,
                    Watch* watch, const RowBests<Number>& bests) {
-    const DecisionKernels& kernels = *current_isa().decisions;
+    const DecisionKernels& kernels = decision_kernels();
     over_rows(count, classes, num_threads, watch, [&](int64_t row, int64_t here) {
         if constexpr (sizeof(Number) == 4)
             kernels.reduce_float32(products + row * classes, here, classes, first_class,
@@ -75,7 +77,7 @@ void decide(const Number* products, int64_t count, int64_t classes, int64_t firs
             const Number* row_factors, const ScoreBounds<Number>& bounds, const Number* least,
             const int64_t* samples, const ExactScores& exact, int num_threads, Watch* watch,
             double* best_scores, int64_t* best_classes) {
-    const DecisionKernels& kernels = *current_isa().decisions;
+    const DecisionKernels& kernels = decision_kernels();
     over_rows(count, classes * exact.samples.dim, num_threads, watch,
               [&](int64_t row, int64_t here) {
                   if constexpr (sizeof(Number) == 4)

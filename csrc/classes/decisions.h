@@ -44,12 +44,8 @@ struct DecisionKernels {
                            int64_t* best_classes);
 };
 
-// clang-format off
-namespace v4 { extern const DecisionKernels decision_kernels; }
-namespace v3 { extern const DecisionKernels decision_kernels; }
-namespace v2 { extern const DecisionKernels decision_kernels; }
-namespace baseline { extern const DecisionKernels decision_kernels; }
-// clang-format on
+// The table of the instruction set in use.
+const DecisionKernels& decision_kernels();
 
 // The kernels over threads; `Number` is float or double.
 

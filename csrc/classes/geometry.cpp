@@ -9,6 +9,8 @@
 #include "runtime/isa.h"
 
 namespace infall {
+
+INFALL_KERNEL_TABLES(GeometryKernels, geometry_kernels)
 namespace {
 
 constexpr int64_t max_class_block = 256;  // classes of a task
@@ -105,7 +107,7 @@ void pair_geometry(const double* means, const double* variances, int64_t classes
     std::fill_n(totals.excess_argmax, classes, int64_t{-1});
     if (classes < 2) return;
 
-    const GeometryKernels& kernels = *current_isa().geometry;
+    const GeometryKernels& kernels = geometry_kernels();
     const ClassArrays arrays(kernels, means, variances, classes, dim, num_threads, watch);
     const ClassGeometry& geometry = arrays.geometry;
     // A pass takes the next few blocks of partners to all classes below them; within it a class
@@ -150,7 +152,7 @@ void cdnv_block(const double* means, const double* variances, int64_t classes, i
                 int64_t first_class, int64_t end_class, int num_threads, Watch* watch,
                 double* out) {
     if (end_class <= first_class) return;
-    const GeometryKernels& kernels = *current_isa().geometry;
+    const GeometryKernels& kernels = geometry_kernels();
     const ClassArrays arrays(kernels, means, variances, classes, dim, num_threads, watch);
     const int64_t rows = std::clamp(
         kernels.block_products / (partner_block * dim) / kernels.class_rows * kernels.class_rows,

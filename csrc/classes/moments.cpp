@@ -13,6 +13,8 @@
 #include "runtime/isa.h"
 
 namespace infall {
+
+INFALL_KERNEL_TABLES(MomentKernels, moment_kernels)
 namespace {
 
 // Entries of a task: about a tenth of a millisecond where memory is fast.
@@ -198,7 +200,7 @@ std::vector<size_t> MomentsUpdate::touch(const std::vector<int64_t>& labels) {
 
 void MomentsUpdate::add(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
                         int num_threads, Watch* watch) {
-    const MomentKernels& kernels = *current_isa().moments;
+    const MomentKernels& kernels = moment_kernels();
     const int64_t dim = dim_, groups = (dim + square_columns - 1) / square_columns;
     const ClassOrder order = order_by_class(labels, num_samples, state_.num_classes);
     const std::vector<Run>& runs = order.runs;
@@ -284,7 +286,7 @@ void MomentsUpdate::exchange(int num_threads) {
 
 int64_t first_nonfinite(const FeatureRows& features, int64_t num_samples, int num_threads,
                         Watch* watch) {
-    const MomentKernels& kernels = *current_isa().moments;
+    const MomentKernels& kernels = moment_kernels();
     const int64_t rows = std::max<int64_t>(1, task_entries / features.dim);
     const int64_t blocks = (num_samples + rows - 1) / rows;
     std::vector<int64_t> found(static_cast<size_t>(blocks), -1);
@@ -309,7 +311,7 @@ int64_t first_nonfinite(const FeatureRows& features, int64_t num_samples, int nu
 
 void deviations(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
                 const ClassShifts& shifts, int num_threads, Watch* watch, double* out) {
-    const MomentKernels& kernels = *current_isa().moments;
+    const MomentKernels& kernels = moment_kernels();
     const int64_t rows = std::max<int64_t>(1, task_entries / features.dim);
     run_blocks((num_samples + rows - 1) / rows, num_threads,
                [&](int64_t block, int) {
@@ -323,7 +325,7 @@ void deviations(const FeatureRows& features, int64_t num_samples, const int64_t*
 
 void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_threads, Watch* watch,
                         double* scatter) {
-    const MomentKernels& kernels = *current_isa().moments;
+    const MomentKernels& kernels = moment_kernels();
     const int64_t tile = kernels.outer_tile, depth = kernels.outer_depth;
     const int64_t tiles = (dim + tile - 1) / tile;
     std::vector<std::vector<double>> scratch(static_cast<size_t>(std::max(num_threads, 1)));
@@ -349,7 +351,7 @@ template <class Use>
 void project(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
              const ClassShifts& base, const double* directions, int64_t count, int num_threads,
              Watch* watch, const Use& use) {
-    const MomentKernels& kernels = *current_isa().moments;
+    const MomentKernels& kernels = moment_kernels();
     std::vector<double> packed(static_cast<size_t>(kernels.packed_size(features.dim, count)));
     kernels.pack_directions(directions, features.dim, count, packed.data());
     const int64_t scratch_size = kernels.project_scratch(count);

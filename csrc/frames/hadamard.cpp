@@ -8,13 +8,15 @@
 
 namespace infall {
 
+INFALL_KERNEL_TABLES(FrameKernels, frame_kernels)
+
 template <>
 const FrameKernelsOf<float>& frame_kernels_of<float>() {
-    return current_isa().frames->float32;
+    return frame_kernels().float32;
 }
 template <>
 const FrameKernelsOf<double>& frame_kernels_of<double>() {
-    return current_isa().frames->float64;
+    return frame_kernels().float64;
 }
 
 template <class T>

@@ -336,7 +336,7 @@ constexpr FrameKernelsOf<T> kernels_of() {
 
 }  // namespace
 
-const FrameKernels frame_kernels = {
+extern const FrameKernels frame_kernels{
     kernels_of<float>(), kernels_of<double>(), panel_width, add_products, dot, subtract, multiply};
 
 }  // namespace INFALL_ISA

@@ -10,7 +10,6 @@
 #include "frames/frames.h"
 #include "frames/team.h"
 #include "rows/selection.h"
-#include "runtime/isa.h"
 
 namespace infall {
 namespace {
@@ -25,7 +24,7 @@ constexpr int64_t block_work = int64_t{1} << 28;
 class GramSchmidt {
   public:
     GramSchmidt(double* x, int64_t dim, int num_threads, Watch* watch)
-        : kernels_(*current_isa().frames),
+        : kernels_(frame_kernels()),
           x_(x),
           dim_(dim),
           team_{num_threads, watch},

@@ -4,13 +4,12 @@
 #include <algorithm>
 
 #include "rows/blocks.h"
-#include "runtime/isa.h"
 
 namespace infall {
 
 void hyperplane_codes(const GaussianLayer& planes, const float* x, int64_t num_inputs,
                       int64_t num_bits, int num_threads, Watch* watch, uint8_t* out) {
-    const RowKernels& kernels = *current_isa().rows;
+    const RowKernels& kernels = row_kernels();
     const int64_t width = padded_dim(planes.dim), bytes = num_bits / 8 + (num_bits % 8 != 0);
     const AlignedBlocks blocks(0, num_bits,
                                block_rows_for(width * (1 + std::min(num_inputs, max_batch) / 8)));
@@ -42,7 +41,7 @@ void hyperplane_codes(const GaussianLayer& planes, const float* x, int64_t num_i
 
 void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,
                        int64_t bytes, int num_threads, Watch* watch, int32_t* out) {
-    const RowKernels& kernels = *current_isa().rows;
+    const RowKernels& kernels = row_kernels();
     const int64_t rows =
         std::max<int64_t>(1, block_work / std::max<int64_t>(b_count * (bytes / 8 + 1), 1));
     run_blocks((a_count + rows - 1) / rows, num_threads,

@@ -100,11 +100,7 @@ struct RowKernels {
 // Columns padded to whole Philox blocks.
 INFALL_HD constexpr int64_t padded_dim(int64_t dim) { return (dim + 3) / 4 * 4; }
 
-// clang-format off
-namespace v4 { extern const RowKernels row_kernels; }
-namespace v3 { extern const RowKernels row_kernels; }
-namespace v2 { extern const RowKernels row_kernels; }
-namespace baseline { extern const RowKernels row_kernels; }
-// clang-format on
+// The table of the instruction set in use.
+const RowKernels& row_kernels();
 
 }  // namespace infall

@@ -11,7 +11,6 @@
 #include "rows/blocks.h"
 #include "rows/reflect.h"
 #include "rows/top_rows.h"
-#include "runtime/isa.h"
 
 namespace infall {
 namespace {
@@ -23,7 +22,7 @@ constexpr int64_t polled_every = 1 << 16;  // draws
 std::vector<Selection> select_rotated(const GaussianLayer& layer, const SelectionTask& task,
                                       const double* factors, int64_t span, int64_t batch,
                                       double threshold) {
-    const RowKernels& kernels = *current_isa().rows;
+    const RowKernels& kernels = row_kernels();
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     const bool filtered = threshold > 0.0;
     const bool by_radius = filtered && span == 1;
@@ -151,14 +150,14 @@ void largest_folded_normals(double* exponentials, int64_t count, double width, W
     LargestFoldedNormals largest(width);
     for (int64_t first = 0; first < count; first += polled_every) {
         const int64_t last = std::min(first + polled_every, count);
-        current_isa().rows->largest_folded_normals(largest, exponentials + first, last - first);
+        row_kernels().largest_folded_normals(largest, exponentials + first, last - first);
         if (watch) watch->poll(0);
     }
 }
 
 void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,
                  const double* scale, int64_t span, int num_threads, Watch* watch) {
-    const RowKernels& kernels = *current_isa().rows;
+    const RowKernels& kernels = row_kernels();
     const int64_t rows = std::max<int64_t>(1, block_work / 4 / (dim * span));
     const int64_t reflections = std::max<int64_t>(1, part_work / dim);  // between two pulses
     run_blocks((count + rows - 1) / rows, num_threads,

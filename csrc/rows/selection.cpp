@@ -10,9 +10,11 @@
 
 namespace infall {
 
+INFALL_KERNEL_TABLES(RowKernels, row_kernels)
+
 std::vector<Selection> select_stream(const GaussianLayer& layer, const SelectionTask& task,
                                      const float* w, int64_t batch, float threshold) {
-    const RowKernels& kernels = *current_isa().rows;
+    const RowKernels& kernels = row_kernels();
     const int64_t width = padded_dim(layer.dim), group = std::min(batch, max_batch);
     const AlignedBlocks blocks(task.first_row, task.end_row,
                                block_rows_for(width * (1 + group / 8)));
@@ -50,7 +52,7 @@ std::vector<Selection> select_stream(const GaussianLayer& layer, const Selection
 
 std::vector<Selection> select_matrix(const MatrixRows& rows, bool is_float64,
                                      const SelectionTask& task, const void* w, int64_t batch) {
-    const RowKernels& kernels = *current_isa().rows;
+    const RowKernels& kernels = row_kernels();
     const AlignedBlocks blocks(task.first_row, task.end_row,
                                block_rows_for(rows.dim * (1 + std::min(batch, max_batch) / 8)));
     const int64_t passes = (batch + max_batch - 1) / max_batch;
@@ -97,7 +99,7 @@ std::vector<Selection> select_matrix(const MatrixRows& rows, bool is_float64,
 
 void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count,
                    int num_threads, Watch* watch, float* out) {
-    const RowKernels& kernels = *current_isa().rows;
+    const RowKernels& kernels = row_kernels();
     // Some short rows, or a part of a long one.
     const int64_t rows = std::max<int64_t>(1, block_work / 4 / std::max<int64_t>(layer.dim, 1));
     const int64_t columns = std::min(layer.dim, block_work);
