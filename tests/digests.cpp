@@ -11,7 +11,12 @@
 #include "classes/geometry.h"
 #include "classes/moments.h"
 #include "frames/frames.h"
-#include "rows/selection.h"
+#include "random/gaussian.h"
+#include "rows/codes.h"
+#include "rows/directions.h"
+#include "rows/matrix.h"
+#include "rows/rotation.h"
+#include "rows/stream.h"
 #include "runtime/isa.h"
 
 using namespace infall;

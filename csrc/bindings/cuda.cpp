@@ -8,6 +8,7 @@
 #include <string>
 
 #include "bindings/cuda.h"
+#include "random/gaussian.h"
 #include "rows/device.h"
 
 namespace py = pybind11;

@@ -7,7 +7,12 @@
 
 #include "bindings/checks.h"
 #include "bindings/watch.h"
-#include "rows/selection.h"
+#include "random/gaussian.h"
+#include "rows/codes.h"
+#include "rows/directions.h"
+#include "rows/matrix.h"
+#include "rows/rotation.h"
+#include "rows/stream.h"
 
 namespace py = pybind11;
 

@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "classes/geometry.h"
-#include "classes/panel.h"
+#include "runtime/panel.h"
 
 namespace infall {
 namespace INFALL_ISA {

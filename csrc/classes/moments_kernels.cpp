@@ -1,7 +1,7 @@
 // Compiled once per instruction set with INFALL_ISA naming it. No STL templates here: a weak copy
 // built for a newer processor could be linked for everyone.
 #include "classes/moments.h"
-#include "classes/panel.h"
+#include "runtime/panel.h"
 
 namespace infall {
 namespace INFALL_ISA {

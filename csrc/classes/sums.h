@@ -4,9 +4,9 @@
 
 #include <cstdint>
 
-#include "random/scalar.h"
 #include "runtime/half.h"
 #include "runtime/host_device.h"
+#include "runtime/scalar.h"
 
 namespace infall {
 

@@ -2,8 +2,8 @@
 // built for a newer processor could be linked for everyone.
 #include "frames/kernels.h"
 
-#include "classes/panel.h"
 #include "frames/butterflies.h"
+#include "runtime/panel.h"
 
 namespace infall {
 namespace INFALL_ISA {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "frames/hadamard.h"
-#include "rows/top_rows.h"
+#include "runtime/top_rows.h"
 
 namespace infall {
 namespace {

@@ -9,7 +9,7 @@
 
 #include "frames/frames.h"
 #include "frames/team.h"
-#include "rows/selection.h"
+#include "random/gaussian.h"
 
 namespace infall {
 namespace {
@@ -19,7 +19,7 @@ constexpr int64_t depth_tile = 256;
 // Multiplications that cost what an operation on a number in memory does, and those of a block,
 // between which Ctrl-C is answered.
 constexpr int64_t products_per_operation = 8;
-constexpr int64_t block_work = int64_t{1} << 28;
+constexpr int64_t product_block_work = int64_t{1} << 28;
 
 class GramSchmidt {
   public:
@@ -131,8 +131,8 @@ class GramSchmidt {
         int64_t panels = 8, row_step = rows;
         while (panels > 1 && columns < 3 * threads * panels * width) panels /= 2;
         if (columns < 3 * threads * width) row_step = std::max<int64_t>(96, rows / (3 * threads));
-        row_step =
-            std::min(row_step, std::max<int64_t>(leaf_rows, block_work / (panels * width * depth)));
+        row_step = std::min(
+            row_step, std::max<int64_t>(leaf_rows, product_block_work / (panels * width * depth)));
         const int64_t step = panels * width, column_blocks = (columns + step - 1) / step;
         const int64_t row_blocks = (rows + row_step - 1) / row_step;
         run_blocks(

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "rows/kernels.h"
+#include "random/gaussian.h"
 #include "runtime/device.h"
 
 namespace infall {
@@ -28,10 +28,6 @@ void discard_undirected(const double* norms, int64_t batch, int64_t num_rows, in
 // out (count,) = rows (count, dim) times w (dim,), summed column by column in binary64.
 void multiply_in_order(const float* rows, int64_t count, int64_t dim, const double* w, double* out,
                        Stream stream);
-
-// Rows of negative indices are NaN.
-void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count, float* out,
-                   Stream stream);
 
 // The selections run twice: once with the first threshold, and once more, on the device's own
 // decision, with the second where the first let too few or too many candidates pass.

@@ -7,9 +7,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "rows/candidate.h"
 #include "rows/device.h"
 #include "rows/device_sort.h"
+#include "runtime/candidate.h"
 #include "runtime/cuda_launch.h"
 #include "runtime/launch_shape.h"
 

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "rows/candidate.h"
+#include "runtime/candidate.h"
 #include "runtime/cuda_launch.h"
 #include "runtime/launch_shape.h"
 

@@ -6,7 +6,9 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <stdexcept>
 #include <type_traits>
+#include <vector>
 
 namespace infall {
 
@@ -44,6 +46,31 @@ void run_blocks(int64_t blocks, int num_threads, const Body& body, Watch* watch)
             [&](int64_t block, int thread, Pulse&) -> int64_t { return body(block, thread); },
             watch);
 }
+
+// Multiply-adds of a block, about half a millisecond.
+constexpr int64_t block_work = int64_t{1} << 20;
+
+// Blocks times passes over them; more than an int64 counts is work for no machine.
+inline int64_t total_blocks(int64_t blocks, int64_t passes) {
+    int64_t total;
+    if (__builtin_mul_overflow(blocks, passes, &total))
+        throw std::overflow_error("too many rows times vectors for one call; split them");
+    return total;
+}
+
+// What each thread has to itself.
+template <class T>
+class PerThread {
+  public:
+    explicit PerThread(int num_threads, const T& initial = T())
+        : of_thread_(static_cast<size_t>(std::max(num_threads, 1)), initial) {}
+
+    T& operator[](int thread) { return of_thread_[static_cast<size_t>(thread)]; }
+    int size() const { return static_cast<int>(of_thread_.size()); }
+
+  private:
+    std::vector<T> of_thread_;
+};
 
 // Threads to wake for so many operations on numbers: fewer than these, some 50 us of work, cost
 // more to hand over than they take.

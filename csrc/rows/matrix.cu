@@ -2,9 +2,9 @@
 // sample of them sets the threshold that candidates have to pass.
 #include <cmath>
 
-#include "rows/candidate.h"
 #include "rows/device.h"
 #include "rows/device_cut.h"
+#include "runtime/candidate.h"
 #include "runtime/cuda_launch.h"
 #include "runtime/half.h"
 

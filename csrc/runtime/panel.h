@@ -1,4 +1,4 @@
-// The inner loop of everything dense here: products of pairs of rows in float64, one accumulator
+// The inner loop of everything dense: products of pairs of rows in float64, one accumulator
 // per pair, columns in order, so that a product does not depend on tiles, threads or instruction
 // set.
 #pragma once
