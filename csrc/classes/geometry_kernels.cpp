@@ -75,7 +75,7 @@ double vector_distance_between(const double* a, const double* b, int64_t dim, do
         double& sum = lanes[j % sum_lanes];
         sum = infall::fused(difference, difference, sum);
     }
-    return lane_total(lanes);
+    return total_by_neighbours(lanes);
 }
 
 struct Scratch {
@@ -241,11 +241,11 @@ void add_block(const ClassGeometry& g, int64_t row, int64_t block, const double*
             excess_partners[lane + i] = excess_argmax[i];
         }
     }
-    totals.cdnv_sum[row] += lane_total(cdnv_sums);
-    totals.excess_sum[row] += lane_total(excess_sums);
-    totals.excess_squares[row] += lane_total(excess_squares);
-    totals.gram_sum[row] += lane_total(gram_sums);
-    totals.gram_squares[row] += lane_total(gram_squares);
+    totals.cdnv_sum[row] += total_by_neighbours(cdnv_sums);
+    totals.excess_sum[row] += total_by_neighbours(excess_sums);
+    totals.excess_squares[row] += total_by_neighbours(excess_squares);
+    totals.gram_sum[row] += total_by_neighbours(gram_sums);
+    totals.gram_squares[row] += total_by_neighbours(gram_squares);
     for (int lane = 0; lane < sum_lanes; ++lane)
         if (cdnv_least[lane] < totals.cdnv_min[row]) totals.cdnv_min[row] = cdnv_least[lane];
     const Largest cdnv(cdnv_largest, cdnv_partners), excess(excess_largest, excess_partners);

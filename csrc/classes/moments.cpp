@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/half.h"
 #include "runtime/isa.h"
+#include "runtime/lanes.h"
 
 namespace infall {
 
@@ -98,39 +98,14 @@ std::vector<Task> share_out(const std::vector<Run>& runs, int64_t dim, int num_t
     return tasks;
 }
 
-template <class Work>
-auto with_type(const FeatureRows& features, Work&& work) {
-    switch (features.type) {
-        case FeatureType::float16:
-            return work(static_cast<const Float16*>(features.data));
-        case FeatureType::bfloat16:
-            return work(static_cast<const BFloat16*>(features.data));
-        case FeatureType::float32:
-            return work(static_cast<const float*>(features.data));
-        default:
-            return work(static_cast<const double*>(features.data));
-    }
-}
-
-template <class Work>
-auto with_type(const ClassShifts& shifts, Work&& work) {
-    if (shifts.is_float64) return work(static_cast<double*>(shifts.data));
-    return work(static_cast<float*>(shifts.data));
-}
-
-float value(float x) { return x; }
-double value(double x) { return x; }
-float value(Float16 x) { return to_float(x); }
-float value(BFloat16 x) { return to_float(x); }
-
 void start_class(const FeatureRows& features, int64_t sample, const ClassShifts& shifts,
                  int64_t label, int64_t first_column, int64_t columns) {
-    with_type(features, [&](const auto* data) {
-        with_type(shifts, [&](auto* shift) {
+    with_elements(features.data, features.type, [&](const auto* data) {
+        with_floats(shifts.data, shifts.is_float64, [&](auto* shift) {
             using Shift = std::remove_reference_t<decltype(*shift)>;
             const auto* row = data + sample * features.stride;
             for (int64_t j = first_column; j < first_column + columns; ++j)
-                shift[label * features.dim + j] = static_cast<Shift>(value(row[j]));
+                shift[label * features.dim + j] = static_cast<Shift>(to_double(row[j]));
         });
     });
 }
@@ -147,21 +122,9 @@ void begin_sums(const FeatureRows& features, int64_t first_sample, const ClassSt
     }
 }
 
-// Counts on from what earlier calls of run_blocks have done.
-class OffsetWatch final : public Watch {
-  public:
-    OffsetWatch(Watch* watch, int64_t offset) : watch_(watch), offset_(offset) {}
-    void poll(int64_t done) override {
-        if (watch_) watch_->poll(offset_ + done);
-    }
-
-  private:
-    Watch* watch_;
-    int64_t offset_;
-};
-
 const void* shift_of(const ClassShifts& shifts, int64_t label, int64_t dim) {
-    return with_type(shifts, [&](auto* shift) -> const void* { return shift + label * dim; });
+    return with_floats(shifts.data, shifts.is_float64,
+                       [&](auto* shift) -> const void* { return shift + label * dim; });
 }
 
 }  // namespace
@@ -226,7 +189,7 @@ void MomentsUpdate::add(const FeatureRows& features, int64_t num_samples, const 
                                 squares.data() + r * groups + column / square_columns);
             return column == 0 ? run.last - run.first : 0;
         };
-        OffsetWatch offset(watch, added);
+        PartWatch part_watch(watch, added);
         run_blocks(
             static_cast<int64_t>(tasks.size()), num_threads,
             [&](int64_t number, int) {
@@ -237,7 +200,7 @@ void MomentsUpdate::add(const FeatureRows& features, int64_t num_samples, const 
                         done += add_run(r, task.first_column, task.columns);
                 return done;
             },
-            &offset);
+            &part_watch);
         for (const Run& run : part) added += run.last - run.first;
     }
 
@@ -328,13 +291,13 @@ void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_thr
     const MomentKernels& kernels = moment_kernels();
     const int64_t tile = kernels.outer_tile, depth = kernels.outer_depth;
     const int64_t tiles = (dim + tile - 1) / tile;
-    std::vector<std::vector<double>> scratch(static_cast<size_t>(std::max(num_threads, 1)));
+    PerThread<std::vector<double>> scratch(num_threads);
     run_blocks(
         tiles * tiles, num_threads,
         [&](int64_t number, int thread) -> int64_t {
             const int64_t i = number / tiles * tile, j = number % tiles * tile;
             if (j < i) return 0;
-            std::vector<double>& own = scratch[static_cast<size_t>(thread)];
+            std::vector<double>& own = scratch[thread];
             own.resize(static_cast<size_t>(2 * tile * depth));
             for (int64_t first = 0; first < count; first += depth)
                 kernels.add_outer(x + first * dim, std::min(depth, count - first), dim, i, j,
@@ -355,10 +318,10 @@ void project(const FeatureRows& features, int64_t num_samples, const int64_t* la
     std::vector<double> packed(static_cast<size_t>(kernels.packed_size(features.dim, count)));
     kernels.pack_directions(directions, features.dim, count, packed.data());
     const int64_t scratch_size = kernels.project_scratch(count);
-    std::vector<std::vector<double>> scratch(static_cast<size_t>(std::max(num_threads, 1)));
+    PerThread<std::vector<double>> scratch(num_threads);
     run_blocks((num_samples + projected_rows - 1) / projected_rows, num_threads,
                [&](int64_t block, int thread) {
-                   std::vector<double>& own = scratch[static_cast<size_t>(thread)];
+                   std::vector<double>& own = scratch[thread];
                    own.resize(static_cast<size_t>(scratch_size + projected_rows * count));
                    double* projections = own.data() + scratch_size;
                    const int64_t first = block * projected_rows;
@@ -378,7 +341,7 @@ void project_rows(const double* rows, int64_t num_rows, int64_t dim, const doubl
                   int64_t count, int num_threads, Watch* watch, double* projections) {
     std::vector<double> zeros(static_cast<size_t>(dim));
     const std::vector<int64_t> labels(static_cast<size_t>(num_rows));
-    project({rows, FeatureType::float64, dim, dim}, num_rows, labels.data(), {zeros.data(), true},
+    project({rows, ElementType::float64, dim, dim}, num_rows, labels.data(), {zeros.data(), true},
             directions, count, num_threads, watch,
             [&](int64_t first, int64_t samples, const double* projected) {
                 std::copy_n(projected, samples * count, projections + first * count);
@@ -420,19 +383,19 @@ void class_means(const ClassState& state, int64_t dim, const double* centre, int
                            continue;
                        }
                        if (means)
-                           with_type(state.shifts, [&](const auto* shifts) {
-                               const auto* shift = shifts + label * dim;
-                               for (int64_t j = 0; j < dim; ++j)
-                                   means[label * dim + j] =
-                                       (static_cast<double>(shift[j]) - centre[j]) +
-                                       sums[j] / count;
-                           });
+                           with_floats(state.shifts.data, state.shifts.is_float64,
+                                       [&](const auto* shifts) {
+                                           const auto* shift = shifts + label * dim;
+                                           for (int64_t j = 0; j < dim; ++j)
+                                               means[label * dim + j] =
+                                                   (static_cast<double>(shift[j]) - centre[j]) +
+                                                   sums[j] / count;
+                                       });
                        if (square_offsets) {
                            double lanes[8] = {};
                            for (int64_t j = 0; j < dim; ++j)
                                lanes[j % 8] += (sums[j] / count) * (sums[j] / count);
-                           square_offsets[label] = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
-                                                   ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+                           square_offsets[label] = total_by_halves(lanes);
                        }
                    }
                    return last - first;

@@ -13,7 +13,8 @@ namespace infall {
 namespace device {
 
 // Bytes that project, synthesise and top_logits work in for `count` vectors, aligned to 16.
-size_t frame_workspace(const Frame& frame, size_t element_bytes, int64_t count);
+template <class T>
+size_t frame_workspace(const Frame& frame, int64_t count);
 
 template <class T>
 void walsh_hadamard(const T* x, int64_t count, int log2_length, double factor, T* out,

@@ -10,15 +10,6 @@ namespace infall {
 
 INFALL_KERNEL_TABLES(FrameKernels, frame_kernels)
 
-template <>
-const FrameKernelsOf<float>& frame_kernels_of<float>() {
-    return frame_kernels().float32;
-}
-template <>
-const FrameKernelsOf<double>& frame_kernels_of<double>() {
-    return frame_kernels().float64;
-}
-
 template <class T>
 void transform(const Team* team, const T* x, const uint32_t* signs, int log2_length, T* out) {
     const FrameKernelsOf<T>& kernels = frame_kernels_of<T>();

@@ -5,6 +5,7 @@
 #include "frames/device.h"
 #include "runtime/cuda_launch.h"
 #include "runtime/launch_shape.h"
+#include "runtime/workspace.h"
 
 namespace infall {
 namespace device {
@@ -193,20 +194,11 @@ struct Workspace {
     double *totals, *partial;
     int64_t blocks;
 
-    Workspace(const Frame& frame, int64_t count, void* memory) {
-        char* at = static_cast<char*>(memory);
-        rotated = reinterpret_cast<T*>(at);
-        at += rotated_bytes(frame, sizeof(T), count);
-        totals = reinterpret_cast<double*>(at);
-        partial = totals + count;
-        blocks = blocks_for(frame);
-    }
-    static size_t rotated_bytes(const Frame& frame, size_t element_bytes, int64_t count) {
-        const size_t numbers = frame.hadamard ? static_cast<size_t>(count * frame.dim) : 0;
-        return (numbers * element_bytes + 15) / 16 * 16;
-    }
-    static int64_t blocks_for(const Frame& frame) {
-        return (frame.coordinates() + frame_sum_block - 1) / frame_sum_block;
+    Workspace(const Frame& frame, int64_t count, Layout& layout)
+        : rotated(layout.array<T>(frame.hadamard ? count * frame.dim : 0)),
+          totals(layout.array<double>(count)),
+          blocks((frame.coordinates() + frame_sum_block - 1) / frame_sum_block) {
+        partial = layout.array<double>(count * blocks);
     }
 
     void sum(const T* x, int64_t stride, const Frame& frame, const double* norms, int64_t count,
@@ -229,16 +221,18 @@ struct Workspace {
 
 }  // namespace
 
-size_t frame_workspace(const Frame& frame, size_t element_bytes, int64_t count) {
-    const int64_t sums = count * (1 + Workspace<float>::blocks_for(frame));
-    return Workspace<float>::rotated_bytes(frame, element_bytes, count) +
-           static_cast<size_t>(sums) * sizeof(double);
+template <class T>
+size_t frame_workspace(const Frame& frame, int64_t count) {
+    Layout layout;
+    Workspace<T>(frame, count, layout);
+    return layout.bytes();
 }
 
 template <class T>
 void project(const Frame& frame, const T* x, int64_t count, T* out, void* workspace,
              Stream stream) {
-    const Workspace<T> space(frame, count, workspace);
+    Layout layout(workspace);
+    const Workspace<T> space(frame, count, layout);
     const T* products = space.products(frame, x, count, stream);
     launch("logits", logits_kernel<T>, grid_for_elements(count * frame.num_classes), block_threads,
            stream, frame, CentringLaw(frame), products, static_cast<const double*>(space.totals),
@@ -248,7 +242,8 @@ void project(const Frame& frame, const T* x, int64_t count, T* out, void* worksp
 template <class T>
 void synthesise(const Frame& frame, const T* x, int64_t count, T* out, void* workspace,
                 Stream stream) {
-    const Workspace<T> space(frame, count, workspace);
+    Layout layout(workspace);
+    const Workspace<T> space(frame, count, layout);
     const CentringLaw law(frame);
     space.sum(x, frame.num_classes, frame, frame.norms, count, stream);
     T* centred = frame.hadamard ? space.rotated : out;
@@ -261,7 +256,8 @@ void synthesise(const Frame& frame, const T* x, int64_t count, T* out, void* wor
 template <class T>
 void top_logits(const Frame& frame, const T* x, int64_t count, int64_t top, int64_t* classes,
                 T* values, void* workspace, Stream stream) {
-    const Workspace<T> space(frame, count, workspace);
+    Layout layout(workspace);
+    const Workspace<T> space(frame, count, layout);
     const T* products = space.products(frame, x, count, stream);
     launch("largest logits", top_logits_kernel<T>, grid_for(count, many_blocks), block_threads,
            stream, frame, CentringLaw(frame), products, static_cast<const double*>(space.totals),
@@ -276,6 +272,7 @@ void top_scores(const T* scores, const int64_t* labels, int64_t count, int64_t c
 }
 
 #define INFALL_FRAME_TYPE(T)                                                                    \
+    template size_t frame_workspace<T>(const Frame&, int64_t);                                  \
     template void project(const Frame&, const T*, int64_t, T*, void*, Stream);                  \
     template void synthesise(const Frame&, const T*, int64_t, T*, void*, Stream);               \
     template void top_logits(const Frame&, const T*, int64_t, int64_t, int64_t*, T*, void*,     \

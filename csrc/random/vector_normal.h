@@ -7,8 +7,6 @@
 #include "random/philox.h"
 #include "runtime/simd.h"
 
-#define INFALL_LAMBDA_INLINE __attribute__((always_inline))
-
 namespace infall {
 namespace INFALL_ISA {
 

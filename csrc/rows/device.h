@@ -7,6 +7,7 @@
 
 #include "random/gaussian.h"
 #include "runtime/device.h"
+#include "runtime/elements.h"
 
 namespace infall {
 namespace device {
@@ -51,12 +52,10 @@ void select_stream(const GaussianLayer& layer, const DeviceSelection& task, cons
 void select_rotated(const GaussianLayer& layer, const DeviceSelection& task, const double* factors,
                     int64_t span, Stream stream);
 
-enum class Element { float32, float64, float16, bfloat16 };
-
 // A matrix in device memory; strides in elements.
 struct DeviceMatrix {
     const void* data;
-    Element element;
+    ElementType type;
     int64_t rows, dim, row_stride, column_stride;
 };
 

@@ -32,8 +32,6 @@ struct Workspace {
 // Up to so many candidates are compared pair by pair, in two launches; more are sorted, in many.
 constexpr int64_t most_compared = 16 * block_threads;
 
-inline size_t found_bytes(int64_t batch) { return static_cast<size_t>(batch) * sizeof(Found); }
-
 __device__ bool settled(const Found& found, int64_t num_rows, int64_t capacity) {
     return found.count[0] >= static_cast<unsigned long long>(num_rows) &&
            found.count[0] <= static_cast<unsigned long long>(capacity);
@@ -152,7 +150,8 @@ inline void clear(const Workspace& space, int64_t batch, Stream stream) {
     if (batch > max_grid_y)
         throw std::invalid_argument("w has " + std::to_string(batch) +
                                     " rows; on a device at most 65535 share a selection");
-    check(cudaMemsetAsync(space.found, 0, found_bytes(batch), static_cast<cudaStream_t>(stream)),
+    const size_t bytes = static_cast<size_t>(batch) * sizeof(Found);
+    check(cudaMemsetAsync(space.found, 0, bytes, static_cast<cudaStream_t>(stream)),
           "clearing counters");
 }
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "rows/device_cut.h"
+#include "runtime/workspace.h"
 
 namespace infall {
 namespace device {
@@ -26,19 +27,17 @@ int64_t capacity_for(int64_t num_rows, int64_t available) {
     return available <= 4 * room ? available : room;
 }
 
-Workspace workspace_of(const DeviceSelection& task) {
-    Workspace space;
-    space.capacity = capacity_for(task.num_rows, task.end_row - task.first_row);
-    char* at = static_cast<char*>(task.workspace);
-    space.found = reinterpret_cast<Found*>(at);
-    space.candidates = reinterpret_cast<Candidate*>(at + found_bytes(task.batch));
-    space.spare = space.candidates + task.batch * space.capacity;
-    return space;
+Workspace workspace_of(int64_t num_rows, int64_t available, int64_t batch, Layout& layout) {
+    const int64_t capacity = capacity_for(num_rows, available);
+    return {layout.array<Found>(batch), layout.array<Candidate>(batch * capacity),
+            layout.array<Candidate>(batch * capacity), capacity};
 }
 
 template <class Pass>
 void select(const DeviceSelection& task, Stream stream, Pass pass) {
-    const Workspace space = workspace_of(task);
+    Layout layout(task.workspace);
+    const Workspace space =
+        workspace_of(task.num_rows, task.end_row - task.first_row, task.batch, layout);
     clear(space, task.batch, stream);
     pass(space, 0);
     pass(space, 1);

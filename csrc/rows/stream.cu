@@ -30,8 +30,9 @@ __global__ void __launch_bounds__(block_threads)
 }  // namespace
 
 size_t selection_workspace(int64_t num_rows, int64_t available_rows, int64_t batch) {
-    const int64_t candidates = 2 * capacity_for(num_rows, available_rows);
-    return found_bytes(batch) + static_cast<size_t>(batch * candidates) * sizeof(Candidate);
+    Layout layout;
+    workspace_of(num_rows, available_rows, batch, layout);
+    return layout.bytes();
 }
 
 void select_stream(const GaussianLayer& layer, const DeviceSelection& task, const float* w,

@@ -21,6 +21,19 @@ class Watch {
     virtual void poll(int64_t done) = 0;
 };
 
+// Counts on from what the runs before, of the same call, have done.
+class PartWatch final : public Watch {
+  public:
+    PartWatch(Watch* whole, int64_t done_before) : whole_(whole), done_before_(done_before) {}
+    void poll(int64_t done) override {
+        if (whole_) whole_->poll(done_before_ + done);
+    }
+
+  private:
+    Watch* whole_;
+    int64_t done_before_;
+};
+
 // For blocks too long to go without an answer: called between the parts of one, it polls the watch
 // on the calling thread, and throws on every thread once the blocks have been stopped.
 class Pulse {
