@@ -4,8 +4,7 @@
 #include "classes/sums.h"
 #include "runtime/doubles.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 namespace {
 
 typedef int64_t Longs __attribute__((vector_size(8 * double_lanes)));
@@ -149,5 +148,4 @@ extern const DecisionKernels decision_kernels{
     {centre_rows<float>, reduce<float>, decide<float>},
     {centre_rows<double>, reduce<double>, decide<double>}};
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

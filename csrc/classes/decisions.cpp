@@ -13,18 +13,8 @@ namespace {
 
 constexpr int64_t task_entries = int64_t{1} << 17;  // read by a task, a fraction of a millisecond
 
-// Runs body(first row, rows) over all rows, a task at a time.
-template <class Body>
-void over_rows(int64_t count, int64_t entries_per_row, int num_threads, Watch* watch,
-               const Body& body) {
-    const int64_t step = std::max<int64_t>(1, task_entries / std::max<int64_t>(entries_per_row, 1));
-    run_blocks((count + step - 1) / step, num_threads,
-               [&](int64_t block, int) {
-                   const int64_t first = block * step, here = std::min(step, count - first);
-                   body(first, here);
-                   return here;
-               },
-               watch);
+int64_t rows_of_task(int64_t entries_per_row) {
+    return std::max<int64_t>(1, task_entries / std::max<int64_t>(entries_per_row, 1));
 }
 
 template <class Number>
@@ -41,14 +31,17 @@ int64_t centre_rows(const FeatureRows& rows, int64_t first, int64_t count, const
     const auto& kernels = of_type<Number>(decision_kernels());
     constexpr int64_t none = INT64_MAX;
     std::atomic<int64_t> bad{none};
-    over_rows(count, rows.dim, num_threads, watch, [&](int64_t row, int64_t here) {
-        int64_t position = kernels.centre(rows, first + row, here, centre, scale,
-                                          out + row * rows.dim, square_norms + row);
-        if (position < 0) return;
-        position += row * rows.dim;
-        for (int64_t lowest = bad; position < lowest;)
-            if (bad.compare_exchange_weak(lowest, position)) break;
-    });
+    run_ranges(
+        count, rows_of_task(rows.dim), num_threads,
+        [&](int64_t row, int64_t last) {
+            int64_t position = kernels.centre(rows, first + row, last - row, centre, scale,
+                                              out + row * rows.dim, square_norms + row);
+            if (position < 0) return;
+            position += row * rows.dim;
+            for (int64_t lowest = bad; position < lowest;)
+                if (bad.compare_exchange_weak(lowest, position)) break;
+        },
+        watch);
     return bad == none ? -1 : bad.load();
 }
 
@@ -57,10 +50,13 @@ void reduce_scores(const Number* products, int64_t count, int64_t classes, int64
                    const Number* row_factors, const ScoreBounds<Number>& bounds, int num_threads,
                    Watch* watch, const RowBests<Number>& bests) {
     const auto& kernels = of_type<Number>(decision_kernels());
-    over_rows(count, classes, num_threads, watch, [&](int64_t row, int64_t here) {
-        kernels.reduce(products + row * classes, here, classes, first_class, row_factors + row,
-                       bounds, from(bests, row));
-    });
+    run_ranges(
+        count, rows_of_task(classes), num_threads,
+        [&](int64_t row, int64_t last) {
+            kernels.reduce(products + row * classes, last - row, classes, first_class,
+                           row_factors + row, bounds, from(bests, row));
+        },
+        watch);
 }
 
 template <class Number>
@@ -69,12 +65,14 @@ void decide(const Number* products, int64_t count, int64_t classes, int64_t firs
             const int64_t* samples, const ExactScores& exact, int num_threads, Watch* watch,
             double* best_scores, int64_t* best_classes) {
     const auto& kernels = of_type<Number>(decision_kernels());
-    over_rows(count, classes * exact.samples.dim, num_threads, watch,
-              [&](int64_t row, int64_t here) {
-                  kernels.decide(products + row * classes, here, classes, first_class,
-                                 row_factors + row, bounds, least + row, samples + row, exact,
-                                 best_scores + row, best_classes + row);
-              });
+    run_ranges(
+        count, rows_of_task(classes * exact.samples.dim), num_threads,
+        [&](int64_t row, int64_t last) {
+            kernels.decide(products + row * classes, last - row, classes, first_class,
+                           row_factors + row, bounds, least + row, samples + row, exact,
+                           best_scores + row, best_classes + row);
+        },
+        watch);
 }
 
 #define INFALL_NUMBER(Number)                                                                      \

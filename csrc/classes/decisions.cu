@@ -6,8 +6,7 @@
 #include "runtime/cuda_launch.h"
 #include "runtime/launch_shape.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 constexpr int sample_threads = 128;
@@ -157,5 +156,4 @@ INFALL_INSTANTIATE(float)
 INFALL_INSTANTIATE(double)
 #undef INFALL_INSTANTIATE
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -11,8 +11,7 @@
 #include "classes/score.h"
 #include "runtime/device.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 
 // ---------------------------------------------------------------------------------------------
 // Moments
@@ -93,5 +92,4 @@ void decide_samples(int64_t first, int64_t count, int64_t classes, const double*
                     const RowBounds& rows, const RowBests<Number>& bests, const ExactScores& exact,
                     int64_t* decisions, Stream stream);
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -8,8 +8,7 @@
 #include "runtime/launch_shape.h"
 #include "runtime/workspace.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 constexpr int class_rows = 8;    // classes of a block of threads
@@ -40,8 +39,7 @@ __global__ void find_scale_kernel(const double* extremes, Workspace space) {
 
 __global__ void square_norms_kernel(Means m) {
     const double scale = m.space.unit->scale;
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t c = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; c < m.classes; c += step) {
+    for (int64_t c = thread_of_grid(); c < m.classes; c += threads_of_grid()) {
         double sum = 0.0;
         for (int64_t j = 0; j < m.dim; ++j) {
             const double entry = scale * m.means[c * m.dim + j];
@@ -53,9 +51,8 @@ __global__ void square_norms_kernel(Means m) {
 
 __global__ void per_class_kernel(Means m, const double* variances) {
     const double scale = m.space.unit->scale;
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    const int64_t start = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-    for (int64_t c = start; c < m.classes; c += step) {
+    const int64_t start = thread_of_grid();
+    for (int64_t c = start; c < m.classes; c += threads_of_grid()) {
         const double square = m.space.square_norms[c];
         m.space.variances[c] = variances[c] * scale * scale;
         m.space.inverse_norms[c] = square > 0.0 ? 1.0 / square_root(square) : 0.0;
@@ -284,5 +281,4 @@ void cdnv_block(const double* means, const double* variances, const double* extr
         static_cast<unsigned>(partner_block), stream, m, first_class, end_class, out);
 }
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

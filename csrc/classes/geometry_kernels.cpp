@@ -5,8 +5,7 @@
 #include "classes/geometry.h"
 #include "runtime/panel.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 namespace {
 
 typedef int64_t Longs __attribute__((vector_size(8 * double_lanes)));
@@ -313,5 +312,4 @@ extern const GeometryKernels geometry_kernels{panel_rows,        block_products,
                                               largest_magnitude, square_norms,   add_partners,
                                               cdnv_partners};
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

@@ -232,42 +232,36 @@ void MomentsUpdate::withdraw(int num_threads) {
 void MomentsUpdate::exchange(int num_threads) {
     const auto num_touched = static_cast<int64_t>(touched_.size());
     const int64_t step = std::max<int64_t>(1, task_entries / dim_);
-    run_blocks((num_touched + step - 1) / step, num_threads,
-               [&](int64_t block, int) {
-                   const int64_t first = block * step, last = std::min(first + step, num_touched);
-                   for (int64_t t = first; t < last; ++t) {
-                       Touched& touched = touched_[static_cast<size_t>(t)];
-                       double* sums = state_.sums + touched.label * dim_;
-                       if (sums != touched.sums) std::swap_ranges(sums, sums + dim_, touched.sums);
-                       std::swap(state_.counts[touched.label], touched.count);
-                       std::swap(state_.squares[touched.label], touched.squares);
-                   }
-                   return last - first;
-               },
-               nullptr);
+    run_ranges(
+        num_touched, step, num_threads,
+        [&](int64_t first, int64_t last) {
+            for (int64_t t = first; t < last; ++t) {
+                Touched& touched = touched_[static_cast<size_t>(t)];
+                double* sums = state_.sums + touched.label * dim_;
+                if (sums != touched.sums) std::swap_ranges(sums, sums + dim_, touched.sums);
+                std::swap(state_.counts[touched.label], touched.count);
+                std::swap(state_.squares[touched.label], touched.squares);
+            }
+        },
+        nullptr);
 }
 
 int64_t first_nonfinite(const FeatureRows& features, int64_t num_samples, int num_threads,
                         Watch* watch) {
     const MomentKernels& kernels = moment_kernels();
     const int64_t rows = std::max<int64_t>(1, task_entries / features.dim);
-    const int64_t blocks = (num_samples + rows - 1) / rows;
-    std::vector<int64_t> found(static_cast<size_t>(blocks), -1);
-    run_blocks(
-        blocks, num_threads,
-        [&](int64_t block, int) {
-            const int64_t first = block * rows, last = std::min(first + rows, num_samples);
-            if (!kernels.all_finite(features, first, last)) {
-                int64_t sample = first;
-                // The last, if another thread has changed the features since.
-                while (sample + 1 < last && kernels.all_finite(features, sample, sample + 1))
-                    ++sample;
-                found[static_cast<size_t>(block)] = sample;
-            }
-            return last - first;
+    std::vector<int64_t> nonfinite(static_cast<size_t>((num_samples + rows - 1) / rows), -1);
+    run_ranges(
+        num_samples, rows, num_threads,
+        [&](int64_t first, int64_t last) {
+            if (kernels.all_finite(features, first, last)) return;
+            int64_t sample = first;
+            // The last, if another thread has changed the features since.
+            while (sample + 1 < last && kernels.all_finite(features, sample, sample + 1)) ++sample;
+            nonfinite[static_cast<size_t>(first / rows)] = sample;
         },
         watch);
-    for (int64_t sample : found)
+    for (int64_t sample : nonfinite)
         if (sample >= 0) return sample;
     return -1;
 }
@@ -276,14 +270,13 @@ void deviations(const FeatureRows& features, int64_t num_samples, const int64_t*
                 const ClassShifts& shifts, int num_threads, Watch* watch, double* out) {
     const MomentKernels& kernels = moment_kernels();
     const int64_t rows = std::max<int64_t>(1, task_entries / features.dim);
-    run_blocks((num_samples + rows - 1) / rows, num_threads,
-               [&](int64_t block, int) {
-                   const int64_t first = block * rows, count = std::min(rows, num_samples - first);
-                   kernels.subtract(features, first, count, 0, features.dim, labels, shifts.data,
-                                    shifts.is_float64, out + first * features.dim);
-                   return count;
-               },
-               watch);
+    run_ranges(
+        num_samples, rows, num_threads,
+        [&](int64_t first, int64_t last) {
+            kernels.subtract(features, first, last - first, 0, features.dim, labels, shifts.data,
+                             shifts.is_float64, out + first * features.dim);
+        },
+        watch);
 }
 
 void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_threads, Watch* watch,
@@ -319,20 +312,18 @@ void project(const FeatureRows& features, int64_t num_samples, const int64_t* la
     kernels.pack_directions(directions, features.dim, count, packed.data());
     const int64_t scratch_size = kernels.project_scratch(count);
     PerThread<std::vector<double>> scratch(num_threads);
-    run_blocks((num_samples + projected_rows - 1) / projected_rows, num_threads,
-               [&](int64_t block, int thread) {
-                   std::vector<double>& own = scratch[thread];
-                   own.resize(static_cast<size_t>(scratch_size + projected_rows * count));
-                   double* projections = own.data() + scratch_size;
-                   const int64_t first = block * projected_rows;
-                   const int64_t samples = std::min(projected_rows, num_samples - first);
-                   kernels.project_samples(features, first, samples, labels, base.data,
-                                           base.is_float64, packed.data(), count, own.data(),
-                                           projections);
-                   use(first, samples, projections);
-                   return samples;
-               },
-               watch);
+    run_ranges(
+        num_samples, projected_rows, num_threads,
+        [&](int64_t first, int64_t last, int thread) {
+            std::vector<double>& own = scratch[thread];
+            own.resize(static_cast<size_t>(scratch_size + projected_rows * count));
+            double* projections = own.data() + scratch_size;
+            const int64_t samples = last - first;
+            kernels.project_samples(features, first, samples, labels, base.data, base.is_float64,
+                                    packed.data(), count, own.data(), projections);
+            use(first, samples, projections);
+        },
+        watch);
 }
 
 }  // namespace
@@ -369,38 +360,35 @@ void projected_square_norms(const FeatureRows& features, int64_t num_samples, co
 void class_means(const ClassState& state, int64_t dim, const double* centre, int num_threads,
                  Watch* watch, double* means, double* square_offsets) {
     const int64_t rows = std::max<int64_t>(1, task_entries / dim);
-    run_blocks((state.num_classes + rows - 1) / rows, num_threads,
-               [&](int64_t block, int) {
-                   const int64_t first = block * rows;
-                   const int64_t last = std::min(first + rows, state.num_classes);
-                   for (int64_t label = first; label < last; ++label) {
-                       const double* sums = state.sums + label * dim;
-                       const auto count = static_cast<double>(state.counts[label]);
-                       if (state.counts[label] == 0) {
-                           constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-                           if (means) std::fill_n(means + label * dim, dim, nan);
-                           if (square_offsets) square_offsets[label] = nan;
-                           continue;
-                       }
-                       if (means)
-                           with_floats(state.shifts.data, state.shifts.is_float64,
-                                       [&](const auto* shifts) {
-                                           const auto* shift = shifts + label * dim;
-                                           for (int64_t j = 0; j < dim; ++j)
-                                               means[label * dim + j] =
-                                                   (static_cast<double>(shift[j]) - centre[j]) +
-                                                   sums[j] / count;
-                                       });
-                       if (square_offsets) {
-                           double lanes[8] = {};
-                           for (int64_t j = 0; j < dim; ++j)
-                               lanes[j % 8] += (sums[j] / count) * (sums[j] / count);
-                           square_offsets[label] = total_by_halves(lanes);
-                       }
-                   }
-                   return last - first;
-               },
-               watch);
+    run_ranges(
+        state.num_classes, rows, num_threads,
+        [&](int64_t first, int64_t last) {
+            for (int64_t label = first; label < last; ++label) {
+                const double* sums = state.sums + label * dim;
+                const auto count = static_cast<double>(state.counts[label]);
+                if (state.counts[label] == 0) {
+                    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+                    if (means) std::fill_n(means + label * dim, dim, nan);
+                    if (square_offsets) square_offsets[label] = nan;
+                    continue;
+                }
+                if (means)
+                    with_floats(
+                        state.shifts.data, state.shifts.is_float64, [&](const auto* shifts) {
+                            const auto* shift = shifts + label * dim;
+                            for (int64_t j = 0; j < dim; ++j)
+                                means[label * dim + j] =
+                                    (static_cast<double>(shift[j]) - centre[j]) + sums[j] / count;
+                        });
+                if (square_offsets) {
+                    double lanes[8] = {};
+                    for (int64_t j = 0; j < dim; ++j)
+                        lanes[j % 8] += (sums[j] / count) * (sums[j] / count);
+                    square_offsets[label] = total_by_halves(lanes);
+                }
+            }
+        },
+        watch);
 }
 
 }  // namespace infall

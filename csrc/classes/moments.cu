@@ -8,8 +8,7 @@
 #include "runtime/lanes.h"
 #include "runtime/launch_shape.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 constexpr int threads = static_cast<int>(square_columns);
@@ -88,9 +87,7 @@ __global__ void sums_kernel(const T* data, int64_t stride, int64_t dim, ClassOrd
 __global__ void totals_kernel(ClassOrder samples, int64_t num_classes, int64_t* counts,
                               const double* group_squares, int64_t groups, double* squares) {
     const double poison = label_out_of_range(samples, num_classes) ? NAN : 0.0;
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t label = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; label < num_classes;
-         label += step) {
+    for (int64_t label = thread_of_grid(); label < num_classes; label += threads_of_grid()) {
         double total = (counts[label] > 0 ? squares[label] : 0.0) + poison;
         for (int64_t g = 0; g < groups; ++g) total += group_squares[label * groups + g];
         squares[label] = total;
@@ -129,9 +126,7 @@ template <class T, class Base>
 __global__ void subtract_kernel(const T* data, int64_t stride, int64_t dim, int64_t num_samples,
                                 const int64_t* labels, int64_t num_classes, const Base* base,
                                 double* out) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < num_samples * dim;
-         i += step) {
+    for (int64_t i = thread_of_grid(); i < num_samples * dim; i += threads_of_grid()) {
         const int64_t sample = i / dim, column = i % dim, label = labels[sample];
         out[i] = label >= 0 && label < num_classes ? to_double(data[sample * stride + column]) -
                                                          to_double(base[label * dim + column])
@@ -205,5 +200,4 @@ void sums_by_class(const double* values, const ClassOrder& samples, int64_t num_
            values, samples, num_classes, sums);
 }
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -5,8 +5,7 @@
 #include "runtime/lanes.h"
 #include "runtime/panel.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 namespace {
 
 constexpr int64_t column_chunk = 8 * square_columns;  // columns whose squares are kept at a time
@@ -297,5 +296,4 @@ extern const MomentKernels moment_kernels{
     add_outer,   packed_size, pack_directions, project_scratch, project_samples,
 };
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

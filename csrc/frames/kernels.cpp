@@ -6,8 +6,7 @@
 #include "runtime/lanes.h"
 #include "runtime/panel.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 namespace {
 
 INFALL_HD bool sign_bit(const uint32_t* signs, int64_t i) { return signs[i >> 5] >> (i & 31) & 1u; }
@@ -336,5 +335,4 @@ constexpr FrameKernelsOf<T> kernels_of() {
 extern const FrameKernels frame_kernels{
     kernels_of<float>(), kernels_of<double>(), panel_width, add_products, dot, subtract, multiply};
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

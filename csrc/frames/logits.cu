@@ -7,8 +7,7 @@
 #include "runtime/launch_shape.h"
 #include "runtime/workspace.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 constexpr int sums_per_block = block_threads / frame_sum_lanes;
@@ -47,8 +46,7 @@ __global__ void __launch_bounds__(block_threads)
 
 __global__ void __launch_bounds__(block_threads)
     total_kernel(const double* partial, int64_t blocks, int64_t count, double* totals) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) {
+    for (int64_t i = thread_of_grid(); i < count; i += threads_of_grid()) {
         double total = 0.0;
         for (int64_t block = 0; block < blocks; ++block) total += partial[i * blocks + block];
         totals[i] = total;
@@ -88,9 +86,8 @@ template <class T>
 __global__ void __launch_bounds__(block_threads)
     logits_kernel(Frame frame, CentringLaw law, const T* products, const double* totals,
                   int64_t count, T* out) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x, columns = frame.num_classes;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * columns;
-         i += step) {
+    const int64_t columns = frame.num_classes;
+    for (int64_t i = thread_of_grid(); i < count * columns; i += threads_of_grid()) {
         const int64_t vector = i / columns;
         const LogitsOf<T> logits(frame, law, products + vector * frame.dim, totals[vector]);
         out[i] = logits(i % columns);
@@ -102,9 +99,8 @@ template <class T>
 __global__ void __launch_bounds__(block_threads)
     centre_kernel(Frame frame, CentringLaw law, const T* y, const double* totals, double factor,
                   int64_t count, T* out) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x, coordinates = frame.coordinates();
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * frame.dim;
-         i += step) {
+    const int64_t coordinates = frame.coordinates();
+    for (int64_t i = thread_of_grid(); i < count * frame.dim; i += threads_of_grid()) {
         const int64_t vector = i / frame.dim, at = i % frame.dim;
         const T* of_vector = y + vector * frame.num_classes;
         if (at >= coordinates) {
@@ -283,5 +279,4 @@ INFALL_FRAME_TYPE(float)
 INFALL_FRAME_TYPE(double)
 #undef INFALL_FRAME_TYPE
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

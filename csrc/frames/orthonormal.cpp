@@ -28,7 +28,7 @@ class GramSchmidt {
           x_(x),
           dim_(dim),
           team_{num_threads, watch},
-          packed_(static_cast<size_t>(std::max(num_threads, 1))) {}
+          packed_(num_threads) {}
 
     void orthonormalise(int64_t first, int64_t end) {
         if (end - first <= leaf_rows) return leaf(first, end);
@@ -138,7 +138,7 @@ class GramSchmidt {
         run_blocks(
             column_blocks * row_blocks, threads,
             [&](int64_t block, int thread) {
-                std::vector<double>& packed = packed_[static_cast<size_t>(thread)];
+                std::vector<double>& packed = packed_[thread];
                 packed.resize(static_cast<size_t>(step * depth_tile));
                 const int64_t at = block % column_blocks * step;
                 const int64_t from = block / column_blocks * row_step;
@@ -154,7 +154,7 @@ class GramSchmidt {
     int64_t dim_;
     Team team_;
     Scratch<double> products_;
-    std::vector<std::vector<double>> packed_;
+    PerThread<std::vector<double>> packed_;
 };
 
 }  // namespace
@@ -201,16 +201,14 @@ void haar_vectors(double* x, int64_t count, int64_t dim, uint64_t seed, int num_
     const double length = std::sqrt(classes / (classes - 1.0));
     for (size_t j = 0; j < total.size(); ++j)
         part[j] = total[j] / (tight ? classes + root : classes);
-    run_blocks((coordinates + step - 1) / step, num_threads,
-               [&](int64_t block, int) {
-                   const int64_t end = std::min(coordinates, (block + 1) * step);
-                   for (int64_t i = block * step; i < end; ++i)
-                       for (int64_t j = 0; j < dim; ++j)
-                           x[i * dim + j] =
-                               (x[i * dim + j] - part[static_cast<size_t>(j)]) * length;
-                   return int64_t{0};
-               },
-               &quiet);
+    run_ranges(
+        coordinates, step, num_threads,
+        [&](int64_t first, int64_t end) {
+            for (int64_t i = first; i < end; ++i)
+                for (int64_t j = 0; j < dim; ++j)
+                    x[i * dim + j] = (x[i * dim + j] - part[static_cast<size_t>(j)]) * length;
+        },
+        &quiet);
     if (tight)
         for (int64_t j = 0; j < dim; ++j)
             x[coordinates * dim + j] = -length / root * total[static_cast<size_t>(j)];

@@ -8,17 +8,15 @@
 #include "runtime/cuda_launch.h"
 #include "runtime/launch_shape.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 __global__ void gaussian_rows_kernel(GaussianLayer layer, const int64_t* indices, int64_t count,
                                      float* out) {
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     const NormalCoefficients<float> k;
-    const int64_t blocks = padded_dim(layer.dim) / 4, step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * blocks;
-         i += step) {
+    const int64_t blocks = padded_dim(layer.dim) / 4;
+    for (int64_t i = thread_of_grid(); i < count * blocks; i += threads_of_grid()) {
         const int64_t row = i / blocks, block = i % blocks;
         const uint64_t position_bits = uint64_t{layer.matrix.position_bits} << 32;
         const PhiloxBlock b = philox4x32_10(static_cast<uint64_t>(indices[row]) | position_bits,
@@ -44,5 +42,4 @@ void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t c
            block_threads, stream, layer, indices, count, out);
 }
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -3,8 +3,7 @@
 #include "random/gaussian.h"
 #include "random/vector_normal.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 namespace {
 
 void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count,
@@ -50,5 +49,4 @@ void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t c
 
 extern const GaussianKernels gaussian_kernels{gaussian_rows};
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

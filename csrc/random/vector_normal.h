@@ -7,8 +7,7 @@
 #include "random/philox.h"
 #include "runtime/simd.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 
 // Broadcast coefficients and round keys. The kernels reach them through a pointer the compiler
 // cannot see through, so that they are memory operands of the instructions that use them and the
@@ -129,5 +128,4 @@ INFALL_HD void generate(const GaussianLayer& layer, int64_t first_row, int64_t g
     }
 }
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

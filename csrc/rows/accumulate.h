@@ -5,8 +5,7 @@
 
 #include "runtime/simd.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 
 constexpr int64_t column_tile = 64;  // columns of normals kept for a batch of directions
 constexpr int64_t group_tile = 4;    // row groups kept for a batch of directions
@@ -66,5 +65,4 @@ inline void accumulate_tile(const float* tile, int64_t valid, int64_t columns, c
                             score_stride, continues);
 }
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

@@ -5,8 +5,7 @@
 #include "rows/codes.h"
 #include "runtime/host_device.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 namespace {
 
 INFALL_HD int64_t differing_bits(const uint8_t* a, const uint8_t* b, int64_t bytes) {
@@ -37,5 +36,4 @@ void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int6
 
 extern const CodeKernels code_kernels{hamming_distances};
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

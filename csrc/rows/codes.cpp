@@ -41,14 +41,13 @@ void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int6
     const CodeKernels& kernels = code_kernels();
     const int64_t rows =
         std::max<int64_t>(1, block_work / std::max<int64_t>(b_count * (bytes / 8 + 1), 1));
-    run_blocks((a_count + rows - 1) / rows, num_threads,
-               [&](int64_t block, int) {
-                   const int64_t first = block * rows, here = std::min(rows, a_count - first);
-                   kernels.hamming_distances(a + first * bytes, here, b, b_count, bytes,
-                                             out + first * b_count);
-                   return here;
-               },
-               watch);
+    run_ranges(
+        a_count, rows, num_threads,
+        [&](int64_t first, int64_t last) {
+            kernels.hamming_distances(a + first * bytes, last - first, b, b_count, bytes,
+                                      out + first * b_count);
+        },
+        watch);
 }
 
 }  // namespace infall

@@ -2,8 +2,7 @@
 #include "rows/device_projections.h"
 #include "runtime/launch_shape.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 __global__ void __launch_bounds__(block_threads)
@@ -88,5 +87,4 @@ void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int6
     }
 }
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -9,8 +9,7 @@
 #include "runtime/device.h"
 #include "runtime/elements.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 
 // The twin of infall::unit_vectors.
 void unit_vectors(const double* w, int64_t batch, int64_t dim, double* directions, double* norms,
@@ -87,5 +86,4 @@ void hyperplane_codes(const GaussianLayer& planes, const float* x, int64_t num_i
 void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,
                        int64_t bytes, int32_t* out, Stream stream);
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -13,8 +13,7 @@
 #include "runtime/cuda_launch.h"
 #include "runtime/launch_shape.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 // Candidates one direction has seen in each of the two passes.
@@ -109,7 +108,7 @@ inline __device__ void write_row(const DeviceSelection& task, int64_t direction,
 // Few candidates: the best of them, each to its place, by comparing all pairs.
 __global__ void __launch_bounds__(block_threads)
     rank_kernel(DeviceSelection task, Workspace space) {
-    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t direction = blockIdx.y, i = thread_of_grid();
     const int64_t count = Collected{task, space}(direction);
     Candidate* best = space.spare + direction * space.capacity;
     if (i >= count && i < task.num_rows) best[i] = nothing_at(i);
@@ -123,7 +122,7 @@ __global__ void __launch_bounds__(block_threads)
 
 __global__ void __launch_bounds__(block_threads)
     place_kernel(DeviceSelection task, const Candidate* best, int64_t stride) {
-    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t direction = blockIdx.y, i = thread_of_grid();
     if (int64_t{blockIdx.x} * blockDim.x >= task.num_rows) return;
     const Candidate* mine = best + direction * stride;
     const Candidate candidate = mine[i < task.num_rows ? i : 0];
@@ -135,14 +134,14 @@ __global__ void __launch_bounds__(block_threads)
 // Many candidates: sorted, in two orders where they are wanted by index.
 __global__ void __launch_bounds__(block_threads)
     fill_kernel(DeviceSelection task, Workspace space, Candidate* sorted) {
-    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t direction = blockIdx.y, i = thread_of_grid();
     if (i >= Collected{task, space}(direction) && i < task.num_rows)
         sorted[direction * space.capacity + i] = nothing_at(i);
 }
 
 __global__ void __launch_bounds__(block_threads)
     write_kernel(DeviceSelection task, const Candidate* sorted, int64_t stride) {
-    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t direction = blockIdx.y, i = thread_of_grid();
     if (i < task.num_rows) write_row(task, direction, i, sorted[direction * stride + i]);
 }
 
@@ -178,5 +177,4 @@ inline void cut(const DeviceSelection& task, const Workspace& space, Stream stre
 }
 
 }  // namespace
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

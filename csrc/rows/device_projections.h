@@ -8,8 +8,7 @@
 #include "random/philox.h"
 #include "runtime/cuda_launch.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 constexpr int tile_blocks = 64;     // Philox blocks (4 columns each) whose constants are at hand
@@ -82,5 +81,4 @@ __device__ void project_rows(const GaussianLayer& layer, PhiloxKey key, int64_t 
 }
 
 }  // namespace
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -7,8 +7,7 @@
 #include "rows/device_cut.h"
 #include "runtime/workspace.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 // Offers the rows of the task that reach the threshold of the pass.
@@ -45,5 +44,4 @@ void select(const DeviceSelection& task, Stream stream, Pass pass) {
 }
 
 }  // namespace
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -10,8 +10,7 @@
 #include "runtime/elements.h"
 #include "runtime/workspace.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 constexpr int64_t sample_rows = 1 << 14;
@@ -100,7 +99,7 @@ __device__ void project_row(const DeviceMatrix& matrix, int64_t row, const void*
 template <class T>
 __global__ void __launch_bounds__(block_threads)
     sample_kernel(DeviceMatrix matrix, DeviceSelection task, MatrixSpace space, const void* w) {
-    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, direction = blockIdx.y;
+    const int64_t i = thread_of_grid(), direction = blockIdx.y;
     const bool inside = i < space.samples;
     // Spread over the whole matrix: its rows may be sorted.
     const int64_t row = inside ? i * matrix.rows / space.samples : matrix.rows;
@@ -117,7 +116,7 @@ __global__ void __launch_bounds__(block_threads)
 // limit = the candidate of rank `rank` among `count`; all rows pass where there are too few.
 __global__ void __launch_bounds__(block_threads)
     sample_limit_kernel(DeviceSelection task, MatrixSpace space) {
-    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t direction = blockIdx.y, i = thread_of_grid();
     const Candidate* sample = space.sample + direction * space.samples;
     const bool all_pass = space.sample_rank >= space.samples;
     if (all_pass) {
@@ -168,7 +167,7 @@ struct Overflowing {
 // there were too few. Any row that ranks behind it is none of the best.
 __global__ void __launch_bounds__(block_threads)
     refine_limit_kernel(DeviceSelection task, MatrixSpace space, const Candidate* sorted) {
-    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t direction = blockIdx.y, i = thread_of_grid();
     const Found& found = space.cut.found[direction];
     if (settled(found, task.num_rows, space.cut.capacity)) return;
     const int64_t count = Overflowing{task, space.cut}(direction);
@@ -250,9 +249,7 @@ template <class T>
 __global__ void gather_rows_kernel(DeviceMatrix matrix, const int64_t* indices, int64_t count,
                                    T* out) {
     const T* data = static_cast<const T*>(matrix.data);
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * matrix.dim;
-         i += step) {
+    for (int64_t i = thread_of_grid(); i < count * matrix.dim; i += threads_of_grid()) {
         const int64_t row = indices[i / matrix.dim], column = i % matrix.dim;
         if (row < 0)
             make_nan(out + i);
@@ -313,5 +310,4 @@ void gather_rows(const DeviceMatrix& matrix, const int64_t* indices, int64_t cou
     });
 }
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

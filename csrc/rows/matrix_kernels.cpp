@@ -6,8 +6,7 @@
 #include "runtime/scalar.h"
 #include "runtime/simd.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 namespace {
 
 // Sums of `vectors * lanes` rows of a matrix in Fortran order: columns are read contiguously.
@@ -120,5 +119,4 @@ void project_float64(const MatrixRows& rows, int64_t count, const double* w, dou
 
 extern const MatrixKernels matrix_kernels{project_float32, project_float64};
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

@@ -183,19 +183,18 @@ void deciding_entries(const GaussianLayer& layer, const int64_t* rows, int64_t c
                       int num_threads, Watch* watch, double* out) {
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     const int64_t block = std::max<int64_t>(1, (1 << 14) / span);
-    run_blocks((count + block - 1) / block, num_threads,
-               [&](int64_t number, int) {
-                   const int64_t first = number * block, last = std::min(first + block, count);
-                   for (int64_t i = first; i < last; ++i)
-                       for (int64_t c = 0; c < span; ++c) {
-                           double even, odd;
-                           deciding_pair(static_cast<uint64_t>(rows[i]) / 2,
-                                         static_cast<uint32_t>(c), layer.layer, key, even, odd);
-                           out[i * span + c] = rows[i] % 2 ? odd : even;
-                       }
-                   return last - first;
-               },
-               watch);
+    run_ranges(
+        count, block, num_threads,
+        [&](int64_t first, int64_t last) {
+            for (int64_t i = first; i < last; ++i)
+                for (int64_t c = 0; c < span; ++c) {
+                    double even, odd;
+                    deciding_pair(static_cast<uint64_t>(rows[i]) / 2, static_cast<uint32_t>(c),
+                                  layer.layer, key, even, odd);
+                    out[i * span + c] = rows[i] % 2 ? odd : even;
+                }
+        },
+        watch);
 }
 
 }  // namespace infall

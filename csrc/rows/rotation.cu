@@ -6,8 +6,7 @@
 #include "rows/device_threshold.h"
 #include "rows/directions.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 // One thread is one pair of rows; `bound` is the largest radius word that can pass.
@@ -17,9 +16,7 @@ __global__ void __launch_bounds__(block_threads)
     if (!needed(task, space, pass, 0, 1)) return;
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     const int64_t first = task.first_row / 2, last = (task.end_row - 1) / 2;
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t pair = first + int64_t{blockIdx.x} * blockDim.x + threadIdx.x; pair <= last;
-         pair += step) {
+    for (int64_t pair = first + thread_of_grid(); pair <= last; pair += threads_of_grid()) {
         const PhiloxBlock b =
             philox4x32_10(static_cast<uint64_t>(pair), deciding_columns, layer.layer, key);
         if (b.w[0] > bound) continue;
@@ -135,8 +132,7 @@ __global__ void __launch_bounds__(block_threads)
 __global__ void deciding_entries_kernel(GaussianLayer layer, const int64_t* rows, int64_t count,
                                         int64_t span, double* out) {
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * span; i += step) {
+    for (int64_t i = thread_of_grid(); i < count * span; i += threads_of_grid()) {
         const int64_t row = rows[i / span];
         double even, odd;
         deciding_pair(static_cast<uint64_t>(row) / 2, static_cast<uint32_t>(i % span), layer.layer,
@@ -148,7 +144,7 @@ __global__ void deciding_entries_kernel(GaussianLayer layer, const int64_t* rows
 __global__ void rotate_rows_kernel(float* z, int64_t count, int64_t dim, const double* deciding,
                                    const double* v, const double* scale, int64_t span,
                                    double* scratch) {
-    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t i = thread_of_grid();
     if (i < count)
         reflect_row(z + i * dim, dim, deciding + i * span, v, scale, span, scratch + i, count);
 }
@@ -190,5 +186,4 @@ void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, c
            dim, deciding, v, scale, span, scratch);
 }
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -7,8 +7,7 @@
 #include "rows/directions.h"
 #include "rows/rotation.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 namespace {
 
 int64_t deciding_candidates(const GaussianLayer& layer, uint32_t column, int64_t first_pair,
@@ -92,5 +91,4 @@ void largest_folded_normals(LargestFoldedNormals& largest, double* exponentials,
 extern const RotationKernels rotation_kernels{deciding_candidates, estimate_deciding, reflect,
                                               largest_folded_normals};
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

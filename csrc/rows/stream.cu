@@ -1,8 +1,7 @@
 #include "rows/device_projections.h"
 #include "rows/device_threshold.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 template <int directions>
@@ -49,5 +48,4 @@ void select_stream(const GaussianLayer& layer, const DeviceSelection& task, cons
     });
 }
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -4,8 +4,7 @@
 #include "rows/accumulate.h"
 #include "rows/stream.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 namespace {
 
 constexpr int64_t block_tile = 512;  // Philox blocks (4 columns each) whose constants are at hand
@@ -99,5 +98,4 @@ int64_t scores_at_least(const float* scores, int64_t count, float threshold, boo
 
 extern const StreamKernels stream_kernels{project_layer, scores_at_least};
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

@@ -60,6 +60,22 @@ void run_blocks(int64_t blocks, int num_threads, const Body& body, Watch* watch)
             watch);
 }
 
+// Runs body(first, last) or body(first, last, thread) for every range of `step` of [0, count), the
+// last one shorter; the units of work are the numbers in it.
+template <class Body>
+void run_ranges(int64_t count, int64_t step, int num_threads, const Body& body, Watch* watch) {
+    run_blocks((count + step - 1) / step, num_threads,
+               [&](int64_t block, int thread) {
+                   const int64_t first = block * step, last = std::min(first + step, count);
+                   if constexpr (std::is_invocable_v<const Body&, int64_t, int64_t, int>)
+                       body(first, last, thread);
+                   else
+                       body(first, last);
+                   return last - first;
+               },
+               watch);
+}
+
 // Multiply-adds of a block, about half a millisecond.
 constexpr int64_t block_work = int64_t{1} << 20;
 
@@ -75,8 +91,9 @@ inline int64_t total_blocks(int64_t blocks, int64_t passes) {
 template <class T>
 class PerThread {
   public:
-    explicit PerThread(int num_threads, const T& initial = T())
-        : of_thread_(static_cast<size_t>(std::max(num_threads, 1)), initial) {}
+    template <class... Initial>
+    explicit PerThread(int num_threads, const Initial&... initial)
+        : of_thread_(static_cast<size_t>(std::max(num_threads, 1)), initial...) {}
 
     T& operator[](int thread) { return of_thread_[static_cast<size_t>(thread)]; }
     int size() const { return static_cast<int>(of_thread_.size()); }

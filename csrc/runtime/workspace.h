@@ -4,8 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace infall {
-namespace device {
+namespace infall::device {
 
 // Without memory the layout only tells how many bytes it takes.
 class Layout {
@@ -26,5 +25,4 @@ class Layout {
     size_t bytes_ = 0;
 };
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device
