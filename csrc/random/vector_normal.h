@@ -8,6 +8,7 @@
 #include "runtime/simd.h"
 
 namespace infall::INFALL_ISA {
+namespace {
 
 // Broadcast coefficients and round keys. The kernels reach them through a pointer the compiler
 // cannot see through, so that they are memory operands of the instructions that use them and the
@@ -128,4 +129,5 @@ INFALL_HD void generate(const GaussianLayer& layer, int64_t first_row, int64_t g
     }
 }
 
+}  // namespace
 }  // namespace infall::INFALL_ISA

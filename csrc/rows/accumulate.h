@@ -1,4 +1,5 @@
-// Products of a tile of entries, drawn once, with many directions.
+// Products of a tile of entries, drawn once, with many directions: local to the source that
+// includes it.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +7,7 @@
 #include "runtime/simd.h"
 
 namespace infall::INFALL_ISA {
+namespace {
 
 constexpr int64_t column_tile = 64;  // columns of normals kept for a batch of directions
 constexpr int64_t group_tile = 4;    // row groups kept for a batch of directions
@@ -52,9 +54,9 @@ void accumulate_batch(const float* tile, int64_t columns, const float* w, int64_
 }
 
 // The first `valid` groups of a tile.
-inline void accumulate_tile(const float* tile, int64_t valid, int64_t columns, const float* w,
-                            int64_t w_stride, int64_t batch, float* scores, int64_t score_stride,
-                            bool continues) {
+void accumulate_tile(const float* tile, int64_t valid, int64_t columns, const float* w,
+                     int64_t w_stride, int64_t batch, float* scores, int64_t score_stride,
+                     bool continues) {
     constexpr int64_t vectors = registers == 32 ? group_tile : group_tile / 2;  // 6 x vectors sums
     int64_t v = 0;
     for (; v + vectors <= valid; v += vectors)
@@ -65,4 +67,5 @@ inline void accumulate_tile(const float* tile, int64_t valid, int64_t columns, c
                             score_stride, continues);
 }
 
+}  // namespace
 }  // namespace infall::INFALL_ISA
