@@ -11,7 +11,12 @@
 #include "classes/geometry.h"
 #include "classes/moments.h"
 #include "frames/frames.h"
-#include "rows/selection.h"
+#include "random/gaussian.h"
+#include "rows/codes.h"
+#include "rows/directions.h"
+#include "rows/matrix.h"
+#include "rows/rotation.h"
+#include "rows/stream.h"
 #include "runtime/isa.h"
 
 using namespace infall;
@@ -124,11 +129,11 @@ void moments() {
     }
     std::vector<int64_t> labels(num_samples);
     for (int64_t i = 0; i < num_samples; ++i) labels[size(i)] = i * i % num_classes;
-    const FeatureRows all[] = {{h.data(), FeatureType::float32, dim, dim},
-                               {wide.data(), FeatureType::float64, dim, dim},
-                               {half.data(), FeatureType::bfloat16, dim, dim}};
+    const FeatureRows all[] = {{h.data(), ElementType::float32, dim, dim},
+                               {wide.data(), ElementType::float64, dim, dim},
+                               {half.data(), ElementType::bfloat16, dim, dim}};
     for (const FeatureRows& features : all) {
-        const bool is_float64 = features.type == FeatureType::float64;
+        const bool is_float64 = features.type == ElementType::float64;
         std::vector<int64_t> counts(num_classes);
         std::vector<float> narrow_shifts(num_classes * dim);
         std::vector<double> wide_shifts(num_classes * dim), sums(num_classes * dim),
@@ -180,7 +185,7 @@ template <class Number>
 void decisions(Digest& digest) {
     constexpr int64_t count = 90, classes = 70, dim = 30;
     const std::vector<float> h = normals(count, dim), m = normals(classes, dim, 1);
-    const FeatureRows samples{h.data(), FeatureType::float32, dim, dim};
+    const FeatureRows samples{h.data(), ElementType::float32, dim, dim};
     const std::vector<double> centre(dim, 0.5);
     std::vector<Number> x(count * dim);
     std::vector<double> square_norms(count);
@@ -197,7 +202,7 @@ void decisions(Digest& digest) {
                   RowBests<Number>{low.data(), high.data(), second.data(), candidate.data()});
     for (int64_t i = 0; i < count; ++i) numbers[size(i)] = i;
     std::vector<double> scores(count, -1e300);
-    const ExactScores exact{samples, {m.data(), FeatureType::float32, dim, dim}, 0.5, nullptr};
+    const ExactScores exact{samples, {m.data(), ElementType::float32, dim, dim}, 0.5, nullptr};
     decide(products.data(), count, classes, 0, factors.data(), bounds, low.data(), numbers.data(),
            exact, num_threads, nullptr, scores.data(), best.data());
     digest.add(x).add(square_norms).add(low).add(high).add(second).add(candidate);

@@ -1,19 +1,24 @@
-// What the bindings of the CUDA twins share: device memory comes as integers.
+// How the CUDA twins are bound: pointers to device memory and streams come as integers, the Python
+// modules own the memory behind them.
 #pragma once
 
 #include <pybind11/pybind11.h>
 
 #include <cstdint>
 #include <string>
+#include <tuple>
+#include <utility>
 
 #include "bindings/without_gil.h"
 #include "classes/features.h"
 #include "runtime/device.h"
+#include "runtime/elements.h"
 #include "runtime/float_environment.h"
 
 namespace infall {
 
 using Pointer = uintptr_t;
+using device::Stream;
 
 template <class T>
 T* as(Pointer p) {
@@ -33,6 +38,41 @@ class Launching {
     device::OnDevice on_;
 };
 
+// An argument as Python gives it.
+template <class T>
+struct Given {
+    using Type = T;
+    static T taken(T argument) { return argument; }
+};
+template <class T>
+struct Given<T*> {
+    using Type = Pointer;
+    static T* taken(Pointer argument) { return as<T>(argument); }
+};
+
+template <class... Parameters, size_t... i>
+void def_launch(pybind11::module_& module, const char* name, void (*launch)(Parameters...),
+                const char* const* names, std::index_sequence<i...>) {
+    namespace py = pybind11;
+    using Types = std::tuple<Parameters...>;
+    module.def(
+        name,
+        [launch](typename Given<std::tuple_element_t<i, Types>>::Type... arguments,
+                 int device_number, Pointer stream) {
+            const Launching launching(device_number);
+            launch(Given<std::tuple_element_t<i, Types>>::taken(arguments)..., as<void>(stream));
+        },
+        py::arg(names[i])..., py::arg("device"), py::arg("stream"));
+}
+
+// Binds launch(arguments ..., stream): Python gives the named arguments, a device and a stream.
+template <class... Parameters, size_t count>
+void def_launch(pybind11::module_& module, const char* name, void (*launch)(Parameters...),
+                const char* const (&names)[count]) {
+    static_assert(count + 1 == sizeof...(Parameters), "a name for each argument but the stream");
+    def_launch(module, name, launch, names, std::make_index_sequence<count>());
+}
+
 // The size of a workspace, which a launch will compute again.
 template <class... Arguments>
 auto size_of(size_t (*size)(Arguments...)) {
@@ -42,17 +82,28 @@ auto size_of(size_t (*size)(Arguments...)) {
     };
 }
 
-inline FeatureRows rows_of(Pointer features, const std::string& dtype, int64_t stride,
-                           int64_t dim) {
-    const FeatureType type = dtype == "float16"    ? FeatureType::float16
-                             : dtype == "bfloat16" ? FeatureType::bfloat16
-                             : dtype == "float32"  ? FeatureType::float32
-                                                   : FeatureType::float64;
-    return {as<const void>(features), type, stride, dim};
+inline ElementType element_type(const std::string& dtype) {
+    if (dtype == "float16") return ElementType::float16;
+    if (dtype == "bfloat16") return ElementType::bfloat16;
+    if (dtype == "float32") return ElementType::float32;
+    if (dtype == "float64") return ElementType::float64;
+    throw pybind11::type_error("dtype is '" + dtype + "'");
 }
 
-void bind_cuda_frames(pybind11::module_& module);
-void bind_cuda_geometry(pybind11::module_& module);
-void bind_cuda_moments(pybind11::module_& module);
+inline FeatureRows rows_of(const void* features, const std::string& dtype, int64_t stride,
+                           int64_t dim) {
+    return {features, element_type(dtype), stride, dim};
+}
+
+// body(zero of the type `name` states).
+template <class Body>
+void in_precision(const char* name, const std::string& dtype, const Body& body) {
+    if (dtype == "float32")
+        body(float{});
+    else if (dtype == "float64")
+        body(double{});
+    else
+        throw pybind11::type_error(name + (" is '" + dtype + "'"));
+}
 
 }  // namespace infall

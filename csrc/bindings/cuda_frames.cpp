@@ -1,4 +1,3 @@
-// The CUDA twins of the frame kernels for Python; see cuda.cpp.
 #include <pybind11/pybind11.h>
 
 #include <string>
@@ -11,15 +10,20 @@ namespace py = pybind11;
 namespace infall {
 namespace {
 
-// body(zero of the dtype).
-template <class Body>
-void with_type(const std::string& dtype, const Body& body) {
-    if (dtype == "float32")
-        body(float{});
-    else if (dtype == "float64")
-        body(double{});
-    else
-        throw py::type_error("dtype is '" + dtype + "'");
+// project (x (count, dim) to out (count, num_classes)) or synthesise (the other way).
+template <bool projects>
+void multiply(const std::string& dtype, int64_t num_classes, int64_t dim, bool hadamard,
+              uint64_t seed, const double* norms, const void* x, int64_t count, void* out,
+              void* workspace, Stream stream) {
+    const Frame frame{num_classes, dim, hadamard, seed, norms};
+    in_precision("dtype", dtype, [&](auto zero) {
+        using T = decltype(zero);
+        const T* from = static_cast<const T*>(x);
+        if constexpr (projects)
+            device::project(frame, from, count, static_cast<T*>(out), workspace, stream);
+        else
+            device::synthesise(frame, from, count, static_cast<T*>(out), workspace, stream);
+    });
 }
 
 }  // namespace
@@ -30,78 +34,58 @@ void bind_cuda_frames(py::module_& module) {
         [](const std::string& dtype, int64_t num_classes, int64_t dim, bool hadamard,
            int64_t count) {
             const Frame frame{num_classes, dim, hadamard, 0, nullptr};
-            return device::frame_workspace(frame, dtype == "float32" ? 4 : 8, count);
+            size_t bytes;
+            in_precision("dtype", dtype, [&](auto zero) {
+                bytes = device::frame_workspace<decltype(zero)>(frame, count);
+            });
+            return bytes;
         },
         py::arg("dtype"), py::arg("num_classes"), py::arg("dim"), py::arg("hadamard"),
         py::arg("count"));
 
-    module.def(
-        "walsh_hadamard",
-        [](const std::string& dtype, Pointer x, int64_t count, int log2_length, double factor,
-           Pointer out, int device_number, Pointer stream) {
-            const Launching launching(device_number);
-            with_type(dtype, [&](auto zero) {
+    def_launch(module, "walsh_hadamard",
+               +[](const std::string& dtype, const void* x, int64_t count, int log2_length,
+                   double factor, void* out, Stream stream) {
+                   in_precision("dtype", dtype, [&](auto zero) {
+                       using T = decltype(zero);
+                       device::walsh_hadamard(static_cast<const T*>(x), count, log2_length, factor,
+                                              static_cast<T*>(out), stream);
+                   });
+               },
+               {"dtype", "x", "count", "log2_length", "factor", "out"});
+
+    def_launch(module, "frame_project", multiply<true>,
+               {"dtype", "num_classes", "dim", "hadamard", "seed", "norms", "x", "count", "out",
+                "workspace"});
+    def_launch(module, "frame_synthesise", multiply<false>,
+               {"dtype", "num_classes", "dim", "hadamard", "seed", "norms", "x", "count", "out",
+                "workspace"});
+
+    def_launch(module, "frame_top_logits",
+               +[](const std::string& dtype, int64_t num_classes, int64_t dim, bool hadamard,
+                   uint64_t seed, const double* norms, const void* x, int64_t count, int64_t top,
+                   int64_t* classes, void* values, void* workspace, Stream stream) {
+                   const Frame frame{num_classes, dim, hadamard, seed, norms};
+                   in_precision("dtype", dtype, [&](auto zero) {
+                       using T = decltype(zero);
+                       device::top_logits(frame, static_cast<const T*>(x), count, top, classes,
+                                          static_cast<T*>(values), workspace, stream);
+                   });
+               },
+               {"dtype", "num_classes", "dim", "hadamard", "seed", "norms", "x", "count", "top",
+                "classes", "values", "workspace"});
+
+    def_launch(
+        module, "top_scores",
+        +[](const std::string& dtype, const void* scores, const int64_t* labels, int64_t count,
+            int64_t columns, int64_t top, int64_t* classes, void* values, Stream stream) {
+            in_precision("dtype", dtype, [&](auto zero) {
                 using T = decltype(zero);
-                device::walsh_hadamard(as<const T>(x), count, log2_length, factor, as<T>(out),
-                                       as<void>(stream));
+                device::top_scores(static_cast<const T*>(scores), labels, count, columns, top,
+                                   classes, static_cast<T*>(values), stream);
             });
         },
-        py::arg("dtype"), py::arg("x"), py::arg("count"), py::arg("log2_length"), py::arg("factor"),
-        py::arg("out"), py::arg("device"), py::arg("stream"));
-
-    const auto def_product = [&](const char* name, auto run) {
-        module.def(
-            name,
-            [run](const std::string& dtype, int64_t num_classes, int64_t dim, bool hadamard,
-                  uint64_t seed, Pointer norms, Pointer x, int64_t count, Pointer out,
-                  Pointer workspace, int device_number, Pointer stream) {
-                const Launching launching(device_number);
-                const Frame frame{num_classes, dim, hadamard, seed, as<const double>(norms)};
-                with_type(dtype, [&](auto zero) {
-                    using T = decltype(zero);
-                    run(frame, as<const T>(x), count, as<T>(out), as<void>(workspace),
-                        as<void>(stream));
-                });
-            },
-            py::arg("dtype"), py::arg("num_classes"), py::arg("dim"), py::arg("hadamard"),
-            py::arg("seed"), py::arg("norms"), py::arg("x"), py::arg("count"), py::arg("out"),
-            py::arg("workspace"), py::arg("device"), py::arg("stream"));
-    };
-    def_product("frame_project", [](auto&&... arguments) { device::project(arguments...); });
-    def_product("frame_synthesise", [](auto&&... arguments) { device::synthesise(arguments...); });
-
-    module.def(
-        "frame_top_logits",
-        [](const std::string& dtype, int64_t num_classes, int64_t dim, bool hadamard, uint64_t seed,
-           Pointer norms, Pointer x, int64_t count, int64_t top, Pointer classes, Pointer values,
-           Pointer workspace, int device_number, Pointer stream) {
-            const Launching launching(device_number);
-            const Frame frame{num_classes, dim, hadamard, seed, as<const double>(norms)};
-            with_type(dtype, [&](auto zero) {
-                using T = decltype(zero);
-                device::top_logits(frame, as<const T>(x), count, top, as<int64_t>(classes),
-                                   as<T>(values), as<void>(workspace), as<void>(stream));
-            });
-        },
-        py::arg("dtype"), py::arg("num_classes"), py::arg("dim"), py::arg("hadamard"),
-        py::arg("seed"), py::arg("norms"), py::arg("x"), py::arg("count"), py::arg("top"),
-        py::arg("classes"), py::arg("values"), py::arg("workspace"), py::arg("device"),
-        py::arg("stream"));
-
-    module.def(
-        "top_scores",
-        [](const std::string& dtype, Pointer scores, Pointer labels, int64_t count, int64_t columns,
-           int64_t top, Pointer classes, Pointer values, int device_number, Pointer stream) {
-            const Launching launching(device_number);
-            with_type(dtype, [&](auto zero) {
-                using T = decltype(zero);
-                device::top_scores(as<const T>(scores), as<const int64_t>(labels), count, columns,
-                                   top, as<int64_t>(classes), as<T>(values), as<void>(stream));
-            });
-        },
-        py::arg("dtype"), py::arg("scores"), py::arg("labels"), py::arg("count"),
-        py::arg("columns"), py::arg("top"), py::arg("classes"), py::arg("values"),
-        py::arg("device"), py::arg("stream"));
+        {"dtype", "scores", "labels", "count", "columns", "top", "classes", "values"});
 }
 
 }  // namespace infall

@@ -1,10 +1,9 @@
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <optional>
 
-#include "bindings/features.h"
+#include "bindings/arrays.h"
 #include "bindings/watch.h"
 #include "classes/decisions.h"
 
@@ -12,9 +11,6 @@ namespace py = pybind11;
 
 namespace infall {
 namespace {
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 
 template <class Number>
 void bind_number(py::module_& module) {

@@ -1,12 +1,11 @@
 #include "frames/frames.h"
 
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <optional>
 
-#include "bindings/checks.h"
+#include "bindings/arrays.h"
 #include "bindings/watch.h"
 
 namespace py = pybind11;
@@ -14,8 +13,6 @@ namespace py = pybind11;
 namespace infall {
 namespace {
 
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 using Norms = std::optional<Array<double>>;
 
 Frame frame_of(int64_t num_classes, int64_t dim, bool hadamard, uint64_t seed, const Norms& norms) {

@@ -1,20 +1,12 @@
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include "bindings/checks.h"
+#include "bindings/arrays.h"
 #include "bindings/watch.h"
 #include "classes/geometry.h"
 
 namespace py = pybind11;
 
 namespace infall {
-namespace {
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-
-}  // namespace
-
 void bind_geometry(py::module_& module) {
     module.def(
         "pair_geometry",

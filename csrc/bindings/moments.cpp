@@ -1,22 +1,17 @@
 #include "classes/moments.h"
 
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
 #include <utility>
 #include <vector>
 
-#include "bindings/checks.h"
-#include "bindings/features.h"
+#include "bindings/arrays.h"
 #include "bindings/watch.h"
 
 namespace py = pybind11;
 
 namespace infall {
 namespace {
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 
 ClassShifts shifts_of(py::array& shifts) {
     return {shifts.mutable_data(), shifts.dtype().itemsize() == sizeof(double)};

@@ -1,22 +1,22 @@
-#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <optional>
 #include <vector>
 
-#include "bindings/checks.h"
+#include "bindings/arrays.h"
 #include "bindings/watch.h"
-#include "rows/selection.h"
-#include "runtime/isa.h"
+#include "random/gaussian.h"
+#include "rows/codes.h"
+#include "rows/directions.h"
+#include "rows/matrix.h"
+#include "rows/rotation.h"
+#include "rows/stream.h"
 
 namespace py = pybind11;
 
 namespace infall {
 namespace {
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 
 // (rows int64 (B, found), projections float64 (B, found)); a selection may fall short of num_rows.
 py::list as_arrays(const std::vector<Selection>& selections) {

@@ -4,8 +4,7 @@
 #include "classes/sums.h"
 #include "runtime/doubles.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 namespace {
 
 typedef int64_t Longs __attribute__((vector_size(8 * double_lanes)));
@@ -45,9 +44,8 @@ int64_t first_nonfinite(const Feature* row, int64_t dim) {
 }
 
 template <class Feature, class Number>
-int64_t centre(const FeatureRows& rows, int64_t first, int64_t count, const double* centre,
+int64_t centre(const Feature* row, const FeatureRows& rows, int64_t count, const double* centre,
                double scale, Number* out, double* square_norms) {
-    const Feature* row = static_cast<const Feature*>(rows.data) + first * rows.stride;
     for (int64_t i = 0; i < count; ++i, row += rows.stride, out += rows.dim) {
         double lanes[sum_lanes] = {};
         double spoilt = 0.0;  // NaN once an entry is not finite
@@ -68,7 +66,7 @@ int64_t centre(const FeatureRows& rows, int64_t first, int64_t count, const doub
             spoilt += 0.0 * entry;
         }
         if (spoilt != 0.0) return i * rows.dim + first_nonfinite(row, rows.dim);
-        square_norms[i] = lane_total(lanes);
+        square_norms[i] = total_by_neighbours(lanes);
     }
     return -1;
 }
@@ -76,16 +74,9 @@ int64_t centre(const FeatureRows& rows, int64_t first, int64_t count, const doub
 template <class Number>
 int64_t centre_rows(const FeatureRows& rows, int64_t first, int64_t count, const double* shift,
                     double scale, Number* out, double* square_norms) {
-    switch (rows.type) {
-        case FeatureType::float16:
-            return centre<Float16>(rows, first, count, shift, scale, out, square_norms);
-        case FeatureType::bfloat16:
-            return centre<BFloat16>(rows, first, count, shift, scale, out, square_norms);
-        case FeatureType::float32:
-            return centre<float>(rows, first, count, shift, scale, out, square_norms);
-        default:
-            return centre<double>(rows, first, count, shift, scale, out, square_norms);
-    }
+    return with_elements(rows.data, rows.type, [&](const auto* data) {
+        return centre(data + first * rows.stride, rows, count, shift, scale, out, square_norms);
+    });
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -153,9 +144,8 @@ void decide(const Number* products, int64_t count, int64_t classes, int64_t firs
 
 }  // namespace
 
-extern const DecisionKernels decision_kernels{centre_rows<float>, centre_rows<double>,
-                                              reduce<float>,      reduce<double>,
-                                              decide<float>,      decide<double>};
+extern const DecisionKernels decision_kernels{
+    {centre_rows<float>, reduce<float>, decide<float>},
+    {centre_rows<double>, reduce<double>, decide<double>}};
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

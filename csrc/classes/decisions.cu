@@ -1,11 +1,12 @@
 // One block of threads is one sample.
 #include <cmath>
+#include <type_traits>
 
 #include "classes/device.h"
 #include "runtime/cuda_launch.h"
+#include "runtime/launch_shape.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 constexpr int sample_threads = 128;
@@ -13,16 +14,16 @@ constexpr int64_t most_samples = int64_t{1} << 30;  // of a launch
 
 template <class Feature, class Number>
 __global__ void __launch_bounds__(sample_threads)
-    centre_kernel(FeatureRows rows, int64_t first, const double* centre, double scale, Number* out,
-                  double* norms) {
+    centre_kernel(const Feature* rows, int64_t stride, int64_t dim, const double* centre,
+                  double scale, Number* out, double* norms) {
     __shared__ double squares[sample_threads];
     const int64_t i = blockIdx.x;
-    const Feature* row = static_cast<const Feature*>(rows.data) + (first + i) * rows.stride;
+    const Feature* row = rows + i * stride;
     double sum = 0.0;
-    for (int64_t j = threadIdx.x; j < rows.dim; j += sample_threads) {
+    for (int64_t j = threadIdx.x; j < dim; j += sample_threads) {
         const double entry = to_double(row[j]);
         const double shifted = scale * (entry - centre[j]);
-        out[i * rows.dim + j] = static_cast<Number>(shifted);
+        out[i * dim + j] = static_cast<Number>(shifted);
         sum += shifted * shifted + 0.0 * entry;  // NaN where the entry is not finite
     }
     squares[threadIdx.x] = sum;
@@ -102,13 +103,6 @@ __global__ void __launch_bounds__(sample_threads)
     decisions[i] = best_class;
 }
 
-template <class Feature, class Number>
-void centre_as(const FeatureRows& rows, int64_t first, int64_t count, const double* centre,
-               double scale, Number* out, double* norms, Stream stream) {
-    launch("centre_samples", centre_kernel<Feature, Number>, static_cast<unsigned>(count),
-           sample_threads, stream, rows, first, centre, scale, out, norms);
-}
-
 void check_count(int64_t count) {
     if (count > most_samples)
         throw std::runtime_error("CUDA: too many samples for a launch; take them in blocks");
@@ -121,16 +115,12 @@ void centre_samples(const FeatureRows& rows, int64_t first, int64_t count, const
                     double scale, Number* out, double* norms, Stream stream) {
     check_count(count);
     if (count == 0) return;
-    switch (rows.type) {
-        case FeatureType::float16:
-            return centre_as<Float16>(rows, first, count, centre, scale, out, norms, stream);
-        case FeatureType::bfloat16:
-            return centre_as<BFloat16>(rows, first, count, centre, scale, out, norms, stream);
-        case FeatureType::float32:
-            return centre_as<float>(rows, first, count, centre, scale, out, norms, stream);
-        default:
-            return centre_as<double>(rows, first, count, centre, scale, out, norms, stream);
-    }
+    with_elements(rows.data, rows.type, [&](const auto* data) {
+        using Feature = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
+        launch("centre_samples", centre_kernel<Feature, Number>, exact_grid(count, 1),
+               sample_threads, stream, data + first * rows.stride, rows.stride, rows.dim, centre,
+               scale, out, norms);
+    });
 }
 
 template <class Number>
@@ -139,8 +129,8 @@ void reduce_scores(const Number* products, int64_t count, int64_t classes, int64
                    const RowBests<Number>& bests, Stream stream) {
     check_count(count);
     if (count == 0) return;
-    launch("reduce_scores", reduce_kernel<Number>, static_cast<unsigned>(count), sample_threads,
-           stream, products, classes, first_class, norms, rows, bounds, bests);
+    launch("reduce_scores", reduce_kernel<Number>, exact_grid(count, 1), sample_threads, stream,
+           products, classes, first_class, norms, rows, bounds, bests);
 }
 
 template <class Number>
@@ -149,8 +139,8 @@ void decide_samples(int64_t first, int64_t count, int64_t classes, const double*
                     int64_t* decisions, Stream stream) {
     check_count(count);
     if (count == 0) return;
-    launch("decide_samples", decide_kernel<Number>, static_cast<unsigned>(count), sample_threads,
-           stream, first, classes, norms, rows, bests, exact, decisions);
+    launch("decide_samples", decide_kernel<Number>, exact_grid(count, 1), sample_threads, stream,
+           first, classes, norms, rows, bests, exact, decisions);
 }
 
 #define INFALL_INSTANTIATE(Number)                                                               \
@@ -166,5 +156,4 @@ INFALL_INSTANTIATE(float)
 INFALL_INSTANTIATE(double)
 #undef INFALL_INSTANTIATE
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

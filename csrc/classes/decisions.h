@@ -10,46 +10,36 @@
 
 namespace infall {
 
-struct DecisionKernels {
-    // out (count, rows.dim) = scale (rows - centre), rounded once more if to float32; centre (dim,)
+// Number, float or double, is what the products are in.
+template <class Number>
+struct DecisionKernelsOf {
+    // out (count, rows.dim) = scale (rows - centre), rounded once more if to float; centre (dim,)
     // may be null. square_norms (count,) are those of out. Returns the position i dim + j of the
     // first entry that is not finite, or -1.
-    int64_t (*centre_to_float32)(const FeatureRows& rows, int64_t first, int64_t count,
-                                 const double* centre, double scale, float* out,
-                                 double* square_norms);
-    int64_t (*centre_to_float64)(const FeatureRows& rows, int64_t first, int64_t count,
-                                 const double* centre, double scale, double* out,
-                                 double* square_norms);
+    int64_t (*centre)(const FeatureRows& rows, int64_t first, int64_t count, const double* centre,
+                      double scale, Number* out, double* square_norms);
 
     // Takes in a block of classes, `first_class` and those behind it: products (count, classes),
     // row_factors (count,).
-    void (*reduce_float32)(const float* products, int64_t count, int64_t classes,
-                           int64_t first_class, const float* row_factors,
-                           const ScoreBounds<float>& bounds, const RowBests<float>& bests);
-    void (*reduce_float64)(const double* products, int64_t count, int64_t classes,
-                           int64_t first_class, const double* row_factors,
-                           const ScoreBounds<double>& bounds, const RowBests<double>& bests);
+    void (*reduce)(const Number* products, int64_t count, int64_t classes, int64_t first_class,
+                   const Number* row_factors, const ScoreBounds<Number>& bounds,
+                   const RowBests<Number>& bests);
 
     // Of the classes of a block whose upper bound reaches least[i], the best by the exact scores of
     // sample samples[i]: updates best_scores and best_classes (count,), -1 where there is none yet.
-    void (*decide_float32)(const float* products, int64_t count, int64_t classes,
-                           int64_t first_class, const float* row_factors,
-                           const ScoreBounds<float>& bounds, const float* least,
-                           const int64_t* samples, const ExactScores& exact, double* best_scores,
-                           int64_t* best_classes);
-    void (*decide_float64)(const double* products, int64_t count, int64_t classes,
-                           int64_t first_class, const double* row_factors,
-                           const ScoreBounds<double>& bounds, const double* least,
-                           const int64_t* samples, const ExactScores& exact, double* best_scores,
-                           int64_t* best_classes);
+    void (*decide)(const Number* products, int64_t count, int64_t classes, int64_t first_class,
+                   const Number* row_factors, const ScoreBounds<Number>& bounds,
+                   const Number* least, const int64_t* samples, const ExactScores& exact,
+                   double* best_scores, int64_t* best_classes);
 };
 
-// clang-format off
-namespace v4 { extern const DecisionKernels decision_kernels; }
-namespace v3 { extern const DecisionKernels decision_kernels; }
-namespace v2 { extern const DecisionKernels decision_kernels; }
-namespace baseline { extern const DecisionKernels decision_kernels; }
-// clang-format on
+struct DecisionKernels {
+    DecisionKernelsOf<float> float32;
+    DecisionKernelsOf<double> float64;
+};
+
+// The table of the instruction set in use.
+const DecisionKernels& decision_kernels();
 
 // The kernels over threads; `Number` is float or double.
 

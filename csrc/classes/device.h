@@ -7,11 +7,46 @@
 #include <cstdint>
 
 #include "classes/geometry.h"
+#include "classes/moments.h"
 #include "classes/score.h"
 #include "runtime/device.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
+
+// ---------------------------------------------------------------------------------------------
+// Moments
+
+// Samples by class: order (num_samples,), in one class as they came, and where in it the samples of
+// class c are, starts[c] to starts[c + 1]; starts (num_classes + 1,).
+struct ClassOrder {
+    int64_t num_samples;
+    const int64_t *order, *starts;
+};
+
+// Elements of the scratch of accumulate_moments.
+int64_t moments_scratch(int64_t num_classes, int64_t dim);
+
+// Adds samples, the same bits as on the host. Entries are not searched for NaN and infinity, which
+// make the moments of their class NaN or infinite; a label out of range makes all of them NaN.
+void accumulate_moments(const FeatureRows& features, const ClassOrder& samples,
+                        const ClassState& state, double* scratch, Stream stream);
+
+// As on the host; neither result may be null.
+void class_means(const ClassState& state, int64_t dim, const double* centre, double* means,
+                 double* square_offsets, Stream stream);
+
+// out (num_samples, dim) = h - base of its class; base (num_classes, dim). NaN where the label is
+// out of range.
+void subtract(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
+              int64_t num_classes, const void* base, bool base_is_float64, double* out,
+              Stream stream);
+
+// sums (num_classes,) of values (num_samples,), in a fixed order.
+void sums_by_class(const double* values, const ClassOrder& samples, int64_t num_classes,
+                   double* sums, Stream stream);
+
+// ---------------------------------------------------------------------------------------------
+// Geometry
 
 // Bytes of workspace of the two calls below, aligned to 8.
 size_t geometry_workspace(int64_t classes);
@@ -25,6 +60,9 @@ void pair_geometry(const double* means, const double* variances, const double* e
 void cdnv_block(const double* means, const double* variances, const double* extremes,
                 int64_t classes, int64_t dim, int64_t first_class, int64_t end_class,
                 void* workspace, double* out, Stream stream);
+
+// ---------------------------------------------------------------------------------------------
+// Decisions
 
 // The decisions of one block of samples: these three in turn, the second for each block of classes.
 // `Number`, float or double, is what the products are in.
@@ -54,5 +92,4 @@ void decide_samples(int64_t first, int64_t count, int64_t classes, const double*
                     const RowBounds& rows, const RowBests<Number>& bests, const ExactScores& exact,
                     int64_t* decisions, Stream stream);
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

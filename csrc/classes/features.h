@@ -3,14 +3,14 @@
 
 #include <cstdint>
 
-namespace infall {
+#include "runtime/elements.h"
 
-enum class FeatureType { float16, bfloat16, float32, float64 };
+namespace infall {
 
 // (num_samples, dim) features; columns adjacent, rows `stride` elements apart.
 struct FeatureRows {
     const void* data;
-    FeatureType type;
+    ElementType type;
     int64_t stride, dim;
 };
 

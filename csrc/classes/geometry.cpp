@@ -9,25 +9,21 @@
 #include "runtime/isa.h"
 
 namespace infall {
+
+INFALL_KERNEL_TABLES(GeometryKernels, geometry_kernels)
 namespace {
 
 constexpr int64_t max_class_block = 256;  // classes of a task
 constexpr int64_t entry_block = int64_t{1} << 20;
 
-// Reports the work of one of several passes as a part of the whole.
-class PassWatch final : public Watch {
-  public:
-    PassWatch(Watch* whole, int64_t done_before) : whole_(whole), done_before_(done_before) {}
-    void poll(int64_t done) override {
-        if (whole_) whole_->poll(done_before_ + done);
-    }
-
-  private:
-    Watch* whole_;
-    int64_t done_before_;
-};
-
 int64_t blocks_of(int64_t count, int64_t block) { return (count + block - 1) / block; }
+
+// Classes of a task.
+int64_t rows_of_task(const GeometryKernels& kernels, int64_t dim) {
+    const int64_t rows = kernels.block_products / (partner_block * dim);
+    return std::clamp(rows / kernels.class_rows * kernels.class_rows, int64_t{kernels.class_rows},
+                      max_class_block);
+}
 
 // A geometry and the arrays per class behind it.
 class ClassArrays {
@@ -37,7 +33,6 @@ class ClassArrays {
     ClassArrays(const GeometryKernels& kernels, const double* means, const double* variances,
                 int64_t classes, int64_t dim, int num_threads, Watch* watch)
         : variances_(padded(classes)), square_norms_(padded(classes)), inverses_(padded(classes)) {
-        PassWatch quiet(watch, 0);
         const double scale = scale_for(kernels, means, classes, dim, num_threads, watch);
         const int64_t step = std::max<int64_t>(kernels.class_rows, entry_block / dim);
         run_blocks(
@@ -48,7 +43,7 @@ class ClassArrays {
                                      square_norms_.data() + first);
                 return int64_t{0};
             },
-            &quiet);
+            watch);
         double total = 0.0;
         for (size_t i = 0; i < static_cast<size_t>(classes); ++i) {
             variances_[i] = variances[i] * scale * scale;
@@ -76,7 +71,6 @@ class ClassArrays {
                             int64_t dim, int num_threads, Watch* watch) {
         const int64_t entries = classes * dim;
         std::vector<double> largest(static_cast<size_t>(blocks_of(entries, entry_block)));
-        PassWatch quiet(watch, 0);
         run_blocks(
             static_cast<int64_t>(largest.size()), num_threads,
             [&](int64_t block, int) {
@@ -85,7 +79,7 @@ class ClassArrays {
                     means + first, std::min(entry_block, entries - first));
                 return int64_t{0};
             },
-            &quiet);
+            watch);
         return unit_scale(*std::max_element(largest.begin(), largest.end()));
     }
 };
@@ -105,28 +99,26 @@ void pair_geometry(const double* means, const double* variances, int64_t classes
     std::fill_n(totals.excess_argmax, classes, int64_t{-1});
     if (classes < 2) return;
 
-    const GeometryKernels& kernels = *current_isa().geometry;
+    const GeometryKernels& kernels = geometry_kernels();
     const ClassArrays arrays(kernels, means, variances, classes, dim, num_threads, watch);
     const ClassGeometry& geometry = arrays.geometry;
     // A pass takes the next few blocks of partners to all classes below them; within it a class
     // belongs to one task, so that its blocks are added in order.
-    const int64_t rows = std::clamp(
-        kernels.block_products / (partner_block * dim) / kernels.class_rows * kernels.class_rows,
-        int64_t{kernels.class_rows}, max_class_block);
+    const int64_t rows = rows_of_task(kernels, dim);
     const int64_t wave =
         std::max<int64_t>(1, kernels.block_products / (rows * partner_block * dim));
     const int64_t blocks = blocks_of(classes, partner_block);
-    std::vector<std::vector<double>> scratch(static_cast<size_t>(std::max(num_threads, 1)));
+    PerThread<std::vector<double>> scratch(num_threads);
     int64_t done = 0;
     for (int64_t first_block = 0; first_block < blocks; first_block += wave) {
         const int64_t end_block = std::min(blocks, first_block + wave);
         const int64_t from = first_block * partner_block;
         const int64_t to = std::min(classes, end_block * partner_block);
-        PassWatch pass(watch, done);
+        PartWatch pass(watch, done);
         run_blocks(
             blocks_of(to - 1, rows), num_threads,
             [&](int64_t block, int thread) {
-                std::vector<double>& memory = scratch[static_cast<size_t>(thread)];
+                std::vector<double>& memory = scratch[thread];
                 memory.resize(static_cast<size_t>(kernels.scratch_size(rows)));
                 const int64_t first = block * rows, count = std::min(rows, to - first);
                 kernels.add_partners(geometry, first, count, first_block, end_block, totals,
@@ -150,17 +142,15 @@ void cdnv_block(const double* means, const double* variances, int64_t classes, i
                 int64_t first_class, int64_t end_class, int num_threads, Watch* watch,
                 double* out) {
     if (end_class <= first_class) return;
-    const GeometryKernels& kernels = *current_isa().geometry;
+    const GeometryKernels& kernels = geometry_kernels();
     const ClassArrays arrays(kernels, means, variances, classes, dim, num_threads, watch);
-    const int64_t rows = std::clamp(
-        kernels.block_products / (partner_block * dim) / kernels.class_rows * kernels.class_rows,
-        int64_t{kernels.class_rows}, max_class_block);
+    const int64_t rows = rows_of_task(kernels, dim);
     const int64_t blocks = blocks_of(classes, partner_block);
-    std::vector<std::vector<double>> scratch(static_cast<size_t>(std::max(num_threads, 1)));
+    PerThread<std::vector<double>> scratch(num_threads);
     run_blocks(
         blocks_of(end_class - first_class, rows) * blocks, num_threads,
         [&](int64_t task, int thread) {
-            std::vector<double>& memory = scratch[static_cast<size_t>(thread)];
+            std::vector<double>& memory = scratch[thread];
             memory.resize(static_cast<size_t>(kernels.scratch_size(rows)));
             const int64_t first = first_class + task / blocks * rows;
             const int64_t count = std::min(rows, end_class - first);

@@ -5,15 +5,15 @@
 #include "classes/device.h"
 #include "classes/pairs.h"
 #include "runtime/cuda_launch.h"
+#include "runtime/launch_shape.h"
+#include "runtime/workspace.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 constexpr int class_rows = 8;    // classes of a block of threads
 constexpr int column_tile = 16;  // columns at hand
-constexpr int prepare_threads = 256;
-constexpr int quantities = 8;  // that are reduced over the partners of a class
+constexpr int quantities = 8;    // that are reduced over the partners of a class
 
 // The lengths in the unit of `scale`, as in ClassGeometry; what one number says of all classes
 // stays on the device.
@@ -39,8 +39,7 @@ __global__ void find_scale_kernel(const double* extremes, Workspace space) {
 
 __global__ void square_norms_kernel(Means m) {
     const double scale = m.space.unit->scale;
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t c = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; c < m.classes; c += step) {
+    for (int64_t c = thread_of_grid(); c < m.classes; c += threads_of_grid()) {
         double sum = 0.0;
         for (int64_t j = 0; j < m.dim; ++j) {
             const double entry = scale * m.means[c * m.dim + j];
@@ -52,9 +51,8 @@ __global__ void square_norms_kernel(Means m) {
 
 __global__ void per_class_kernel(Means m, const double* variances) {
     const double scale = m.space.unit->scale;
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    const int64_t start = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
-    for (int64_t c = start; c < m.classes; c += step) {
+    const int64_t start = thread_of_grid();
+    for (int64_t c = start; c < m.classes; c += threads_of_grid()) {
         const double square = m.space.square_norms[c];
         m.space.variances[c] = variances[c] * scale * scale;
         m.space.inverse_norms[c] = square > 0.0 ? 1.0 / square_root(square) : 0.0;
@@ -159,7 +157,7 @@ struct Totals {
 
 __device__ void add_lanes(const Values& values, int which, Totals& totals) {
     if (which < 5) {
-        totals.values[which] += lane_total(values.lanes[which]);
+        totals.values[which] += total_by_neighbours(values.lanes[which]);
         return;
     }
     for (int lane = 0; lane < sum_lanes; ++lane) {
@@ -239,37 +237,36 @@ __global__ void __launch_bounds__(partner_block)
             first + i == partner ? 0.0 : cdnv_of(m, first + i, partner, products[i]);
 }
 
-Means prepared(const double* means, const double* variances, const double* extremes,
-               int64_t classes, int64_t dim, void* workspace, Stream stream) {
-    Workspace space;
-    space.unit = static_cast<Unit*>(workspace);
-    space.variances = reinterpret_cast<double*>(space.unit + 1);
-    space.square_norms = space.variances + classes;
-    space.inverse_norms = space.square_norms + classes;
-    const Means m{means, classes, dim, space, 1.0 / (static_cast<double>(classes) - 1.0)};
-    const int64_t blocks = (classes + prepare_threads - 1) / prepare_threads;
-    const unsigned grid = static_cast<unsigned>(blocks < 65535 ? blocks : 65535);
-    launch("find_scale", find_scale_kernel, 1, 1, stream, extremes, space);
-    launch("square_norms", square_norms_kernel, grid, prepare_threads, stream, m);
-    launch("per_class", per_class_kernel, grid, prepare_threads, stream, m, variances);
-    return m;
+Workspace workspace_of(int64_t classes, Layout& layout) {
+    return {layout.array<Unit>(1), layout.array<double>(classes), layout.array<double>(classes),
+            layout.array<double>(classes)};
 }
 
-unsigned groups_of(int64_t count) {
-    return static_cast<unsigned>((count + class_rows - 1) / class_rows);
+Means prepared(const double* means, const double* variances, const double* extremes,
+               int64_t classes, int64_t dim, void* workspace, Stream stream) {
+    Layout layout(workspace);
+    const Workspace space = workspace_of(classes, layout);
+    const Means m{means, classes, dim, space, 1.0 / (static_cast<double>(classes) - 1.0)};
+    const unsigned grid = grid_for_elements(classes);
+    launch("find_scale", find_scale_kernel, 1, 1, stream, extremes, space);
+    launch("square_norms", square_norms_kernel, grid, block_threads, stream, m);
+    launch("per_class", per_class_kernel, grid, block_threads, stream, m, variances);
+    return m;
 }
 
 }  // namespace
 
 size_t geometry_workspace(int64_t classes) {
-    return sizeof(Unit) + 3 * static_cast<size_t>(classes) * sizeof(double);
+    Layout layout;
+    workspace_of(classes, layout);
+    return layout.bytes();
 }
 
 void pair_geometry(const double* means, const double* variances, const double* extremes,
                    int64_t classes, int64_t dim, void* workspace, const PairTotals& totals,
                    Stream stream) {
     const Means m = prepared(means, variances, extremes, classes, dim, workspace, stream);
-    launch("pair_geometry", pair_geometry_kernel, groups_of(classes),
+    launch("pair_geometry", pair_geometry_kernel, exact_grid(classes, class_rows),
            static_cast<unsigned>(partner_block), stream, m, totals);
 }
 
@@ -278,11 +275,10 @@ void cdnv_block(const double* means, const double* variances, const double* extr
                 void* workspace, double* out, Stream stream) {
     if (end_class <= first_class) return;
     const Means m = prepared(means, variances, extremes, classes, dim, workspace, stream);
-    launch("cdnv_block", cdnv_block_kernel,
-           dim3(groups_of(end_class - first_class),
-                static_cast<unsigned>((classes + partner_block - 1) / partner_block)),
-           static_cast<unsigned>(partner_block), stream, m, first_class, end_class, out);
+    launch(
+        "cdnv_block", cdnv_block_kernel,
+        dim3(exact_grid(end_class - first_class, class_rows), exact_grid(classes, partner_block)),
+        static_cast<unsigned>(partner_block), stream, m, first_class, end_class, out);
 }
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

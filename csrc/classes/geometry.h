@@ -66,12 +66,8 @@ struct GeometryKernels {
                           int64_t block, double* out, double* scratch);
 };
 
-// clang-format off
-namespace v4 { extern const GeometryKernels geometry_kernels; }
-namespace v3 { extern const GeometryKernels geometry_kernels; }
-namespace v2 { extern const GeometryKernels geometry_kernels; }
-namespace baseline { extern const GeometryKernels geometry_kernels; }
-// clang-format on
+// The table of the instruction set in use.
+const GeometryKernels& geometry_kernels();
 
 // means (classes, dim) with the global mean subtracted, variances (classes,). Progress is counted
 // in pairs. Where products of entries leave the range of float64, so do gram sums.

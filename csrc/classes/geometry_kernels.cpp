@@ -3,10 +3,9 @@
 #include <cstring>
 
 #include "classes/geometry.h"
-#include "classes/panel.h"
+#include "runtime/panel.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 namespace {
 
 typedef int64_t Longs __attribute__((vector_size(8 * double_lanes)));
@@ -75,7 +74,7 @@ double vector_distance_between(const double* a, const double* b, int64_t dim, do
         double& sum = lanes[j % sum_lanes];
         sum = infall::fused(difference, difference, sum);
     }
-    return lane_total(lanes);
+    return total_by_neighbours(lanes);
 }
 
 struct Scratch {
@@ -241,11 +240,11 @@ void add_block(const ClassGeometry& g, int64_t row, int64_t block, const double*
             excess_partners[lane + i] = excess_argmax[i];
         }
     }
-    totals.cdnv_sum[row] += lane_total(cdnv_sums);
-    totals.excess_sum[row] += lane_total(excess_sums);
-    totals.excess_squares[row] += lane_total(excess_squares);
-    totals.gram_sum[row] += lane_total(gram_sums);
-    totals.gram_squares[row] += lane_total(gram_squares);
+    totals.cdnv_sum[row] += total_by_neighbours(cdnv_sums);
+    totals.excess_sum[row] += total_by_neighbours(excess_sums);
+    totals.excess_squares[row] += total_by_neighbours(excess_squares);
+    totals.gram_sum[row] += total_by_neighbours(gram_sums);
+    totals.gram_squares[row] += total_by_neighbours(gram_squares);
     for (int lane = 0; lane < sum_lanes; ++lane)
         if (cdnv_least[lane] < totals.cdnv_min[row]) totals.cdnv_min[row] = cdnv_least[lane];
     const Largest cdnv(cdnv_largest, cdnv_partners), excess(excess_largest, excess_partners);
@@ -313,5 +312,4 @@ extern const GeometryKernels geometry_kernels{panel_rows,        block_products,
                                               largest_magnitude, square_norms,   add_partners,
                                               cdnv_partners};
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

@@ -9,10 +9,12 @@
 #include <utility>
 #include <vector>
 
-#include "runtime/half.h"
 #include "runtime/isa.h"
+#include "runtime/lanes.h"
 
 namespace infall {
+
+INFALL_KERNEL_TABLES(MomentKernels, moment_kernels)
 namespace {
 
 // Entries of a task: about a tenth of a millisecond where memory is fast.
@@ -96,39 +98,14 @@ std::vector<Task> share_out(const std::vector<Run>& runs, int64_t dim, int num_t
     return tasks;
 }
 
-template <class Work>
-auto with_type(const FeatureRows& features, Work&& work) {
-    switch (features.type) {
-        case FeatureType::float16:
-            return work(static_cast<const Float16*>(features.data));
-        case FeatureType::bfloat16:
-            return work(static_cast<const BFloat16*>(features.data));
-        case FeatureType::float32:
-            return work(static_cast<const float*>(features.data));
-        default:
-            return work(static_cast<const double*>(features.data));
-    }
-}
-
-template <class Work>
-auto with_type(const ClassShifts& shifts, Work&& work) {
-    if (shifts.is_float64) return work(static_cast<double*>(shifts.data));
-    return work(static_cast<float*>(shifts.data));
-}
-
-float value(float x) { return x; }
-double value(double x) { return x; }
-float value(Float16 x) { return to_float(x); }
-float value(BFloat16 x) { return to_float(x); }
-
 void start_class(const FeatureRows& features, int64_t sample, const ClassShifts& shifts,
                  int64_t label, int64_t first_column, int64_t columns) {
-    with_type(features, [&](const auto* data) {
-        with_type(shifts, [&](auto* shift) {
+    with_elements(features.data, features.type, [&](const auto* data) {
+        with_floats(shifts.data, shifts.is_float64, [&](auto* shift) {
             using Shift = std::remove_reference_t<decltype(*shift)>;
             const auto* row = data + sample * features.stride;
             for (int64_t j = first_column; j < first_column + columns; ++j)
-                shift[label * features.dim + j] = static_cast<Shift>(value(row[j]));
+                shift[label * features.dim + j] = static_cast<Shift>(to_double(row[j]));
         });
     });
 }
@@ -145,21 +122,9 @@ void begin_sums(const FeatureRows& features, int64_t first_sample, const ClassSt
     }
 }
 
-// Counts on from what earlier calls of run_blocks have done.
-class OffsetWatch final : public Watch {
-  public:
-    OffsetWatch(Watch* watch, int64_t offset) : watch_(watch), offset_(offset) {}
-    void poll(int64_t done) override {
-        if (watch_) watch_->poll(offset_ + done);
-    }
-
-  private:
-    Watch* watch_;
-    int64_t offset_;
-};
-
 const void* shift_of(const ClassShifts& shifts, int64_t label, int64_t dim) {
-    return with_type(shifts, [&](auto* shift) -> const void* { return shift + label * dim; });
+    return with_floats(shifts.data, shifts.is_float64,
+                       [&](auto* shift) -> const void* { return shift + label * dim; });
 }
 
 }  // namespace
@@ -198,7 +163,7 @@ std::vector<size_t> MomentsUpdate::touch(const std::vector<int64_t>& labels) {
 
 void MomentsUpdate::add(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
                         int num_threads, Watch* watch) {
-    const MomentKernels& kernels = *current_isa().moments;
+    const MomentKernels& kernels = moment_kernels();
     const int64_t dim = dim_, groups = (dim + square_columns - 1) / square_columns;
     const ClassOrder order = order_by_class(labels, num_samples, state_.num_classes);
     const std::vector<Run>& runs = order.runs;
@@ -224,7 +189,7 @@ void MomentsUpdate::add(const FeatureRows& features, int64_t num_samples, const 
                                 squares.data() + r * groups + column / square_columns);
             return column == 0 ? run.last - run.first : 0;
         };
-        OffsetWatch offset(watch, added);
+        PartWatch part_watch(watch, added);
         run_blocks(
             static_cast<int64_t>(tasks.size()), num_threads,
             [&](int64_t number, int) {
@@ -235,7 +200,7 @@ void MomentsUpdate::add(const FeatureRows& features, int64_t num_samples, const 
                         done += add_run(r, task.first_column, task.columns);
                 return done;
             },
-            &offset);
+            &part_watch);
         for (const Run& run : part) added += run.last - run.first;
     }
 
@@ -267,72 +232,65 @@ void MomentsUpdate::withdraw(int num_threads) {
 void MomentsUpdate::exchange(int num_threads) {
     const auto num_touched = static_cast<int64_t>(touched_.size());
     const int64_t step = std::max<int64_t>(1, task_entries / dim_);
-    run_blocks((num_touched + step - 1) / step, num_threads,
-               [&](int64_t block, int) {
-                   const int64_t first = block * step, last = std::min(first + step, num_touched);
-                   for (int64_t t = first; t < last; ++t) {
-                       Touched& touched = touched_[static_cast<size_t>(t)];
-                       double* sums = state_.sums + touched.label * dim_;
-                       if (sums != touched.sums) std::swap_ranges(sums, sums + dim_, touched.sums);
-                       std::swap(state_.counts[touched.label], touched.count);
-                       std::swap(state_.squares[touched.label], touched.squares);
-                   }
-                   return last - first;
-               },
-               nullptr);
+    run_ranges(
+        num_touched, step, num_threads,
+        [&](int64_t first, int64_t last) {
+            for (int64_t t = first; t < last; ++t) {
+                Touched& touched = touched_[static_cast<size_t>(t)];
+                double* sums = state_.sums + touched.label * dim_;
+                if (sums != touched.sums) std::swap_ranges(sums, sums + dim_, touched.sums);
+                std::swap(state_.counts[touched.label], touched.count);
+                std::swap(state_.squares[touched.label], touched.squares);
+            }
+        },
+        nullptr);
 }
 
 int64_t first_nonfinite(const FeatureRows& features, int64_t num_samples, int num_threads,
                         Watch* watch) {
-    const MomentKernels& kernels = *current_isa().moments;
+    const MomentKernels& kernels = moment_kernels();
     const int64_t rows = std::max<int64_t>(1, task_entries / features.dim);
-    const int64_t blocks = (num_samples + rows - 1) / rows;
-    std::vector<int64_t> found(static_cast<size_t>(blocks), -1);
-    run_blocks(
-        blocks, num_threads,
-        [&](int64_t block, int) {
-            const int64_t first = block * rows, last = std::min(first + rows, num_samples);
-            if (!kernels.all_finite(features, first, last)) {
-                int64_t sample = first;
-                // The last, if another thread has changed the features since.
-                while (sample + 1 < last && kernels.all_finite(features, sample, sample + 1))
-                    ++sample;
-                found[static_cast<size_t>(block)] = sample;
-            }
-            return last - first;
+    std::vector<int64_t> nonfinite(static_cast<size_t>((num_samples + rows - 1) / rows), -1);
+    run_ranges(
+        num_samples, rows, num_threads,
+        [&](int64_t first, int64_t last) {
+            if (kernels.all_finite(features, first, last)) return;
+            int64_t sample = first;
+            // The last, if another thread has changed the features since.
+            while (sample + 1 < last && kernels.all_finite(features, sample, sample + 1)) ++sample;
+            nonfinite[static_cast<size_t>(first / rows)] = sample;
         },
         watch);
-    for (int64_t sample : found)
+    for (int64_t sample : nonfinite)
         if (sample >= 0) return sample;
     return -1;
 }
 
 void deviations(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
                 const ClassShifts& shifts, int num_threads, Watch* watch, double* out) {
-    const MomentKernels& kernels = *current_isa().moments;
+    const MomentKernels& kernels = moment_kernels();
     const int64_t rows = std::max<int64_t>(1, task_entries / features.dim);
-    run_blocks((num_samples + rows - 1) / rows, num_threads,
-               [&](int64_t block, int) {
-                   const int64_t first = block * rows, count = std::min(rows, num_samples - first);
-                   kernels.subtract(features, first, count, 0, features.dim, labels, shifts.data,
-                                    shifts.is_float64, out + first * features.dim);
-                   return count;
-               },
-               watch);
+    run_ranges(
+        num_samples, rows, num_threads,
+        [&](int64_t first, int64_t last) {
+            kernels.subtract(features, first, last - first, 0, features.dim, labels, shifts.data,
+                             shifts.is_float64, out + first * features.dim);
+        },
+        watch);
 }
 
 void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_threads, Watch* watch,
                         double* scatter) {
-    const MomentKernels& kernels = *current_isa().moments;
+    const MomentKernels& kernels = moment_kernels();
     const int64_t tile = kernels.outer_tile, depth = kernels.outer_depth;
     const int64_t tiles = (dim + tile - 1) / tile;
-    std::vector<std::vector<double>> scratch(static_cast<size_t>(std::max(num_threads, 1)));
+    PerThread<std::vector<double>> scratch(num_threads);
     run_blocks(
         tiles * tiles, num_threads,
         [&](int64_t number, int thread) -> int64_t {
             const int64_t i = number / tiles * tile, j = number % tiles * tile;
             if (j < i) return 0;
-            std::vector<double>& own = scratch[static_cast<size_t>(thread)];
+            std::vector<double>& own = scratch[thread];
             own.resize(static_cast<size_t>(2 * tile * depth));
             for (int64_t first = 0; first < count; first += depth)
                 kernels.add_outer(x + first * dim, std::min(depth, count - first), dim, i, j,
@@ -349,25 +307,23 @@ template <class Use>
 void project(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
              const ClassShifts& base, const double* directions, int64_t count, int num_threads,
              Watch* watch, const Use& use) {
-    const MomentKernels& kernels = *current_isa().moments;
+    const MomentKernels& kernels = moment_kernels();
     std::vector<double> packed(static_cast<size_t>(kernels.packed_size(features.dim, count)));
     kernels.pack_directions(directions, features.dim, count, packed.data());
     const int64_t scratch_size = kernels.project_scratch(count);
-    std::vector<std::vector<double>> scratch(static_cast<size_t>(std::max(num_threads, 1)));
-    run_blocks((num_samples + projected_rows - 1) / projected_rows, num_threads,
-               [&](int64_t block, int thread) {
-                   std::vector<double>& own = scratch[static_cast<size_t>(thread)];
-                   own.resize(static_cast<size_t>(scratch_size + projected_rows * count));
-                   double* projections = own.data() + scratch_size;
-                   const int64_t first = block * projected_rows;
-                   const int64_t samples = std::min(projected_rows, num_samples - first);
-                   kernels.project_samples(features, first, samples, labels, base.data,
-                                           base.is_float64, packed.data(), count, own.data(),
-                                           projections);
-                   use(first, samples, projections);
-                   return samples;
-               },
-               watch);
+    PerThread<std::vector<double>> scratch(num_threads);
+    run_ranges(
+        num_samples, projected_rows, num_threads,
+        [&](int64_t first, int64_t last, int thread) {
+            std::vector<double>& own = scratch[thread];
+            own.resize(static_cast<size_t>(scratch_size + projected_rows * count));
+            double* projections = own.data() + scratch_size;
+            const int64_t samples = last - first;
+            kernels.project_samples(features, first, samples, labels, base.data, base.is_float64,
+                                    packed.data(), count, own.data(), projections);
+            use(first, samples, projections);
+        },
+        watch);
 }
 
 }  // namespace
@@ -376,7 +332,7 @@ void project_rows(const double* rows, int64_t num_rows, int64_t dim, const doubl
                   int64_t count, int num_threads, Watch* watch, double* projections) {
     std::vector<double> zeros(static_cast<size_t>(dim));
     const std::vector<int64_t> labels(static_cast<size_t>(num_rows));
-    project({rows, FeatureType::float64, dim, dim}, num_rows, labels.data(), {zeros.data(), true},
+    project({rows, ElementType::float64, dim, dim}, num_rows, labels.data(), {zeros.data(), true},
             directions, count, num_threads, watch,
             [&](int64_t first, int64_t samples, const double* projected) {
                 std::copy_n(projected, samples * count, projections + first * count);
@@ -404,38 +360,35 @@ void projected_square_norms(const FeatureRows& features, int64_t num_samples, co
 void class_means(const ClassState& state, int64_t dim, const double* centre, int num_threads,
                  Watch* watch, double* means, double* square_offsets) {
     const int64_t rows = std::max<int64_t>(1, task_entries / dim);
-    run_blocks((state.num_classes + rows - 1) / rows, num_threads,
-               [&](int64_t block, int) {
-                   const int64_t first = block * rows;
-                   const int64_t last = std::min(first + rows, state.num_classes);
-                   for (int64_t label = first; label < last; ++label) {
-                       const double* sums = state.sums + label * dim;
-                       const auto count = static_cast<double>(state.counts[label]);
-                       if (state.counts[label] == 0) {
-                           constexpr double nan = std::numeric_limits<double>::quiet_NaN();
-                           if (means) std::fill_n(means + label * dim, dim, nan);
-                           if (square_offsets) square_offsets[label] = nan;
-                           continue;
-                       }
-                       if (means)
-                           with_type(state.shifts, [&](const auto* shifts) {
-                               const auto* shift = shifts + label * dim;
-                               for (int64_t j = 0; j < dim; ++j)
-                                   means[label * dim + j] =
-                                       (static_cast<double>(shift[j]) - centre[j]) +
-                                       sums[j] / count;
-                           });
-                       if (square_offsets) {
-                           double lanes[8] = {};
-                           for (int64_t j = 0; j < dim; ++j)
-                               lanes[j % 8] += (sums[j] / count) * (sums[j] / count);
-                           square_offsets[label] = ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
-                                                   ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-                       }
-                   }
-                   return last - first;
-               },
-               watch);
+    run_ranges(
+        state.num_classes, rows, num_threads,
+        [&](int64_t first, int64_t last) {
+            for (int64_t label = first; label < last; ++label) {
+                const double* sums = state.sums + label * dim;
+                const auto count = static_cast<double>(state.counts[label]);
+                if (state.counts[label] == 0) {
+                    constexpr double nan = std::numeric_limits<double>::quiet_NaN();
+                    if (means) std::fill_n(means + label * dim, dim, nan);
+                    if (square_offsets) square_offsets[label] = nan;
+                    continue;
+                }
+                if (means)
+                    with_floats(
+                        state.shifts.data, state.shifts.is_float64, [&](const auto* shifts) {
+                            const auto* shift = shifts + label * dim;
+                            for (int64_t j = 0; j < dim; ++j)
+                                means[label * dim + j] =
+                                    (static_cast<double>(shift[j]) - centre[j]) + sums[j] / count;
+                        });
+                if (square_offsets) {
+                    double lanes[8] = {};
+                    for (int64_t j = 0; j < dim; ++j)
+                        lanes[j % 8] += (sums[j] / count) * (sums[j] / count);
+                    square_offsets[label] = total_by_halves(lanes);
+                }
+            }
+        },
+        watch);
 }
 
 }  // namespace infall

@@ -1,46 +1,33 @@
 // One thread is one column of one class, its samples in order: what a CPU lane does, bit for bit.
-#include "classes/moments_device.h"
-
 #include <cmath>
 #include <type_traits>
 
+#include "classes/device.h"
 #include "runtime/cuda_launch.h"
-#include "runtime/half.h"
+#include "runtime/elements.h"
+#include "runtime/lanes.h"
+#include "runtime/launch_shape.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 constexpr int threads = static_cast<int>(square_columns);
 constexpr int ahead = 8;  // samples whose entries are on their way while others are added
-constexpr unsigned max_blocks = 1u << 20;
 
-__device__ double value(double x) { return x; }
-__device__ double value(float x) { return x; }
-__device__ double value(Float16 x) { return to_float(x); }
-__device__ double value(BFloat16 x) { return to_float(x); }
-
-int64_t column_groups(int64_t dim) { return (dim + square_columns - 1) / square_columns; }
-
-dim3 blocks_for(int64_t wanted) {
-    return dim3(wanted < max_blocks ? static_cast<unsigned>(wanted) : max_blocks);
-}
-
-// The sum of the numbers of a block's threads in eight fixed lanes, as on the host; for thread 0.
+// The sum of the numbers of a block's threads in fixed lanes, as on the host; for thread 0.
 __device__ double lane_sum(double* shared, double number) {
     __syncthreads();
     shared[threadIdx.x] = number;
     __syncthreads();
-    if (threadIdx.x < 8) {
+    if (threadIdx.x < sum_lanes) {
         double lane = shared[threadIdx.x];
-        for (int j = 8; j < threads; j += 8) lane += shared[threadIdx.x + j];
+        for (int j = sum_lanes; j < threads; j += sum_lanes) lane += shared[threadIdx.x + j];
         number = lane;
     }
     __syncthreads();
-    if (threadIdx.x < 8) shared[threadIdx.x] = number;
+    if (threadIdx.x < sum_lanes) shared[threadIdx.x] = number;
     __syncthreads();
-    const double* s = shared;
-    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+    return total_by_halves(shared);
 }
 
 __device__ bool label_out_of_range(const ClassOrder& samples, int64_t num_classes) {
@@ -64,8 +51,8 @@ __global__ void sums_kernel(const T* data, int64_t stride, int64_t dim, ClassOrd
             const bool known = counts[label] > 0;
             if (!known)
                 shifts[place] =
-                    static_cast<Shift>(value(data[samples.order[first] * stride + column]));
-            shift = value(shifts[place]);
+                    static_cast<Shift>(to_double(data[samples.order[first] * stride + column]));
+            shift = to_double(shifts[place]);
             sum = (known ? sums[place] : 0.0) + poison;
         }
         for (int64_t start = first; start < last; start += max_samples) {
@@ -79,13 +66,14 @@ __global__ void sums_kernel(const T* data, int64_t stride, int64_t dim, ClassOrd
                     entries[s] = data[samples.order[i + s] * stride + column];
 #pragma unroll
                 for (int s = 0; s < ahead; ++s) {
-                    const double deviation = value(entries[s]) - shift;
+                    const double deviation = to_double(entries[s]) - shift;
                     sum += deviation;
                     square += deviation * deviation;
                 }
             }
             for (; active && i < end; ++i) {
-                const double deviation = value(data[samples.order[i] * stride + column]) - shift;
+                const double deviation =
+                    to_double(data[samples.order[i] * stride + column]) - shift;
                 sum += deviation;
                 square += deviation * deviation;
             }
@@ -99,9 +87,7 @@ __global__ void sums_kernel(const T* data, int64_t stride, int64_t dim, ClassOrd
 __global__ void totals_kernel(ClassOrder samples, int64_t num_classes, int64_t* counts,
                               const double* group_squares, int64_t groups, double* squares) {
     const double poison = label_out_of_range(samples, num_classes) ? NAN : 0.0;
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t label = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; label < num_classes;
-         label += step) {
+    for (int64_t label = thread_of_grid(); label < num_classes; label += threads_of_grid()) {
         double total = (counts[label] > 0 ? squares[label] : 0.0) + poison;
         for (int64_t g = 0; g < groups; ++g) total += group_squares[label * groups + g];
         squares[label] = total;
@@ -113,28 +99,26 @@ template <class Shift>
 __global__ void means_kernel(int64_t num_classes, int64_t dim, const int64_t* counts,
                              const Shift* shifts, const double* sums, const double* centre,
                              double* means, double* square_offsets) {
-    __shared__ double lanes[8];
+    __shared__ double lanes[sum_lanes];
     for (int64_t label = blockIdx.x; label < num_classes; label += gridDim.x) {
         const auto count = static_cast<double>(counts[label]);
         const bool known = counts[label] > 0;
         for (int64_t j = threadIdx.x; j < dim; j += blockDim.x) {
             const int64_t place = label * dim + j;
-            means[place] = known ? (value(shifts[place]) - centre[j]) + sums[place] / count : NAN;
+            means[place] =
+                known ? (to_double(shifts[place]) - centre[j]) + sums[place] / count : NAN;
         }
         __syncthreads();
-        if (threadIdx.x < 8) {
+        if (threadIdx.x < sum_lanes) {
             double lane = 0.0;
-            for (int64_t j = threadIdx.x; known && j < dim; j += 8) {
+            for (int64_t j = threadIdx.x; known && j < dim; j += sum_lanes) {
                 const double offset = sums[label * dim + j] / count;
                 lane += offset * offset;
             }
             lanes[threadIdx.x] = lane;
         }
         __syncthreads();
-        if (threadIdx.x == 0)
-            square_offsets[label] = known ? ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
-                                                ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]))
-                                          : NAN;
+        if (threadIdx.x == 0) square_offsets[label] = known ? total_by_halves(lanes) : NAN;
     }
 }
 
@@ -142,13 +126,11 @@ template <class T, class Base>
 __global__ void subtract_kernel(const T* data, int64_t stride, int64_t dim, int64_t num_samples,
                                 const int64_t* labels, int64_t num_classes, const Base* base,
                                 double* out) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < num_samples * dim;
-         i += step) {
+    for (int64_t i = thread_of_grid(); i < num_samples * dim; i += threads_of_grid()) {
         const int64_t sample = i / dim, column = i % dim, label = labels[sample];
-        out[i] = label >= 0 && label < num_classes
-                     ? value(data[sample * stride + column]) - value(base[label * dim + column])
-                     : NAN;
+        out[i] = label >= 0 && label < num_classes ? to_double(data[sample * stride + column]) -
+                                                         to_double(base[label * dim + column])
+                                                   : NAN;
     }
 }
 
@@ -165,58 +147,34 @@ __global__ void class_sums_kernel(const double* values, ClassOrder samples, int6
     }
 }
 
-template <class Work>
-void with_type(const FeatureRows& features, Work&& work) {
-    switch (features.type) {
-        case FeatureType::float16:
-            return work(static_cast<const Float16*>(features.data));
-        case FeatureType::bfloat16:
-            return work(static_cast<const BFloat16*>(features.data));
-        case FeatureType::float32:
-            return work(static_cast<const float*>(features.data));
-        default:
-            return work(static_cast<const double*>(features.data));
-    }
-}
-
-template <class Work>
-void with_float(void* data, bool is_float64, Work&& work) {
-    if (is_float64)
-        work(static_cast<double*>(data));
-    else
-        work(static_cast<float*>(data));
-}
-
 }  // namespace
 
 int64_t moments_scratch(int64_t num_classes, int64_t dim) {
-    return num_classes * column_groups(dim);
+    return num_classes * blocks_of(dim, square_columns);
 }
 
 void accumulate_moments(const FeatureRows& features, const ClassOrder& samples,
                         const ClassState& state, double* scratch, Stream stream) {
-    const int64_t groups = column_groups(features.dim), classes = state.num_classes;
-    with_type(features, [&](const auto* data) {
-        with_float(state.shifts.data, state.shifts.is_float64, [&](auto* shifts) {
+    const int64_t groups = blocks_of(features.dim, square_columns), classes = state.num_classes;
+    with_elements(features.data, features.type, [&](const auto* data) {
+        with_floats(state.shifts.data, state.shifts.is_float64, [&](auto* shifts) {
             using T = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
             using Shift = std::remove_pointer_t<decltype(shifts)>;
-            launch("class sums", sums_kernel<T, Shift>, blocks_for(classes * groups), dim3(threads),
-                   stream, data, features.stride, features.dim, samples, classes,
-                   static_cast<const int64_t*>(state.counts), shifts, state.sums, scratch, groups);
+            launch("class sums", sums_kernel<T, Shift>, grid_for(classes * groups, many_blocks),
+                   threads, stream, data, features.stride, features.dim, samples, classes,
+                   state.counts, shifts, state.sums, scratch, groups);
         });
     });
-    launch("class squares", totals_kernel, blocks_for((classes + threads - 1) / threads),
-           dim3(threads), stream, samples, classes, state.counts,
-           static_cast<const double*>(scratch), groups, state.squares);
+    launch("class squares", totals_kernel, grid_for(blocks_of(classes, threads), many_blocks),
+           threads, stream, samples, classes, state.counts, scratch, groups, state.squares);
 }
 
 void class_means(const ClassState& state, int64_t dim, const double* centre, double* means,
                  double* square_offsets, Stream stream) {
-    with_float(state.shifts.data, state.shifts.is_float64, [&](auto* shifts) {
+    with_floats(state.shifts.data, state.shifts.is_float64, [&](auto* shifts) {
         using Shift = std::remove_pointer_t<decltype(shifts)>;
-        launch("class means", means_kernel<Shift>, blocks_for(state.num_classes), dim3(threads),
-               stream, state.num_classes, dim, static_cast<const int64_t*>(state.counts),
-               static_cast<const Shift*>(shifts), static_cast<const double*>(state.sums), centre,
+        launch("class means", means_kernel<Shift>, grid_for(state.num_classes, many_blocks),
+               threads, stream, state.num_classes, dim, state.counts, shifts, state.sums, centre,
                means, square_offsets);
     });
 }
@@ -224,23 +182,22 @@ void class_means(const ClassState& state, int64_t dim, const double* centre, dou
 void subtract(const FeatureRows& features, int64_t num_samples, const int64_t* labels,
               int64_t num_classes, const void* base, bool base_is_float64, double* out,
               Stream stream) {
-    with_type(features, [&](const auto* data) {
-        with_float(const_cast<void*>(base), base_is_float64, [&](auto* origin) {
+    with_elements(features.data, features.type, [&](const auto* data) {
+        with_floats(base, base_is_float64, [&](auto* origin) {
             using T = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
-            using Base = std::remove_pointer_t<decltype(origin)>;
-            const int64_t blocks = (num_samples * features.dim + threads - 1) / threads;
-            launch("deviations", subtract_kernel<T, Base>, blocks_for(blocks), dim3(threads),
+            using Base = std::remove_const_t<std::remove_pointer_t<decltype(origin)>>;
+            const int64_t blocks = blocks_of(num_samples * features.dim, threads);
+            launch("deviations", subtract_kernel<T, Base>, grid_for(blocks, many_blocks), threads,
                    stream, data, features.stride, features.dim, num_samples, labels, num_classes,
-                   static_cast<const Base*>(origin), out);
+                   origin, out);
         });
     });
 }
 
 void sums_by_class(const double* values, const ClassOrder& samples, int64_t num_classes,
                    double* sums, Stream stream) {
-    launch("sums by class", class_sums_kernel, blocks_for(num_classes), dim3(threads), stream,
+    launch("sums by class", class_sums_kernel, grid_for(num_classes, many_blocks), threads, stream,
            values, samples, num_classes, sums);
 }
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

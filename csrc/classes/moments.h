@@ -63,12 +63,8 @@ struct MomentKernels {
                             double* projections);
 };
 
-// clang-format off
-namespace v4 { extern const MomentKernels moment_kernels; }
-namespace v3 { extern const MomentKernels moment_kernels; }
-namespace v2 { extern const MomentKernels moment_kernels; }
-namespace baseline { extern const MomentKernels moment_kernels; }
-// clang-format on
+// The table of the instruction set in use.
+const MomentKernels& moment_kernels();
 
 // The state: counts (num_classes,), shifts, sums (num_classes, dim), squares (num_classes,). What
 // belongs to a class without samples has no meaning yet.

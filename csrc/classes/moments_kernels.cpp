@@ -1,10 +1,11 @@
 // Compiled once per instruction set with INFALL_ISA naming it. No STL templates here: a weak copy
 // built for a newer processor could be linked for everyone.
 #include "classes/moments.h"
-#include "classes/panel.h"
+#include "runtime/elements.h"
+#include "runtime/lanes.h"
+#include "runtime/panel.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 namespace {
 
 constexpr int64_t column_chunk = 8 * square_columns;  // columns whose squares are kept at a time
@@ -12,26 +13,6 @@ constexpr int row_unroll = 4;                         // samples per pass over t
 constexpr int64_t depth_tile = 256;                   // columns multiplied at a time
 constexpr int64_t outer_tile = 96;
 constexpr int64_t outer_depth = 256;
-
-INFALL_HD double entry(const double* p) { return *p; }
-INFALL_HD double entry(const float* p) { return *p; }
-INFALL_HD double entry(const Float16* p) { return to_float(*p); }
-INFALL_HD double entry(const BFloat16* p) { return to_float(*p); }
-
-// work(pointer of its element type) for whatever the features are.
-template <class Work>
-INFALL_HD auto with_type(const FeatureRows& features, Work&& work) {
-    switch (features.type) {
-        case FeatureType::float16:
-            return work(static_cast<const Float16*>(features.data));
-        case FeatureType::bfloat16:
-            return work(static_cast<const BFloat16*>(features.data));
-        case FeatureType::float32:
-            return work(static_cast<const float*>(features.data));
-        default:
-            return work(static_cast<const double*>(features.data));
-    }
-}
 
 // Columns [0, columns) of `rows` samples; sums and squares are per column.
 template <int rows, class T, class Shift>
@@ -53,7 +34,7 @@ INFALL_HD void add_rows(const T* const* row, const T* const* next, const Shift* 
     }
     for (; j < columns; ++j)
         for (int r = 0; r < rows; ++r) {
-            const double deviation = entry(row[r] + j) - entry(shift + j);
+            const double deviation = to_double(row[r][j]) - to_double(shift[j]);
             sums[j] += deviation;
             squares[j] += deviation * deviation;
         }
@@ -68,7 +49,7 @@ INFALL_HD double lane_sum(const double* squares) {
         for (int p = 0; p < parts; ++p) lanes[p] += load_doubles(squares + j + p * double_lanes);
     double s[8];
     for (int p = 0; p < parts; ++p) store_doubles(s + p * double_lanes, lanes[p]);
-    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
+    return total_by_halves(s);
 }
 
 template <class T, class Shift>
@@ -105,18 +86,16 @@ INFALL_HD void add_samples_of(const T* data, int64_t stride, const int64_t* samp
 void add_samples(const FeatureRows& features, const int64_t* samples, int64_t count,
                  int64_t first_column, int64_t columns, const void* shift, bool shift_is_float64,
                  double* sums, double* squares) {
-    with_type(features, [&](const auto* data) {
-        if (shift_is_float64)
-            add_samples_of(data, features.stride, samples, count, first_column, columns,
-                           static_cast<const double*>(shift), sums, squares);
-        else
-            add_samples_of(data, features.stride, samples, count, first_column, columns,
-                           static_cast<const float*>(shift), sums, squares);
+    with_elements(features.data, features.type, [&](const auto* data) {
+        with_floats(shift, shift_is_float64, [&](const auto* origin) {
+            add_samples_of(data, features.stride, samples, count, first_column, columns, origin,
+                           sums, squares);
+        });
     });
 }
 
 bool all_finite(const FeatureRows& features, int64_t first, int64_t last) {
-    return with_type(features, [&](const auto* data) {
+    return with_elements(features.data, features.type, [&](const auto* data) {
         // x * 0 is zero, but NaN for NaN and infinity, and so is then every sum with it.
         Doubles zeros{};
         double tail = 0.0;
@@ -125,7 +104,7 @@ bool all_finite(const FeatureRows& features, int64_t first, int64_t last) {
             int64_t j = 0;
             for (; j + double_lanes <= features.dim; j += double_lanes)
                 zeros += load_doubles(row + j) * broadcast(0.0);
-            for (; j < features.dim; ++j) tail += entry(row + j) * 0.0;
+            for (; j < features.dim; ++j) tail += to_double(row[j]) * 0.0;
         }
         for (int lane = 0; lane < double_lanes; ++lane) tail += zeros[lane];
         return tail == 0.0;
@@ -147,20 +126,18 @@ INFALL_HD void subtract_of(const T* data, int64_t stride, int64_t dim, int64_t f
             __builtin_prefetch(ahead + j);
             store_doubles(out + j, load_doubles(row + j) - load_doubles(origin + j));
         }
-        for (; j < columns; ++j) out[j] = entry(row + j) - entry(origin + j);
+        for (; j < columns; ++j) out[j] = to_double(row[j]) - to_double(origin[j]);
     }
 }
 
 void subtract(const FeatureRows& features, int64_t first, int64_t count, int64_t first_column,
               int64_t columns, const int64_t* labels, const void* base, bool base_is_float64,
               double* out) {
-    with_type(features, [&](const auto* data) {
-        if (base_is_float64)
+    with_elements(features.data, features.type, [&](const auto* data) {
+        with_floats(base, base_is_float64, [&](const auto* origin) {
             subtract_of(data, features.stride, features.dim, first, count, first_column, columns,
-                        labels, static_cast<const double*>(base), out);
-        else
-            subtract_of(data, features.stride, features.dim, first, count, first_column, columns,
-                        labels, static_cast<const float*>(base), out);
+                        labels, origin, out);
+        });
     });
 }
 
@@ -307,11 +284,8 @@ void project_samples(const FeatureRows& features, int64_t first, int64_t samples
     const int64_t in_panels = count - layout.singles;
     for (int64_t i = 0; i < samples; ++i, projections += count) {
         for (int64_t k = 0; k < in_panels; ++k) projections[k] = sums[i * padded + k];
-        for (int64_t k = 0; k < layout.singles; ++k) {
-            const double* s = lanes + (k * projected_rows + i) * 8;
-            projections[in_panels + k] =
-                ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
-        }
+        for (int64_t k = 0; k < layout.singles; ++k)
+            projections[in_panels + k] = total_by_halves(lanes + (k * projected_rows + i) * 8);
     }
 }
 
@@ -322,5 +296,4 @@ extern const MomentKernels moment_kernels{
     add_outer,   packed_size, pack_directions, project_scratch, project_samples,
 };
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

@@ -60,41 +60,17 @@ struct ExactScores {
     const double* bias;  // (classes,), or null for distances
 };
 
-template <class Feature, class Class>
-INFALL_HD double exact_score_as(const ExactScores& exact, int64_t sample, int64_t c) {
-    const Feature* h =
-        static_cast<const Feature*>(exact.samples.data) + sample * exact.samples.stride;
-    const Class* row = static_cast<const Class*>(exact.classes.data) + c * exact.classes.stride;
-    const int64_t dim = exact.samples.dim;
-    return exact.bias ? inner_product(h, row, dim) + exact.bias[c]
-                      : -distance_between(h, row, dim, exact.scale);
-}
-
-template <class Feature>
-INFALL_HD double exact_score_as(const ExactScores& exact, int64_t sample, int64_t c) {
-    switch (exact.classes.type) {
-        case FeatureType::float16:
-            return exact_score_as<Feature, Float16>(exact, sample, c);
-        case FeatureType::bfloat16:
-            return exact_score_as<Feature, BFloat16>(exact, sample, c);
-        case FeatureType::float32:
-            return exact_score_as<Feature, float>(exact, sample, c);
-        default:
-            return exact_score_as<Feature, double>(exact, sample, c);
-    }
-}
-
 INFALL_HD double exact_score(const ExactScores& exact, int64_t sample, int64_t c) {
-    switch (exact.samples.type) {
-        case FeatureType::float16:
-            return exact_score_as<Float16>(exact, sample, c);
-        case FeatureType::bfloat16:
-            return exact_score_as<BFloat16>(exact, sample, c);
-        case FeatureType::float32:
-            return exact_score_as<float>(exact, sample, c);
-        default:
-            return exact_score_as<double>(exact, sample, c);
-    }
+    const FeatureRows &rows = exact.samples, &class_rows = exact.classes;
+    return with_elements(rows.data, rows.type, [&](const auto* samples) INFALL_LAMBDA_INLINE {
+        return with_elements(
+            class_rows.data, class_rows.type, [&](const auto* classes) INFALL_LAMBDA_INLINE {
+                const auto* h = samples + sample * rows.stride;
+                const auto* row = classes + c * class_rows.stride;
+                return exact.bias ? inner_product(h, row, rows.dim) + exact.bias[c]
+                                  : -distance_between(h, row, rows.dim, exact.scale);
+            });
+    });
 }
 
 }  // namespace infall

@@ -4,23 +4,12 @@
 
 #include <cstdint>
 
-#include "random/scalar.h"
-#include "runtime/half.h"
+#include "runtime/elements.h"
 #include "runtime/host_device.h"
+#include "runtime/lanes.h"
+#include "runtime/scalar.h"
 
 namespace infall {
-
-constexpr int sum_lanes = 8;
-
-INFALL_HD double lane_total(const double* lanes) {
-    return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) +
-           ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
-}
-
-INFALL_HD double to_double(Float16 x) { return static_cast<double>(to_float(x)); }
-INFALL_HD double to_double(BFloat16 x) { return static_cast<double>(to_float(x)); }
-INFALL_HD double to_double(float x) { return static_cast<double>(x); }
-INFALL_HD double to_double(double x) { return x; }
 
 INFALL_HD void add_square(double difference, double& lane) {
     lane = fused(difference, difference, lane);
@@ -37,7 +26,7 @@ INFALL_HD double distance_between(const A* a, const B* b, int64_t dim, double sc
                        lanes[lane]);
     for (int64_t j = whole; j < dim; ++j)
         add_square(scale * to_double(a[j]) - scale * to_double(b[j]), lanes[j - whole]);
-    return lane_total(lanes);
+    return total_by_neighbours(lanes);
 }
 
 template <class A, class B>
@@ -49,7 +38,7 @@ INFALL_HD double inner_product(const A* a, const B* b, int64_t dim) {
             lanes[lane] = fused(to_double(a[j + lane]), to_double(b[j + lane]), lanes[lane]);
     for (int64_t j = whole; j < dim; ++j)
         lanes[j - whole] = fused(to_double(a[j]), to_double(b[j]), lanes[j - whole]);
-    return lane_total(lanes);
+    return total_by_neighbours(lanes);
 }
 
 }  // namespace infall

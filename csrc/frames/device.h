@@ -9,11 +9,11 @@
 #include "frames/frames.h"
 #include "runtime/device.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 
 // Bytes that project, synthesise and top_logits work in for `count` vectors, aligned to 16.
-size_t frame_workspace(const Frame& frame, size_t element_bytes, int64_t count);
+template <class T>
+size_t frame_workspace(const Frame& frame, int64_t count);
 
 template <class T>
 void walsh_hadamard(const T* x, int64_t count, int log2_length, double factor, T* out,
@@ -41,5 +41,4 @@ void rotate(const Frame& frame, const T* x, int64_t count, T* out, Stream stream
 template <class T>
 void rotate_back(const Frame& frame, T* v, int64_t count, double factor, T* out, Stream stream);
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

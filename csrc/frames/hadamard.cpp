@@ -8,14 +8,7 @@
 
 namespace infall {
 
-template <>
-const FrameKernelsOf<float>& frame_kernels_of<float>() {
-    return current_isa().frames->float32;
-}
-template <>
-const FrameKernelsOf<double>& frame_kernels_of<double>() {
-    return current_isa().frames->float64;
-}
+INFALL_KERNEL_TABLES(FrameKernels, frame_kernels)
 
 template <class T>
 void transform(const Team* team, const T* x, const uint32_t* signs, int log2_length, T* out) {

@@ -6,11 +6,14 @@
 
 #include "frames/frames.h"
 #include "frames/team.h"
+#include "runtime/elements.h"
 
 namespace infall {
 
 template <class T>
-const FrameKernelsOf<T>& frame_kernels_of();
+const FrameKernelsOf<T>& frame_kernels_of() {
+    return of_type<T>(frame_kernels());
+}
 
 // The unnormalised transform of length 2^log2_length; out may be x; signs as in the kernels.
 template <class T>

@@ -2,11 +2,11 @@
 // built for a newer processor could be linked for everyone.
 #include "frames/kernels.h"
 
-#include "classes/panel.h"
 #include "frames/butterflies.h"
+#include "runtime/lanes.h"
+#include "runtime/panel.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 namespace {
 
 INFALL_HD bool sign_bit(const uint32_t* signs, int64_t i) { return signs[i >> 5] >> (i & 31) & 1u; }
@@ -147,9 +147,7 @@ double sum(const T* x, const double* norms, int64_t count) {
     for (int k = 0; i + k < count; ++k)
         lane[k] +=
             norms ? norms[i + k] * static_cast<double>(x[i + k]) : static_cast<double>(x[i + k]);
-    for (int half = frame_sum_lanes / 2; half > 0; half /= 2)
-        for (int k = 0; k < half; ++k) lane[k] += lane[k + half];
-    return lane[0];
+    return total_by_halves<frame_sum_lanes>(lane);
 }
 
 template <class T>
@@ -311,9 +309,7 @@ double dot(const double* a, const double* b, int64_t count) {
 #pragma GCC unroll 16
     for (int v = 0; v < vectors; ++v) store_doubles(lane + v * double_lanes, sums[v]);
     for (int k = 0; i + k < count; ++k) lane[k] = __builtin_fma(a[i + k], b[i + k], lane[k]);
-    for (int half = frame_sum_lanes / 2; half > 0; half /= 2)
-        for (int k = 0; k < half; ++k) lane[k] += lane[k + half];
-    return lane[0];
+    return total_by_halves<frame_sum_lanes>(lane);
 }
 
 void subtract(const double* x, double factor, int64_t count, double* y) {
@@ -336,8 +332,7 @@ constexpr FrameKernelsOf<T> kernels_of() {
 
 }  // namespace
 
-const FrameKernels frame_kernels = {
+extern const FrameKernels frame_kernels{
     kernels_of<float>(), kernels_of<double>(), panel_width, add_products, dot, subtract, multiply};
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

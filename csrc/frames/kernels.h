@@ -64,11 +64,7 @@ constexpr int combined_levels = 6;
 constexpr int64_t frame_sum_block = 4096;
 constexpr int frame_sum_lanes = 32;
 
-// clang-format off
-namespace v4 { extern const FrameKernels frame_kernels; }
-namespace v3 { extern const FrameKernels frame_kernels; }
-namespace v2 { extern const FrameKernels frame_kernels; }
-namespace baseline { extern const FrameKernels frame_kernels; }
-// clang-format on
+// The table of the instruction set in use.
+const FrameKernels& frame_kernels();
 
 }  // namespace infall

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "frames/hadamard.h"
-#include "rows/top_rows.h"
+#include "runtime/top_rows.h"
 
 namespace infall {
 namespace {
@@ -140,10 +140,10 @@ void for_logits(const Frame& frame, const T* x, int64_t count, int num_threads, 
     const CentringLaw law(frame);
     std::optional<HadamardRotation> rotation;
     if (frame.hadamard) rotation.emplace(frame);
-    std::vector<Workspace<T>> workspaces(static_cast<size_t>(std::max(num_threads, 1)));
+    PerThread<Workspace<T>> workspaces(num_threads);
     const int64_t coordinates = frame.coordinates();
     for_vectors(count, frame.dim, num_threads, watch, [&](int64_t i, int thread, const Team* team) {
-        Workspace<T>& space = workspaces[static_cast<size_t>(thread)];
+        Workspace<T>& space = workspaces[thread];
         const T* products = x + i * frame.dim;
         if (rotation) {
             T* rotated = space.coordinates.of_length(frame.dim);
@@ -206,10 +206,10 @@ void synthesise(const Frame& frame, const T* x, int64_t count, int num_threads, 
     const CentringLaw law(frame);
     std::optional<HadamardRotation> rotation;
     if (frame.hadamard) rotation.emplace(frame);
-    std::vector<Workspace<T>> workspaces(static_cast<size_t>(std::max(num_threads, 1)));
+    PerThread<Workspace<T>> workspaces(num_threads);
     const int64_t coordinates = frame.coordinates();
     for_vectors(count, frame.dim, num_threads, watch, [&](int64_t i, int thread, const Team* team) {
-        Workspace<T>& space = workspaces[static_cast<size_t>(thread)];
+        Workspace<T>& space = workspaces[thread];
         const T* y = x + i * frame.num_classes;
         T* result = out + i * frame.dim;
         double offset =

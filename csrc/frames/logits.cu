@@ -5,9 +5,9 @@
 #include "frames/device.h"
 #include "runtime/cuda_launch.h"
 #include "runtime/launch_shape.h"
+#include "runtime/workspace.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 constexpr int sums_per_block = block_threads / frame_sum_lanes;
@@ -46,8 +46,7 @@ __global__ void __launch_bounds__(block_threads)
 
 __global__ void __launch_bounds__(block_threads)
     total_kernel(const double* partial, int64_t blocks, int64_t count, double* totals) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count; i += step) {
+    for (int64_t i = thread_of_grid(); i < count; i += threads_of_grid()) {
         double total = 0.0;
         for (int64_t block = 0; block < blocks; ++block) total += partial[i * blocks + block];
         totals[i] = total;
@@ -87,9 +86,8 @@ template <class T>
 __global__ void __launch_bounds__(block_threads)
     logits_kernel(Frame frame, CentringLaw law, const T* products, const double* totals,
                   int64_t count, T* out) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x, columns = frame.num_classes;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * columns;
-         i += step) {
+    const int64_t columns = frame.num_classes;
+    for (int64_t i = thread_of_grid(); i < count * columns; i += threads_of_grid()) {
         const int64_t vector = i / columns;
         const LogitsOf<T> logits(frame, law, products + vector * frame.dim, totals[vector]);
         out[i] = logits(i % columns);
@@ -101,9 +99,8 @@ template <class T>
 __global__ void __launch_bounds__(block_threads)
     centre_kernel(Frame frame, CentringLaw law, const T* y, const double* totals, double factor,
                   int64_t count, T* out) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x, coordinates = frame.coordinates();
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * frame.dim;
-         i += step) {
+    const int64_t coordinates = frame.coordinates();
+    for (int64_t i = thread_of_grid(); i < count * frame.dim; i += threads_of_grid()) {
         const int64_t vector = i / frame.dim, at = i % frame.dim;
         const T* of_vector = y + vector * frame.num_classes;
         if (at >= coordinates) {
@@ -193,20 +190,11 @@ struct Workspace {
     double *totals, *partial;
     int64_t blocks;
 
-    Workspace(const Frame& frame, int64_t count, void* memory) {
-        char* at = static_cast<char*>(memory);
-        rotated = reinterpret_cast<T*>(at);
-        at += rotated_bytes(frame, sizeof(T), count);
-        totals = reinterpret_cast<double*>(at);
-        partial = totals + count;
-        blocks = blocks_for(frame);
-    }
-    static size_t rotated_bytes(const Frame& frame, size_t element_bytes, int64_t count) {
-        const size_t numbers = frame.hadamard ? static_cast<size_t>(count * frame.dim) : 0;
-        return (numbers * element_bytes + 15) / 16 * 16;
-    }
-    static int64_t blocks_for(const Frame& frame) {
-        return (frame.coordinates() + frame_sum_block - 1) / frame_sum_block;
+    Workspace(const Frame& frame, int64_t count, Layout& layout)
+        : rotated(layout.array<T>(frame.hadamard ? count * frame.dim : 0)),
+          totals(layout.array<double>(count)),
+          blocks((frame.coordinates() + frame_sum_block - 1) / frame_sum_block) {
+        partial = layout.array<double>(count * blocks);
     }
 
     void sum(const T* x, int64_t stride, const Frame& frame, const double* norms, int64_t count,
@@ -229,16 +217,18 @@ struct Workspace {
 
 }  // namespace
 
-size_t frame_workspace(const Frame& frame, size_t element_bytes, int64_t count) {
-    const int64_t sums = count * (1 + Workspace<float>::blocks_for(frame));
-    return Workspace<float>::rotated_bytes(frame, element_bytes, count) +
-           static_cast<size_t>(sums) * sizeof(double);
+template <class T>
+size_t frame_workspace(const Frame& frame, int64_t count) {
+    Layout layout;
+    Workspace<T>(frame, count, layout);
+    return layout.bytes();
 }
 
 template <class T>
 void project(const Frame& frame, const T* x, int64_t count, T* out, void* workspace,
              Stream stream) {
-    const Workspace<T> space(frame, count, workspace);
+    Layout layout(workspace);
+    const Workspace<T> space(frame, count, layout);
     const T* products = space.products(frame, x, count, stream);
     launch("logits", logits_kernel<T>, grid_for_elements(count * frame.num_classes), block_threads,
            stream, frame, CentringLaw(frame), products, static_cast<const double*>(space.totals),
@@ -248,7 +238,8 @@ void project(const Frame& frame, const T* x, int64_t count, T* out, void* worksp
 template <class T>
 void synthesise(const Frame& frame, const T* x, int64_t count, T* out, void* workspace,
                 Stream stream) {
-    const Workspace<T> space(frame, count, workspace);
+    Layout layout(workspace);
+    const Workspace<T> space(frame, count, layout);
     const CentringLaw law(frame);
     space.sum(x, frame.num_classes, frame, frame.norms, count, stream);
     T* centred = frame.hadamard ? space.rotated : out;
@@ -261,7 +252,8 @@ void synthesise(const Frame& frame, const T* x, int64_t count, T* out, void* wor
 template <class T>
 void top_logits(const Frame& frame, const T* x, int64_t count, int64_t top, int64_t* classes,
                 T* values, void* workspace, Stream stream) {
-    const Workspace<T> space(frame, count, workspace);
+    Layout layout(workspace);
+    const Workspace<T> space(frame, count, layout);
     const T* products = space.products(frame, x, count, stream);
     launch("largest logits", top_logits_kernel<T>, grid_for(count, many_blocks), block_threads,
            stream, frame, CentringLaw(frame), products, static_cast<const double*>(space.totals),
@@ -276,6 +268,7 @@ void top_scores(const T* scores, const int64_t* labels, int64_t count, int64_t c
 }
 
 #define INFALL_FRAME_TYPE(T)                                                                    \
+    template size_t frame_workspace<T>(const Frame&, int64_t);                                  \
     template void project(const Frame&, const T*, int64_t, T*, void*, Stream);                  \
     template void synthesise(const Frame&, const T*, int64_t, T*, void*, Stream);               \
     template void top_logits(const Frame&, const T*, int64_t, int64_t, int64_t*, T*, void*,     \
@@ -286,5 +279,4 @@ INFALL_FRAME_TYPE(float)
 INFALL_FRAME_TYPE(double)
 #undef INFALL_FRAME_TYPE
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

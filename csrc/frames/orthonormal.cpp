@@ -9,8 +9,7 @@
 
 #include "frames/frames.h"
 #include "frames/team.h"
-#include "rows/selection.h"
-#include "runtime/isa.h"
+#include "random/gaussian.h"
 
 namespace infall {
 namespace {
@@ -20,16 +19,16 @@ constexpr int64_t depth_tile = 256;
 // Multiplications that cost what an operation on a number in memory does, and those of a block,
 // between which Ctrl-C is answered.
 constexpr int64_t products_per_operation = 8;
-constexpr int64_t block_work = int64_t{1} << 28;
+constexpr int64_t product_block_work = int64_t{1} << 28;
 
 class GramSchmidt {
   public:
     GramSchmidt(double* x, int64_t dim, int num_threads, Watch* watch)
-        : kernels_(*current_isa().frames),
+        : kernels_(frame_kernels()),
           x_(x),
           dim_(dim),
           team_{num_threads, watch},
-          packed_(static_cast<size_t>(std::max(num_threads, 1))) {}
+          packed_(num_threads) {}
 
     void orthonormalise(int64_t first, int64_t end) {
         if (end - first <= leaf_rows) return leaf(first, end);
@@ -132,14 +131,14 @@ class GramSchmidt {
         int64_t panels = 8, row_step = rows;
         while (panels > 1 && columns < 3 * threads * panels * width) panels /= 2;
         if (columns < 3 * threads * width) row_step = std::max<int64_t>(96, rows / (3 * threads));
-        row_step =
-            std::min(row_step, std::max<int64_t>(leaf_rows, block_work / (panels * width * depth)));
+        row_step = std::min(
+            row_step, std::max<int64_t>(leaf_rows, product_block_work / (panels * width * depth)));
         const int64_t step = panels * width, column_blocks = (columns + step - 1) / step;
         const int64_t row_blocks = (rows + row_step - 1) / row_step;
         run_blocks(
             column_blocks * row_blocks, threads,
             [&](int64_t block, int thread) {
-                std::vector<double>& packed = packed_[static_cast<size_t>(thread)];
+                std::vector<double>& packed = packed_[thread];
                 packed.resize(static_cast<size_t>(step * depth_tile));
                 const int64_t at = block % column_blocks * step;
                 const int64_t from = block / column_blocks * row_step;
@@ -155,7 +154,7 @@ class GramSchmidt {
     int64_t dim_;
     Team team_;
     Scratch<double> products_;
-    std::vector<std::vector<double>> packed_;
+    PerThread<std::vector<double>> packed_;
 };
 
 }  // namespace
@@ -202,16 +201,14 @@ void haar_vectors(double* x, int64_t count, int64_t dim, uint64_t seed, int num_
     const double length = std::sqrt(classes / (classes - 1.0));
     for (size_t j = 0; j < total.size(); ++j)
         part[j] = total[j] / (tight ? classes + root : classes);
-    run_blocks((coordinates + step - 1) / step, num_threads,
-               [&](int64_t block, int) {
-                   const int64_t end = std::min(coordinates, (block + 1) * step);
-                   for (int64_t i = block * step; i < end; ++i)
-                       for (int64_t j = 0; j < dim; ++j)
-                           x[i * dim + j] =
-                               (x[i * dim + j] - part[static_cast<size_t>(j)]) * length;
-                   return int64_t{0};
-               },
-               &quiet);
+    run_ranges(
+        coordinates, step, num_threads,
+        [&](int64_t first, int64_t end) {
+            for (int64_t i = first; i < end; ++i)
+                for (int64_t j = 0; j < dim; ++j)
+                    x[i * dim + j] = (x[i * dim + j] - part[static_cast<size_t>(j)]) * length;
+        },
+        &quiet);
     if (tight)
         for (int64_t j = 0; j < dim; ++j)
             x[coordinates * dim + j] = -length / root * total[static_cast<size_t>(j)];

@@ -74,14 +74,13 @@ void for_vectors(int64_t count, int64_t length, int num_threads, Watch* watch, c
         return;
     }
     const int64_t step = std::max<int64_t>(1, part_length / length);
-    run_blocks((count + step - 1) / step, threads_for(count * length, num_threads),
-               [&](int64_t block, int thread) {
-                   const int64_t first = block * step, end = std::min(count, first + step);
-                   for (int64_t i = first; i < end; ++i)
-                       body(i, thread, static_cast<const Team*>(nullptr));
-                   return end - first;
-               },
-               watch);
+    run_ranges(
+        count, step, threads_for(count * length, num_threads),
+        [&](int64_t first, int64_t end, int thread) {
+            for (int64_t i = first; i < end; ++i)
+                body(i, thread, static_cast<const Team*>(nullptr));
+        },
+        watch);
 }
 
 // Uninitialised memory for a thread's work, in large pages where the system has them.

@@ -7,8 +7,7 @@
 #include "runtime/cuda_launch.h"
 #include "runtime/launch_shape.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 constexpr int chunk_log2 = 11;  // of a transform in shared memory
@@ -98,9 +97,8 @@ template <class T>
 __global__ void __launch_bounds__(block_threads)
     column_kernel(T* out, int64_t out_stride, int64_t count, int64_t length, int64_t stride,
                   int levels) {
-    const int64_t columns = length >> levels, step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * columns;
-         i += step) {
+    const int64_t columns = length >> levels;
+    for (int64_t i = thread_of_grid(); i < count * columns; i += threads_of_grid()) {
         const int64_t vector = i / columns, column = i % columns;
         some_butterflies(
             levels,
@@ -114,9 +112,8 @@ template <class T>
 __global__ void __launch_bounds__(block_threads)
     scale_kernel(const T* x, int64_t x_stride, Signs signs, int64_t count, int64_t first,
                  int64_t end, double factor, T* out, int64_t out_stride) {
-    const int64_t length = end - first, step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * length;
-         i += step) {
+    const int64_t length = end - first;
+    for (int64_t i = thread_of_grid(); i < count * length; i += threads_of_grid()) {
         const int64_t vector = i / length, at = first + i % length;
         const double a = static_cast<double>(x[vector * x_stride + at]) * factor;
         out[vector * out_stride + at] = static_cast<T>(is_negated(signs, at) ? -a : a);
@@ -197,5 +194,4 @@ template void rotate(const Frame&, const double*, int64_t, double*, Stream);
 template void rotate_back(const Frame&, float*, int64_t, double, float*, Stream);
 template void rotate_back(const Frame&, double*, int64_t, double, double*, Stream);
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -7,8 +7,8 @@
 #include <cstring>
 
 #include "random/normal.h"
-#include "random/scalar.h"
 #include "runtime/host_device.h"
+#include "runtime/scalar.h"
 
 namespace infall {
 

@@ -12,9 +12,9 @@
 #include <cstring>
 
 #include "random/philox.h"
-#include "random/scalar.h"
 #include "random/streams.h"
 #include "runtime/host_device.h"
+#include "runtime/scalar.h"
 
 namespace infall {
 

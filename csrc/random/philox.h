@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "runtime/host_device.h"
+#include "runtime/scalar.h"
 
 namespace infall {
 
@@ -17,28 +18,6 @@ constexpr uint32_t philox_m1 = 0xCD9E8D57u;
 constexpr uint32_t philox_w0 = 0x9E3779B9u;
 constexpr uint32_t philox_w1 = 0xBB67AE85u;
 constexpr int philox_rounds = 10;
-
-// The scalar lane.
-struct ScalarWide {
-    uint32_t low, high;
-};
-INFALL_HD ScalarWide multiply_wide(ScalarWide a, uint32_t multiplier) {
-#if defined(__CUDA_ARCH__)
-    // One wide product; left to itself, nvcc computes on in 64 bits.
-    ScalarWide product;
-    asm("{\n\t.reg .u64 p;\n\tmul.wide.u32 p, %2, %3;\n\tmov.b64 {%0, %1}, p;\n\t}"
-        : "=r"(product.low), "=r"(product.high)
-        : "r"(a.low), "r"(multiplier));
-    return product;
-#else
-    const uint64_t product = static_cast<uint64_t>(a.low) * multiplier;
-    return {static_cast<uint32_t>(product), static_cast<uint32_t>(product >> 32)};
-#endif
-}
-INFALL_HD ScalarWide high_half(ScalarWide a) { return {a.high, 0}; }
-INFALL_HD ScalarWide xor3(ScalarWide a, ScalarWide b, uint32_t c) { return {a.low ^ b.low ^ c, 0}; }
-INFALL_HD ScalarWide xor2(ScalarWide a, ScalarWide b) { return {a.low ^ b.low, 0}; }
-INFALL_HD ScalarWide xor2(ScalarWide a, uint32_t b) { return {a.low ^ b, 0}; }
 
 template <class Wide>
 struct PhiloxState {

@@ -3,19 +3,14 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <stdexcept>
 
-#include "rows/kernels.h"
 #include "runtime/parallel.h"
 
 namespace infall {
 
 constexpr int64_t max_batch = 256;  // directions that share one pass over the layer
-constexpr int64_t block_work = int64_t{1}
-                               << 20;  // multiply-adds of a block, about half a millisecond
-// Those of a part of a block, for rows so long that a few of them are too many for a block.
+// Multiply-adds of a part of a block, for rows so long that a few of them are too many for a block.
 constexpr int64_t part_work = int64_t{1} << 22;
-constexpr int64_t min_block_rows = 16, max_block_rows = 4096;
 
 // Blocks of [first, end) that start at multiples of `rows`, a power of two: none crosses a multiple
 // of 2^32, and every block but the outer ones is whole.
@@ -33,31 +28,27 @@ struct AlignedBlocks {
     }
 };
 
-// Blocks times passes over them; more than an int64 counts is work for no machine.
-inline int64_t total_blocks(int64_t blocks, int64_t passes) {
-    int64_t total;
-    if (__builtin_mul_overflow(blocks, passes, &total))
-        throw std::overflow_error("too many rows times vectors for one call; split them");
-    return total;
-}
-
-inline int64_t block_rows_for(int64_t work_per_row) {
-    int64_t rows = max_block_rows;
-    while (rows > min_block_rows && rows * work_per_row > block_work) rows /= 2;
+// Rows of a block that are projected on `batch` directions.
+inline int64_t block_rows_for(int64_t dim, int64_t batch) {
+    constexpr int64_t least = 16, most = 4096;
+    int64_t rows = most;
+    while (rows > least && rows * dim * (1 + batch / 8) > block_work) rows /= 2;
     return rows;
 }
 
-// Projections of `rows` rows of a layer, a whole number of groups: see RowKernels::project_layer.
-inline void project_block(const RowKernels& kernels, const GaussianLayer& layer, int64_t first_row,
-                          int64_t rows, const float* w, int64_t batch, float* scores,
-                          Pulse& pulse) {
-    const int64_t blocks = padded_dim(layer.dim) / 4;
-    const int64_t step = std::max<int64_t>(1, part_work / 4 / (rows * (1 + batch / 8)));
-    for (int64_t first = 0; first < blocks; first += step) {
-        if (first > 0) pulse();
-        kernels.project_layer(layer, first_row, rows / kernels.lanes, first,
-                              std::min(blocks, first + step), w, batch, scores);
-    }
+// Runs body(block, first_direction, end_direction, thread, pulse) for every block of rows and, for
+// each, all directions, max_batch at a time; body returns the units of work it has done.
+template <class Body>
+void for_passes(const AlignedBlocks& blocks, int64_t batch, int num_threads, Watch* watch,
+                const Body& body) {
+    const int64_t passes = (batch + max_batch - 1) / max_batch;
+    run_blocks(
+        total_blocks(blocks.count(), passes), num_threads,
+        [&](int64_t number, int thread, Pulse& pulse) -> int64_t {
+            const int64_t first = number % passes * max_batch;
+            return body(number / passes, first, std::min(first + max_batch, batch), thread, pulse);
+        },
+        watch);
 }
 
 }  // namespace infall

@@ -5,11 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "rows/kernels.h"
+#include "random/gaussian.h"
 #include "runtime/device.h"
+#include "runtime/elements.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 
 // The twin of infall::unit_vectors.
 void unit_vectors(const double* w, int64_t batch, int64_t dim, double* directions, double* norms,
@@ -28,10 +28,6 @@ void discard_undirected(const double* norms, int64_t batch, int64_t num_rows, in
 // out (count,) = rows (count, dim) times w (dim,), summed column by column in binary64.
 void multiply_in_order(const float* rows, int64_t count, int64_t dim, const double* w, double* out,
                        Stream stream);
-
-// Rows of negative indices are NaN.
-void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count, float* out,
-                   Stream stream);
 
 // The selections run twice: once with the first threshold, and once more, on the device's own
 // decision, with the second where the first let too few or too many candidates pass.
@@ -55,12 +51,10 @@ void select_stream(const GaussianLayer& layer, const DeviceSelection& task, cons
 void select_rotated(const GaussianLayer& layer, const DeviceSelection& task, const double* factors,
                     int64_t span, Stream stream);
 
-enum class Element { float32, float64, float16, bfloat16 };
-
 // A matrix in device memory; strides in elements.
 struct DeviceMatrix {
     const void* data;
-    Element element;
+    ElementType type;
     int64_t rows, dim, row_stride, column_stride;
 };
 
@@ -92,5 +86,4 @@ void hyperplane_codes(const GaussianLayer& planes, const float* x, int64_t num_i
 void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,
                        int64_t bytes, int32_t* out, Stream stream);
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -7,14 +7,13 @@
 #include <stdexcept>
 #include <string>
 
-#include "rows/candidate.h"
 #include "rows/device.h"
 #include "rows/device_sort.h"
+#include "runtime/candidate.h"
 #include "runtime/cuda_launch.h"
 #include "runtime/launch_shape.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 // Candidates one direction has seen in each of the two passes.
@@ -31,8 +30,6 @@ struct Workspace {
 
 // Up to so many candidates are compared pair by pair, in two launches; more are sorted, in many.
 constexpr int64_t most_compared = 16 * block_threads;
-
-inline size_t found_bytes(int64_t batch) { return static_cast<size_t>(batch) * sizeof(Found); }
 
 __device__ bool settled(const Found& found, int64_t num_rows, int64_t capacity) {
     return found.count[0] >= static_cast<unsigned long long>(num_rows) &&
@@ -111,7 +108,7 @@ inline __device__ void write_row(const DeviceSelection& task, int64_t direction,
 // Few candidates: the best of them, each to its place, by comparing all pairs.
 __global__ void __launch_bounds__(block_threads)
     rank_kernel(DeviceSelection task, Workspace space) {
-    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t direction = blockIdx.y, i = thread_of_grid();
     const int64_t count = Collected{task, space}(direction);
     Candidate* best = space.spare + direction * space.capacity;
     if (i >= count && i < task.num_rows) best[i] = nothing_at(i);
@@ -125,7 +122,7 @@ __global__ void __launch_bounds__(block_threads)
 
 __global__ void __launch_bounds__(block_threads)
     place_kernel(DeviceSelection task, const Candidate* best, int64_t stride) {
-    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t direction = blockIdx.y, i = thread_of_grid();
     if (int64_t{blockIdx.x} * blockDim.x >= task.num_rows) return;
     const Candidate* mine = best + direction * stride;
     const Candidate candidate = mine[i < task.num_rows ? i : 0];
@@ -137,14 +134,14 @@ __global__ void __launch_bounds__(block_threads)
 // Many candidates: sorted, in two orders where they are wanted by index.
 __global__ void __launch_bounds__(block_threads)
     fill_kernel(DeviceSelection task, Workspace space, Candidate* sorted) {
-    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t direction = blockIdx.y, i = thread_of_grid();
     if (i >= Collected{task, space}(direction) && i < task.num_rows)
         sorted[direction * space.capacity + i] = nothing_at(i);
 }
 
 __global__ void __launch_bounds__(block_threads)
     write_kernel(DeviceSelection task, const Candidate* sorted, int64_t stride) {
-    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t direction = blockIdx.y, i = thread_of_grid();
     if (i < task.num_rows) write_row(task, direction, i, sorted[direction * stride + i]);
 }
 
@@ -152,7 +149,8 @@ inline void clear(const Workspace& space, int64_t batch, Stream stream) {
     if (batch > max_grid_y)
         throw std::invalid_argument("w has " + std::to_string(batch) +
                                     " rows; on a device at most 65535 share a selection");
-    check(cudaMemsetAsync(space.found, 0, found_bytes(batch), static_cast<cudaStream_t>(stream)),
+    const size_t bytes = static_cast<size_t>(batch) * sizeof(Found);
+    check(cudaMemsetAsync(space.found, 0, bytes, static_cast<cudaStream_t>(stream)),
           "clearing counters");
 }
 
@@ -179,5 +177,4 @@ inline void cut(const DeviceSelection& task, const Workspace& space, Stream stre
 }
 
 }  // namespace
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

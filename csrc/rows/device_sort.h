@@ -5,12 +5,11 @@
 #include <cstdint>
 #include <utility>
 
-#include "rows/candidate.h"
+#include "runtime/candidate.h"
 #include "runtime/cuda_launch.h"
 #include "runtime/launch_shape.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 struct LowerRow {
@@ -87,7 +86,7 @@ template <class Count, class Before>
 __global__ void __launch_bounds__(block_threads)
     merge_kernel(const Candidate* from, Candidate* to, int64_t stride, int64_t run, Count count,
                  Before before) {
-    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * block_threads + threadIdx.x;
+    const int64_t direction = blockIdx.y, i = thread_of_grid();
     if (i < count(direction))
         merge_one(from + direction * stride, to + direction * stride, count(direction), run, i,
                   before);
@@ -110,5 +109,4 @@ Candidate* sort(Candidate* candidates, Candidate* spare, int64_t stride, int64_t
 }
 
 }  // namespace
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

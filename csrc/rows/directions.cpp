@@ -4,8 +4,7 @@
 #include <limits>
 #include <vector>
 
-#include "rows/selection.h"
-#include "runtime/isa.h"
+#include "rows/rotation.h"
 
 namespace infall {
 namespace {
@@ -56,7 +55,7 @@ void unit_vectors(const double* w, int64_t batch, int64_t dim, double* direction
 
 void householder(const double* w, int64_t batch, int64_t dim, double* v, double* scale,
                  double* factors, Watch* watch) {
-    const RowKernels& kernels = *current_isa().rows;
+    const RotationKernels& kernels = rotation_kernels();
     const int64_t span = std::min(batch, dim);
     std::vector<double> work(w, w + batch * dim);  // (batch, dim): columns of w^T
     std::fill(v, v + span * dim, 0.0);

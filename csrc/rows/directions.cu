@@ -8,8 +8,7 @@
 #include "runtime/cuda_launch.h"
 #include "runtime/launch_shape.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 // One block is one vector, one thread one partial sum.
@@ -55,8 +54,7 @@ __global__ void __launch_bounds__(norm_lanes)
 }
 
 __global__ void transpose_kernel(const double* from, int64_t rows, int64_t columns, double* to) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < rows * columns; i += step)
+    for (int64_t i = thread_of_grid(); i < rows * columns; i += threads_of_grid())
         to[i] = from[i % rows * columns + i / rows];
 }
 
@@ -92,15 +90,13 @@ __global__ void __launch_bounds__(block_threads)
 // One thread is one of the columns behind h.
 __global__ void reflect_columns_kernel(double* columns, int64_t batch, int64_t dim, int64_t h,
                                        const double* v, const double* scale) {
-    const int64_t b = h + 1 + int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t b = h + 1 + thread_of_grid();
     if (b < batch) reflect(columns + b, batch, v + h * dim, scale[h], h, dim);
 }
 
 __global__ void discard_undirected_kernel(const double* norms, int64_t batch, int64_t num_rows,
                                           int64_t* indices, double* projections) {
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < batch * num_rows;
-         i += step) {
+    for (int64_t i = thread_of_grid(); i < batch * num_rows; i += threads_of_grid()) {
         const double norm = norms[i / num_rows];
         if (norm == norm) continue;
         indices[i] = -1;
@@ -111,7 +107,7 @@ __global__ void discard_undirected_kernel(const double* norms, int64_t batch, in
 // Products and sums are rounded one by one, as the host's are.
 __global__ void multiply_in_order_kernel(const float* rows, int64_t count, int64_t dim,
                                          const double* w, double* out) {
-    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t i = thread_of_grid();
     if (i >= count) return;
     double sum = 0.0;
     for (int64_t j = 0; j < dim; ++j) sum = sum + static_cast<double>(rows[i * dim + j]) * w[j];
@@ -157,5 +153,4 @@ void multiply_in_order(const float* rows, int64_t count, int64_t dim, const doub
            rows, count, dim, w, out);
 }
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -1,12 +1,13 @@
-// Norms, directions and the Householder reflections made of them: the arithmetic and its order, for
-// host and device.
+// Norms, directions, the Householder reflections made of them, and the rotation of a row by these.
+// The arithmetic and its order are those of host and device.
 #pragma once
 
 #include <cstdint>
 #include <cstring>
 
-#include "random/scalar.h"
 #include "runtime/host_device.h"
+#include "runtime/parallel.h"
+#include "runtime/scalar.h"
 
 namespace infall {
 
@@ -105,5 +106,39 @@ INFALL_HD Reflection reflection_of(double x, double tail) {
     }
     return r;
 }
+
+// Row z of the layer in binary64, its first entries from `deciding`; element j is at x[j * stride].
+INFALL_HD void load_row(const float* z, int64_t dim, const double* deciding, int64_t reflections,
+                        double* x, int64_t stride) {
+    for (int64_t j = 0; j < dim; ++j)
+        x[j * stride] = j < reflections ? deciding[j] : static_cast<double>(z[j]);
+}
+INFALL_HD void store_row(const double* x, int64_t stride, int64_t dim, float* z) {
+    for (int64_t j = 0; j < dim; ++j) z[j] = static_cast<float>(x[j * stride]);
+}
+
+// z <- H_0 H_1 ... z with H_h = I - scale_h v_h v_h^T; v is (reflections, dim), v_h starts at h.
+// x is scratch.
+INFALL_HD void reflect_row(float* z, int64_t dim, const double* deciding, const double* v,
+                           const double* scale, int64_t reflections, double* x, int64_t stride) {
+    load_row(z, dim, deciding, reflections, x, stride);
+    for (int64_t h = reflections - 1; h >= 0; --h)
+        reflect(x, stride, v + h * dim, scale[h], h, dim);
+    store_row(x, stride, dim, z);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Over vectors on the host.
+
+// Directions (batch, dim) of w (batch, dim), and |w| = norms 2^exponents, the exponent that of the
+// largest magnitude. For a vector that is zero or not finite norm and direction are NaN.
+void unit_vectors(const double* w, int64_t batch, int64_t dim, double* directions, double* norms,
+                  int64_t* exponents, Watch* watch);
+
+// Householder reflections H_0 ... H_{span-1} with w^T = H_0 ... H_{span-1} [R; 0] and R's diagonal
+// not negative. w is (batch, dim); v (span, dim), scale (span,), factors = R (span, batch) are
+// results; span = min(batch, dim).
+void householder(const double* w, int64_t batch, int64_t dim, double* v, double* scale,
+                 double* factors, Watch* watch);
 
 }  // namespace infall

@@ -1,5 +1,4 @@
-// The samplers in which a rotation lets a few columns decide: rotated and order_statistics.
-#include "rows/selection.h"
+#include "rows/rotation.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,11 +8,14 @@
 #include "random/philox.h"
 #include "random/streams.h"
 #include "rows/blocks.h"
-#include "rows/reflect.h"
-#include "rows/top_rows.h"
+#include "rows/directions.h"
+#include "rows/stream.h"
 #include "runtime/isa.h"
 
 namespace infall {
+
+INFALL_KERNEL_TABLES(RotationKernels, rotation_kernels)
+
 namespace {
 
 constexpr int64_t polled_every = 1 << 16;  // draws
@@ -23,19 +25,17 @@ constexpr int64_t polled_every = 1 << 16;  // draws
 std::vector<Selection> select_rotated(const GaussianLayer& layer, const SelectionTask& task,
                                       const double* factors, int64_t span, int64_t batch,
                                       double threshold) {
-    const RowKernels& kernels = *current_isa().rows;
+    const RotationKernels& kernels = rotation_kernels();
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     const bool filtered = threshold > 0.0;
     const bool by_radius = filtered && span == 1;
     // Blocks of row pairs; `kernels` sift them, and what is left is projected exactly.
     const int64_t last_pair = (task.end_row - 1) / 2;
-    const AlignedBlocks blocks(
-        task.first_row / 2, last_pair + 1,
-        by_radius ? int64_t{1} << 15 : block_rows_for(4 * span * (1 + batch / 8)));
-    const auto threads = static_cast<size_t>(std::max(task.num_threads, 1));
+    const AlignedBlocks blocks(task.first_row / 2, last_pair + 1,
+                               by_radius ? int64_t{1} << 15 : block_rows_for(4 * span, batch));
     const auto pairs = static_cast<size_t>(blocks.rows);
     Collectors collectors(task, batch, threshold);
-    std::vector<std::vector<int32_t>> positions(threads, std::vector<int32_t>(pairs));
+    PerThread<std::vector<int32_t>> positions(task.num_threads, std::vector<int32_t>(pairs));
     // |D| >= t needs a radius of at least t, so a radius uniform of at most exp(-t^2 / 2).
     const double bound = std::exp(-0.5 * threshold * threshold) * 4294967296.0 + 1.0;
     const float sieve = estimate_threshold(threshold, span);
@@ -44,7 +44,7 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
         const auto d = static_cast<int64_t>(i) / span, c = static_cast<int64_t>(i) % span;
         factors32[i] = static_cast<float>(factors[c * batch + d]);
     }
-    std::vector<std::vector<float>> estimates(threads);
+    PerThread<std::vector<float>> estimates(task.num_threads);
 
     // Adds the projections of one row on directions [from, to); factors above the diagonal only.
     const auto add_exactly = [&](int64_t row, int64_t from, int64_t to, int thread) {
@@ -67,38 +67,38 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
     run_blocks(
         blocks.count(), task.num_threads,
         [&](int64_t block, int thread) {
-            const int64_t start = blocks.start(block), groups = blocks.rows / kernels.lanes;
-            int32_t* found = positions[static_cast<size_t>(thread)].data();
+            const int64_t start = blocks.start(block);
+            int32_t* passing = positions[thread].data();
             if (by_radius) {
                 const int64_t hits = kernels.deciding_candidates(
-                    layer, 0, start, groups, static_cast<uint32_t>(std::min(bound, 4294967295.0)),
-                    found);
+                    layer, 0, start, blocks.rows,
+                    static_cast<uint32_t>(std::min(bound, 4294967295.0)), passing);
                 for (int64_t i = 0; i < hits; ++i)
                     for (int64_t parity = 0; parity < 2; ++parity)
-                        if (start + found[i] <= last_pair)
-                            add_exactly(2 * (start + found[i]) + parity, 0, batch, thread);
+                        if (start + passing[i] <= last_pair)
+                            add_exactly(2 * (start + passing[i]) + parity, 0, batch, thread);
             } else if (filtered) {
-                std::vector<float>& scores = estimates[static_cast<size_t>(thread)];
+                std::vector<float>& scores = estimates[thread];
                 scores.resize((2 * static_cast<size_t>(batch) + 1) * pairs);
                 float* by_parity[2] = {scores.data(), scores.data() + batch * blocks.rows};
                 float* square_radii = scores.data() + 2 * batch * blocks.rows;
-                kernels.estimate_deciding(layer, start, groups, span, factors32.data(), batch,
+                kernels.estimate_deciding(layer, start, blocks.rows, span, factors32.data(), batch,
                                           by_parity[0], by_parity[1], square_radii);
                 const int64_t count = blocks.valid_to(block) - start;
                 for (int64_t parity = 0; parity < 2; ++parity)
                     for (int64_t d = 0; d < batch; ++d) {
                         const float* estimate = by_parity[parity] + d * blocks.rows;
-                        const int64_t hits =
-                            kernels.at_least(estimate, count, sieve, task.absolute, found);
+                        const int64_t hits = stream_kernels().at_least(estimate, count, sieve,
+                                                                       task.absolute, passing);
                         for (int64_t i = 0; i < hits; ++i)
-                            if (square_radii[found[i]] < far_square_radius)
-                                add_exactly(2 * (start + found[i]) + parity, d, d + 1, thread);
+                            if (square_radii[passing[i]] < far_square_radius)
+                                add_exactly(2 * (start + passing[i]) + parity, d, d + 1, thread);
                     }
-                const int64_t far =
-                    kernels.at_least(square_radii, count, far_square_radius, false, found);
+                const int64_t far = stream_kernels().at_least(square_radii, count,
+                                                              far_square_radius, false, passing);
                 for (int64_t i = 0; i < far; ++i)
                     for (int64_t parity = 0; parity < 2; ++parity)
-                        add_exactly(2 * (start + found[i]) + parity, 0, batch, thread);
+                        add_exactly(2 * (start + passing[i]) + parity, 0, batch, thread);
             } else {
                 for (int64_t pair = blocks.valid_from(block); pair < blocks.valid_to(block); ++pair)
                     for (int64_t parity = 0; parity < 2; ++parity)
@@ -151,14 +151,14 @@ void largest_folded_normals(double* exponentials, int64_t count, double width, W
     LargestFoldedNormals largest(width);
     for (int64_t first = 0; first < count; first += polled_every) {
         const int64_t last = std::min(first + polled_every, count);
-        current_isa().rows->largest_folded_normals(largest, exponentials + first, last - first);
+        rotation_kernels().largest_folded_normals(largest, exponentials + first, last - first);
         if (watch) watch->poll(0);
     }
 }
 
 void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,
                  const double* scale, int64_t span, int num_threads, Watch* watch) {
-    const RowKernels& kernels = *current_isa().rows;
+    const RotationKernels& kernels = rotation_kernels();
     const int64_t rows = std::max<int64_t>(1, block_work / 4 / (dim * span));
     const int64_t reflections = std::max<int64_t>(1, part_work / dim);  // between two pulses
     run_blocks((count + rows - 1) / rows, num_threads,
@@ -183,19 +183,18 @@ void deciding_entries(const GaussianLayer& layer, const int64_t* rows, int64_t c
                       int num_threads, Watch* watch, double* out) {
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     const int64_t block = std::max<int64_t>(1, (1 << 14) / span);
-    run_blocks((count + block - 1) / block, num_threads,
-               [&](int64_t number, int) {
-                   const int64_t first = number * block, last = std::min(first + block, count);
-                   for (int64_t i = first; i < last; ++i)
-                       for (int64_t c = 0; c < span; ++c) {
-                           double even, odd;
-                           deciding_pair(static_cast<uint64_t>(rows[i]) / 2,
-                                         static_cast<uint32_t>(c), layer.layer, key, even, odd);
-                           out[i * span + c] = rows[i] % 2 ? odd : even;
-                       }
-                   return last - first;
-               },
-               watch);
+    run_ranges(
+        count, block, num_threads,
+        [&](int64_t first, int64_t last) {
+            for (int64_t i = first; i < last; ++i)
+                for (int64_t c = 0; c < span; ++c) {
+                    double even, odd;
+                    deciding_pair(static_cast<uint64_t>(rows[i]) / 2, static_cast<uint32_t>(c),
+                                  layer.layer, key, even, odd);
+                    out[i * span + c] = rows[i] % 2 ? odd : even;
+                }
+        },
+        watch);
 }
 
 }  // namespace infall

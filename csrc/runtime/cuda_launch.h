@@ -12,13 +12,18 @@
 #include <stdexcept>
 #include <string>
 
-namespace infall {
-namespace device {
+namespace infall::device {
 
 inline void check(cudaError_t status, const char* what) {
     if (status != cudaSuccess)
         throw std::runtime_error(std::string("CUDA: ") + what + ": " + cudaGetErrorString(status));
 }
+
+// The number of a thread among those of the grid, and theirs.
+inline __device__ int64_t thread_of_grid() {
+    return int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+}
+inline __device__ int64_t threads_of_grid() { return int64_t{gridDim.x} * blockDim.x; }
 
 // Deduced from the kernel alone: arguments are converted to what it takes.
 template <class T>
@@ -43,5 +48,4 @@ void launch(const char* what, void (*kernel)(Parameters...), dim3 grid, dim3 blo
 #endif
 }
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

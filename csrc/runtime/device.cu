@@ -2,8 +2,7 @@
 
 #include "runtime/cuda_launch.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 
 int device_count() {
     int count = 0;
@@ -18,5 +17,4 @@ OnDevice::OnDevice(int device) {
 
 OnDevice::~OnDevice() { cudaSetDevice(before_); }
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -1,8 +1,7 @@
 // What all CUDA code shares.
 #pragma once
 
-namespace infall {
-namespace device {
+namespace infall::device {
 
 using Stream = void*;  // a cudaStream_t
 
@@ -21,5 +20,4 @@ class OnDevice {
     int before_ = 0;
 };
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

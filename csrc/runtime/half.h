@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "random/scalar.h"
 #include "runtime/host_device.h"
+#include "runtime/scalar.h"
 
 namespace infall {
 

@@ -8,3 +8,10 @@
 #else
 #define INFALL_HD inline
 #endif
+
+// For lambdas that would else be functions of their own.
+#if defined(__CUDACC__)
+#define INFALL_LAMBDA_INLINE
+#else
+#define INFALL_LAMBDA_INLINE __attribute__((always_inline))
+#endif

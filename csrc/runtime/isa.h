@@ -4,21 +4,11 @@
 #include <string>
 #include <vector>
 
-#include "classes/decisions.h"
-#include "classes/geometry.h"
-#include "classes/moments.h"
-#include "frames/kernels.h"
-#include "rows/kernels.h"
-
 namespace infall {
 
 struct Isa {
     const char* name;
-    const RowKernels* rows;
-    const MomentKernels* moments;
-    const GeometryKernels* geometry;
-    const DecisionKernels* decisions;
-    const FrameKernels* frames;
+    int level;  // its place among the levels below
 };
 
 // Levels this processor has, best first.
@@ -30,3 +20,29 @@ const Isa& current_isa();
 void set_isa(const std::string& name);
 
 }  // namespace infall
+
+// The sources of kernels are compiled once per level, each time into a namespace of the level's, in
+// which they define a table of their functions. This defines kernels(), the table of the level in
+// use.
+#if defined(__x86_64__)
+#define INFALL_KERNEL_TABLES(Kernels, kernels)                                             \
+    namespace v4 {                                                                         \
+    extern const Kernels kernels;                                                          \
+    }                                                                                      \
+    namespace v3 {                                                                         \
+    extern const Kernels kernels;                                                          \
+    }                                                                                      \
+    namespace v2 {                                                                         \
+    extern const Kernels kernels;                                                          \
+    }                                                                                      \
+    const Kernels& kernels() {                                                             \
+        static const Kernels* const tables[] = {&v4::kernels, &v3::kernels, &v2::kernels}; \
+        return *tables[current_isa().level];                                               \
+    }
+#else
+#define INFALL_KERNEL_TABLES(Kernels, kernels) \
+    namespace baseline {                       \
+    extern const Kernels kernels;              \
+    }                                          \
+    const Kernels& kernels() { return baseline::kernels; }
+#endif

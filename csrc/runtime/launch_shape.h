@@ -3,8 +3,7 @@
 
 #include <cstdint>
 
-namespace infall {
-namespace device {
+namespace infall::device {
 
 constexpr int block_threads = 256;
 constexpr int max_grid_y = 65535;  // CUDA's own limit
@@ -27,5 +26,4 @@ inline unsigned exact_grid(int64_t count, int64_t size) {
     return static_cast<unsigned>(blocks_of(count, size));
 }
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -6,7 +6,9 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <stdexcept>
 #include <type_traits>
+#include <vector>
 
 namespace infall {
 
@@ -17,6 +19,19 @@ class Watch {
     virtual ~Watch() = default;
     // Throws in order to stop the call.
     virtual void poll(int64_t done) = 0;
+};
+
+// Counts on from what the runs before, of the same call, have done.
+class PartWatch final : public Watch {
+  public:
+    PartWatch(Watch* whole, int64_t done_before) : whole_(whole), done_before_(done_before) {}
+    void poll(int64_t done) override {
+        if (whole_) whole_->poll(done_before_ + done);
+    }
+
+  private:
+    Watch* whole_;
+    int64_t done_before_;
 };
 
 // For blocks too long to go without an answer: called between the parts of one, it polls the watch
@@ -44,6 +59,48 @@ void run_blocks(int64_t blocks, int num_threads, const Body& body, Watch* watch)
             [&](int64_t block, int thread, Pulse&) -> int64_t { return body(block, thread); },
             watch);
 }
+
+// Runs body(first, last) or body(first, last, thread) for every range of `step` of [0, count), the
+// last one shorter; the units of work are the numbers in it.
+template <class Body>
+void run_ranges(int64_t count, int64_t step, int num_threads, const Body& body, Watch* watch) {
+    run_blocks((count + step - 1) / step, num_threads,
+               [&](int64_t block, int thread) {
+                   const int64_t first = block * step, last = std::min(first + step, count);
+                   if constexpr (std::is_invocable_v<const Body&, int64_t, int64_t, int>)
+                       body(first, last, thread);
+                   else
+                       body(first, last);
+                   return last - first;
+               },
+               watch);
+}
+
+// Multiply-adds of a block, about half a millisecond.
+constexpr int64_t block_work = int64_t{1} << 20;
+
+// Blocks times passes over them; more than an int64 counts is work for no machine.
+inline int64_t total_blocks(int64_t blocks, int64_t passes) {
+    int64_t total;
+    if (__builtin_mul_overflow(blocks, passes, &total))
+        throw std::overflow_error("too many rows times vectors for one call; split them");
+    return total;
+}
+
+// What each thread has to itself.
+template <class T>
+class PerThread {
+  public:
+    template <class... Initial>
+    explicit PerThread(int num_threads, const Initial&... initial)
+        : of_thread_(static_cast<size_t>(std::max(num_threads, 1)), initial...) {}
+
+    T& operator[](int thread) { return of_thread_[static_cast<size_t>(thread)]; }
+    int size() const { return static_cast<int>(of_thread_.size()); }
+
+  private:
+    std::vector<T> of_thread_;
+};
 
 // Threads to wake for so many operations on numbers: fewer than these, some 50 us of work, cost
 // more to hand over than they take.

@@ -4,8 +4,7 @@
 #include <cmath>
 #include <cstdint>
 
-#include "random/philox.h"
-#include "random/scalar.h"
+#include "runtime/scalar.h"
 
 namespace infall {
 namespace INFALL_ISA {

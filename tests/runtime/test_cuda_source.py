@@ -37,10 +37,10 @@ def test_every_operation_states_its_rounding(ptx):
 
 def test_fused_operations_are_those_written(ptx):
     # Per pair of normals: 1 for the radius, 10 for the logarithm, 3 for the sine, 4 for the cosine.
-    body = re.search(r"\.entry \w*gaussian_rows_kernel.*?\n}", ptx["kernels"], re.DOTALL)[0]
+    body = re.search(r"\.entry \w*gaussian_rows_kernel.*?\n}", ptx["gaussian"], re.DOTALL)[0]
     assert len(re.findall(r"\bfma\.rn\.f32\b", body)) == 2 * 18
     # And four more per block of columns for the projection on one vector.
-    body = re.search(r"\.entry \w*select_stream_kernelILi1E.*?\n}", ptx["kernels"], re.DOTALL)[0]
+    body = re.search(r"\.entry \w*select_stream_kernelILi1E.*?\n}", ptx["stream"], re.DOTALL)[0]
     assert len(re.findall(r"\bfma\.rn\.f32\b", body)) == 2 * 18 + 4
 
 

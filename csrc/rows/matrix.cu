@@ -1,15 +1,16 @@
 // Selection from a matrix in device memory, in one pass: the law of its rows is not known, so a
 // sample of them sets the threshold that candidates have to pass.
 #include <cmath>
+#include <type_traits>
 
-#include "rows/candidate.h"
 #include "rows/device.h"
 #include "rows/device_cut.h"
+#include "runtime/candidate.h"
 #include "runtime/cuda_launch.h"
-#include "runtime/half.h"
+#include "runtime/elements.h"
+#include "runtime/workspace.h"
 
-namespace infall {
-namespace device {
+namespace infall::device {
 namespace {
 
 constexpr int64_t sample_rows = 1 << 14;
@@ -30,7 +31,7 @@ int64_t sample_rank_for(int64_t rows, int64_t num_rows, int64_t samples) {
     return static_cast<int64_t>(expected + 6.0 * std::sqrt(expected)) + 5;
 }
 
-MatrixSpace layout(int64_t rows, int64_t num_rows, int64_t batch, void* workspace, size_t* bytes) {
+MatrixSpace workspace_of(int64_t rows, int64_t num_rows, int64_t batch, Layout& layout) {
     MatrixSpace space{};
     space.samples = rows < sample_rows ? rows : sample_rows;
     space.sample_rank = sample_rank_for(rows, num_rows, space.samples);
@@ -42,35 +43,13 @@ MatrixSpace layout(int64_t rows, int64_t num_rows, int64_t batch, void* workspac
     // A block has to fit behind the rows kept so far: see select_slowly_kernel.
     if (space.cut.capacity < num_rows + block_threads)
         space.cut.capacity = num_rows + block_threads;
-    char* at = static_cast<char*>(workspace);
-    const auto take = [&](size_t size) {
-        char* here = at;
-        at += (size + 15) / 16 * 16;
-        return here;
-    };
-    const auto many = [&](int64_t count) { return static_cast<size_t>(count) * sizeof(Candidate); };
-    space.cut.found = reinterpret_cast<Found*>(take(found_bytes(batch)));
-    space.limit = reinterpret_cast<Candidate*>(take(many(batch)));
-    space.sample = reinterpret_cast<Candidate*>(take(many(batch * space.samples)));
-    space.cut.candidates = reinterpret_cast<Candidate*>(take(many(batch * space.cut.capacity)));
-    space.cut.spare = reinterpret_cast<Candidate*>(take(many(batch * space.cut.capacity)));
-    if (bytes) *bytes = static_cast<size_t>(at - static_cast<char*>(workspace));
+    space.cut.found = layout.array<Found>(batch);
+    space.limit = layout.array<Candidate>(batch);
+    space.sample = layout.array<Candidate>(batch * space.samples);
+    space.cut.candidates = layout.array<Candidate>(batch * space.cut.capacity);
+    space.cut.spare = layout.array<Candidate>(batch * space.cut.capacity);
     return space;
 }
-
-__device__ float value_of(const float* p) { return *p; }
-__device__ double value_of(const double* p) { return *p; }
-__device__ float value_of(const Float16* p) { return to_float(*p); }
-__device__ float value_of(const BFloat16* p) { return to_float(*p); }
-
-template <class T>
-struct Sum {
-    using type = float;
-};
-template <>
-struct Sum<double> {
-    using type = double;
-};
 
 // Projections of row `row` (none where it is past the end) on `directions` vectors from `direction`
 // on. All threads of a block call it together. Rows in C order go through shared memory, so that a
@@ -78,7 +57,7 @@ struct Sum<double> {
 template <class T, int directions>
 __device__ void project_row(const DeviceMatrix& matrix, int64_t row, const void* w,
                             int64_t direction, int64_t batch, double* projections) {
-    using S = typename Sum<T>::type;
+    using S = decltype(widened(T{}));
     constexpr int tile_columns = 128 / sizeof(S);  // a line of memory
     __shared__ S tile[block_threads][tile_columns + 1];
     __shared__ int64_t tile_row[block_threads];
@@ -99,7 +78,7 @@ __device__ void project_row(const DeviceMatrix& matrix, int64_t row, const void*
                  r += block_threads / tile_columns)
                 if (tile_row[r] >= 0 && column < here)
                     tile[r][column] =
-                        value_of(data + tile_row[r] * matrix.row_stride + first + column);
+                        widened(data[tile_row[r] * matrix.row_stride + first + column]);
             __syncthreads();
         }
         if (!inside) continue;
@@ -107,7 +86,7 @@ __device__ void project_row(const DeviceMatrix& matrix, int64_t row, const void*
             const S entry =
                 by_rows
                     ? tile[threadIdx.x][j]
-                    : value_of(data + row * matrix.row_stride + (first + j) * matrix.column_stride);
+                    : widened(data[row * matrix.row_stride + (first + j) * matrix.column_stride]);
             for (int d = 0; d < directions; ++d)
                 if (direction + d < batch)
                     sums[d] =
@@ -120,7 +99,7 @@ __device__ void project_row(const DeviceMatrix& matrix, int64_t row, const void*
 template <class T>
 __global__ void __launch_bounds__(block_threads)
     sample_kernel(DeviceMatrix matrix, DeviceSelection task, MatrixSpace space, const void* w) {
-    const int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x, direction = blockIdx.y;
+    const int64_t i = thread_of_grid(), direction = blockIdx.y;
     const bool inside = i < space.samples;
     // Spread over the whole matrix: its rows may be sorted.
     const int64_t row = inside ? i * matrix.rows / space.samples : matrix.rows;
@@ -137,7 +116,7 @@ __global__ void __launch_bounds__(block_threads)
 // limit = the candidate of rank `rank` among `count`; all rows pass where there are too few.
 __global__ void __launch_bounds__(block_threads)
     sample_limit_kernel(DeviceSelection task, MatrixSpace space) {
-    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t direction = blockIdx.y, i = thread_of_grid();
     const Candidate* sample = space.sample + direction * space.samples;
     const bool all_pass = space.sample_rank >= space.samples;
     if (all_pass) {
@@ -188,7 +167,7 @@ struct Overflowing {
 // there were too few. Any row that ranks behind it is none of the best.
 __global__ void __launch_bounds__(block_threads)
     refine_limit_kernel(DeviceSelection task, MatrixSpace space, const Candidate* sorted) {
-    const int64_t direction = blockIdx.y, i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+    const int64_t direction = blockIdx.y, i = thread_of_grid();
     const Found& found = space.cut.found[direction];
     if (settled(found, task.num_rows, space.cut.capacity)) return;
     const int64_t count = Overflowing{task, space.cut}(direction);
@@ -270,23 +249,13 @@ template <class T>
 __global__ void gather_rows_kernel(DeviceMatrix matrix, const int64_t* indices, int64_t count,
                                    T* out) {
     const T* data = static_cast<const T*>(matrix.data);
-    const int64_t step = int64_t{gridDim.x} * blockDim.x;
-    for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < count * matrix.dim;
-         i += step) {
+    for (int64_t i = thread_of_grid(); i < count * matrix.dim; i += threads_of_grid()) {
         const int64_t row = indices[i / matrix.dim], column = i % matrix.dim;
         if (row < 0)
             make_nan(out + i);
         else
             out[i] = data[row * matrix.row_stride + column * matrix.column_stride];
     }
-}
-
-template <class T>
-void gather_of(const DeviceMatrix& matrix, const int64_t* indices, int64_t count, void* out,
-               Stream stream) {
-    launch("gather_rows", gather_rows_kernel<T>,
-           grid_for(blocks_of(count * matrix.dim, block_threads)), block_threads, stream, matrix,
-           indices, count, static_cast<T*>(out));
 }
 
 template <class T>
@@ -316,40 +285,29 @@ void select_of(const DeviceMatrix& matrix, const DeviceSelection& task, const Ma
 }  // namespace
 
 size_t matrix_workspace(int64_t rows, int64_t num_rows, int64_t batch) {
-    size_t bytes;
-    layout(rows, num_rows, batch, nullptr, &bytes);
-    return bytes;
+    Layout layout;
+    workspace_of(rows, num_rows, batch, layout);
+    return layout.bytes();
 }
 
 void select_matrix(const DeviceMatrix& matrix, const DeviceSelection& task, const void* w,
                    Stream stream) {
-    const MatrixSpace space =
-        layout(matrix.rows, task.num_rows, task.batch, task.workspace, nullptr);
-    switch (matrix.element) {
-        case Element::float32:
-            return select_of<float>(matrix, task, space, w, stream);
-        case Element::float64:
-            return select_of<double>(matrix, task, space, w, stream);
-        case Element::float16:
-            return select_of<Float16>(matrix, task, space, w, stream);
-        case Element::bfloat16:
-            return select_of<BFloat16>(matrix, task, space, w, stream);
-    }
+    Layout layout(task.workspace);
+    const MatrixSpace space = workspace_of(matrix.rows, task.num_rows, task.batch, layout);
+    with_elements(matrix.data, matrix.type, [&](const auto* data) {
+        using T = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
+        select_of<T>(matrix, task, space, w, stream);
+    });
 }
 
 void gather_rows(const DeviceMatrix& matrix, const int64_t* indices, int64_t count, void* out,
                  Stream stream) {
-    switch (matrix.element) {
-        case Element::float32:
-            return gather_of<float>(matrix, indices, count, out, stream);
-        case Element::float64:
-            return gather_of<double>(matrix, indices, count, out, stream);
-        case Element::float16:
-            return gather_of<Float16>(matrix, indices, count, out, stream);
-        case Element::bfloat16:
-            return gather_of<BFloat16>(matrix, indices, count, out, stream);
-    }
+    with_elements(matrix.data, matrix.type, [&](const auto* data) {
+        using T = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
+        launch("gather_rows", gather_rows_kernel<T>,
+               grid_for(blocks_of(count * matrix.dim, block_threads)), block_threads, stream,
+               matrix, indices, count, static_cast<T*>(out));
+    });
 }
 
-}  // namespace device
-}  // namespace infall
+}  // namespace infall::device

@@ -1,4 +1,5 @@
-// The scalar lane of random/normal.h: float and uint32_t on the host and on the device.
+// One lane: float, uint32_t and what holds a product of words, on the host and on the device. The
+// vectors of simd_*.h have the same functions.
 #pragma once
 
 #include <cmath>
@@ -93,5 +94,27 @@ INFALL_HD void swap_by_bit30(float& a, float& b, uint32_t word) {
     b = swap ? a : b;
     a = first;
 }
+
+// A word beside which there is room for the upper half of a product.
+struct ScalarWide {
+    uint32_t low, high;
+};
+INFALL_HD ScalarWide multiply_wide(ScalarWide a, uint32_t multiplier) {
+#if defined(__CUDA_ARCH__)
+    // One wide product; left to itself, nvcc computes on in 64 bits.
+    ScalarWide product;
+    asm("{\n\t.reg .u64 p;\n\tmul.wide.u32 p, %2, %3;\n\tmov.b64 {%0, %1}, p;\n\t}"
+        : "=r"(product.low), "=r"(product.high)
+        : "r"(a.low), "r"(multiplier));
+    return product;
+#else
+    const uint64_t product = static_cast<uint64_t>(a.low) * multiplier;
+    return {static_cast<uint32_t>(product), static_cast<uint32_t>(product >> 32)};
+#endif
+}
+INFALL_HD ScalarWide high_half(ScalarWide a) { return {a.high, 0}; }
+INFALL_HD ScalarWide xor3(ScalarWide a, ScalarWide b, uint32_t c) { return {a.low ^ b.low ^ c, 0}; }
+INFALL_HD ScalarWide xor2(ScalarWide a, ScalarWide b) { return {a.low ^ b.low, 0}; }
+INFALL_HD ScalarWide xor2(ScalarWide a, uint32_t b) { return {a.low ^ b, 0}; }
 
 }  // namespace infall

@@ -7,9 +7,12 @@
 #include <utility>
 #include <vector>
 
-#include "rows/selection.h"
+#include "runtime/candidate.h"
 
 namespace infall {
+
+// The best candidates in their total order: score descending, row ascending.
+using Selection = std::vector<Candidate>;
 
 // Keeps the best `num_rows` of the candidates it is shown, in any order, in O(num_rows) memory.
 class TopRows {
@@ -49,33 +52,6 @@ class TopRows {
     RanksBefore before_;
     double threshold_;
     Selection kept_;
-};
-
-// One collector per thread and direction.
-class Collectors {
-  public:
-    Collectors(const SelectionTask& task, int64_t batch, double threshold)
-        : batch_(static_cast<size_t>(batch)),
-          tops_(static_cast<size_t>(std::max(task.num_threads, 1)) * batch_,
-                TopRows(task.num_rows, task.absolute, threshold)) {}
-
-    TopRows& at(int thread, int64_t direction) {
-        return tops_[static_cast<size_t>(thread) * batch_ + static_cast<size_t>(direction)];
-    }
-
-    std::vector<Selection> merged() {
-        std::vector<Selection> result;
-        for (size_t direction = 0; direction < batch_; ++direction) {
-            for (size_t i = batch_ + direction; i < tops_.size(); i += batch_)
-                tops_[direction].add_all(tops_[i]);
-            result.push_back(tops_[direction].sorted());
-        }
-        return result;
-    }
-
-  private:
-    size_t batch_;
-    std::vector<TopRows> tops_;
 };
 
 }  // namespace infall

@@ -1,12 +1,11 @@
-// The inner loop of everything dense here: products of pairs of rows in float64, one accumulator
+// The inner loop of everything dense: products of pairs of rows in float64, one accumulator
 // per pair, columns in order, so that a product does not depend on tiles, threads or instruction
 // set.
 #pragma once
 
 #include "runtime/doubles.h"
 
-namespace infall {
-namespace INFALL_ISA {
+namespace infall::INFALL_ISA {
 
 // Rows of a at a time, and rows of b (a row of b is a lane): as many sums as there are registers.
 constexpr int panel_rows = vector_registers == 32 ? 8 : 4;
@@ -43,5 +42,4 @@ INFALL_HD void add_panel(const double* a, int64_t a_stride, const double* b, int
             store_doubles(sums + i * sums_stride + v * double_lanes, sum[i][v]);
 }
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

@@ -1,0 +1,133 @@
+// Normals of many rows at a time: lane = row, in the vectors of the instruction set that a source
+// is compiled for.
+#pragma once
+
+#include "random/gaussian.h"
+#include "random/normal.h"
+#include "random/philox.h"
+#include "runtime/simd.h"
+
+namespace infall::INFALL_ISA {
+namespace {
+
+// Broadcast coefficients and round keys. The kernels reach them through a pointer the compiler
+// cannot see through, so that they are memory operands of the instructions that use them and the
+// registers are free for what varies.
+struct Broadcast {
+    NormalCoefficients<Float> normal;
+    Word k0[philox_rounds], k1[philox_rounds];
+
+    explicit Broadcast(PhiloxKey key) {
+        for (int round = 0; round < philox_rounds; ++round) {
+            k0[round] = Word(key.first(round));
+            k1[round] = Word(key.second(round));
+        }
+    }
+};
+
+INFALL_HD const Broadcast* opaque(const Broadcast& b) {
+    const Broadcast* p = &b;
+    asm volatile("" : "+r"(p) : : "memory");
+    return p;
+}
+
+template <int N>
+struct Stage {
+    static constexpr int number = N;
+};
+struct Nothing {
+    template <int N>
+    INFALL_HD void operator()(Stage<N>) const {}
+};
+
+struct Words {
+    Word w0, w1, w2, w3;
+};
+
+// One Philox block per row. `between(Stage<0..7>)` runs after the products of rounds 3 to 10.
+template <class Between>
+INFALL_HD Words block_words(const PhiloxRows<Wide>& rows, const PhiloxColumn& column,
+                            const Broadcast* b, Between&& between) {
+    PhiloxState<Wide> s;
+    rows.start_third(s, column);
+    between(Stage<0>{});
+    rows.mix_third(s, column);
+    const auto round = [&](auto stage) INFALL_LAMBDA_INLINE {
+        constexpr int index = decltype(stage)::number + 2;
+        s.multiply();
+        between(stage);
+        s.mix(b->k0[index], b->k1[index]);
+    };
+    round(Stage<1>{});
+    round(Stage<2>{});
+    round(Stage<3>{});
+    round(Stage<4>{});
+    round(Stage<5>{});
+    round(Stage<6>{});
+    s.multiply();
+    between(Stage<7>{});
+    return {xor3(pack_high(s.p1), pack_low(s.c1), b->k0[9]), pack_low(s.p1),
+            xor3(pack_high(s.p0), pack_low(s.c3), b->k1[9]), pack_low(s.p0)};
+}
+
+// Unsigned: the group that is looked ahead at may lie past the last row there can be.
+INFALL_HD PhiloxRows<Wide> row_constants(uint64_t first_row, const GaussianLayer& layer,
+                                         PhiloxKey key) {
+    const Word low = Word(static_cast<uint32_t>(first_row)) + lane_numbers();
+    return PhiloxRows<Wide>(widen(low), layer.layer, key);
+}
+
+// Of the blocks first_block, ... of `matrix`, at rows that share the upper word of first_row.
+inline void column_constants(RandomMatrix matrix, int64_t first_row, int64_t first_block,
+                             int64_t blocks, PhiloxKey key, PhiloxColumn* columns) {
+    const uint32_t row_high = static_cast<uint32_t>(static_cast<uint64_t>(first_row) >> 32);
+    const uint32_t first = matrix.first_block + static_cast<uint32_t>(first_block);
+    for (int64_t i = 0; i < blocks; ++i)
+        columns[i] =
+            PhiloxColumn(row_high | matrix.position_bits, first + static_cast<uint32_t>(i), key);
+}
+
+// Normals of `groups` row groups from first_row on, in the column blocks of `columns`:
+// sink(block, z0, z1, z2, z3) per block in order, sink.end_group() after the last of a group.
+// The words of a block are drawn while the block before it is turned into normals.
+template <class Sink>
+INFALL_HD void generate(const GaussianLayer& layer, int64_t first_row, int64_t groups,
+                        const PhiloxColumn* columns, int64_t blocks, const Broadcast* b,
+                        Sink& sink) {
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    uint64_t row = static_cast<uint64_t>(first_row);
+    PhiloxRows<Wide> rows = row_constants(row, layer, key);
+    Words words = block_words(rows, columns[0], b, Nothing{});
+    const NormalCoefficients<Float>& k = b->normal;
+    int64_t block = 0;
+    for (int64_t left = groups * blocks; left > 0; --left) {
+        int64_t next = block + 1;
+        if (next == blocks) {
+            next = 0;
+            row += lanes;
+            rows = row_constants(row, layer, key);
+        }
+        BoxMuller<Float, Word> even, odd;
+        Float z0, z1, z2, z3;
+        const auto stage = [&](auto number) INFALL_LAMBDA_INLINE {
+            constexpr int n = decltype(number)::number;
+            if constexpr (n == 0) {
+                even.stage0(words.w0, words.w1, k);
+                odd.stage0(words.w2, words.w3, k);
+            } else if constexpr (n == 7) {
+                even.stage7(z0, z1);
+                odd.stage7(z2, z3);
+            } else {
+                even.template middle_stage<n>(k);
+                odd.template middle_stage<n>(k);
+            }
+        };
+        words = block_words(rows, columns[next], b, stage);
+        sink(block, z0, z1, z2, z3);
+        if (next == 0) sink.end_group();
+        block = next;
+    }
+}
+
+}  // namespace
+}  // namespace infall::INFALL_ISA

@@ -1,0 +1,39 @@
+// Compiled once per instruction set with INFALL_ISA naming it. No STL templates here: a weak copy
+// built for a newer processor could be linked for everyone.
+#include <cstring>
+
+#include "rows/codes.h"
+#include "runtime/host_device.h"
+
+namespace infall::INFALL_ISA {
+namespace {
+
+INFALL_HD int64_t differing_bits(const uint8_t* a, const uint8_t* b, int64_t bytes) {
+    int64_t count = 0, i = 0;
+    for (; i + 8 <= bytes; i += 8) {
+        uint64_t x, y;
+        memcpy(&x, a + i, 8);
+        memcpy(&y, b + i, 8);
+        count += __builtin_popcountll(x ^ y);
+    }
+    for (; i < bytes; ++i) count += __builtin_popcount(static_cast<unsigned>(a[i] ^ b[i]));
+    return count;
+}
+
+void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,
+                       int64_t bytes, int32_t* out) {
+    constexpr int64_t tile = 64;  // codes of b that stay in the cache while those of a pass
+    for (int64_t first = 0; first < b_count; first += tile) {
+        const int64_t last = first + tile < b_count ? first + tile : b_count;
+        for (int64_t i = 0; i < a_count; ++i)
+            for (int64_t j = first; j < last; ++j)
+                out[i * b_count + j] =
+                    static_cast<int32_t>(differing_bits(a + i * bytes, b + j * bytes, bytes));
+    }
+}
+
+}  // namespace
+
+extern const CodeKernels code_kernels{hamming_distances};
+
+}  // namespace infall::INFALL_ISA

@@ -1,0 +1,94 @@
+// Compiled once per instruction set with INFALL_ISA naming it. No STL templates here: a weak copy
+// built for a newer processor could be linked for everyone.
+#include <cstring>
+
+#include "random/vector_normal.h"
+#include "rows/accumulate.h"
+#include "rows/directions.h"
+#include "rows/rotation.h"
+
+namespace infall::INFALL_ISA {
+namespace {
+
+int64_t deciding_candidates(const GaussianLayer& layer, uint32_t column, int64_t first_pair,
+                            int64_t pairs, uint32_t bound, int32_t* offsets) {
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    const Broadcast broadcast(key);
+    const Broadcast* b = opaque(broadcast);
+    PhiloxColumn constants;
+    column_constants({0, deciding_columns}, first_pair, column, 1, key, &constants);
+    int64_t found = 0;
+    for (int64_t i = 0; i < pairs; i += lanes) {
+        const PhiloxRows<Wide> rows =
+            row_constants(static_cast<uint64_t>(first_pair + i), layer, key);
+        const Words words = block_words(rows, constants, b, Nothing{});
+        for (uint32_t hits = at_most(words.w0, Word(bound)); hits; hits &= hits - 1)
+            offsets[found++] = static_cast<int32_t>(i) + __builtin_ctz(hits);
+    }
+    return found;
+}
+
+struct KeepDeciding {
+    float *even, *odd;    // (columns, group_tile, lanes)
+    float* square_radii;  // (group_tile, lanes)
+    bool continues;
+    int64_t group = 0;
+    Float largest = Float(0.0f);
+
+    INFALL_HD void operator()(int64_t block, Float z0, Float z1, Float, Float) {
+        store(even + (block * group_tile + group) * lanes, z0);
+        store(odd + (block * group_tile + group) * lanes, z1);
+        largest = larger(largest, fused(z0, z0, z1 * z1));
+    }
+    INFALL_HD void end_group() {
+        float* target = square_radii + group * lanes;
+        store(target, continues ? larger(load(target), largest) : largest);
+        largest = Float(0.0f);
+        ++group;
+    }
+};
+
+void estimate_deciding(const GaussianLayer& layer, int64_t first_pair, int64_t pairs, int64_t span,
+                       const float* factors, int64_t batch, float* even, float* odd,
+                       float* square_radii) {
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    const Broadcast broadcast(key);
+    const Broadcast* b = opaque(broadcast);
+    const int64_t groups = pairs / lanes;
+    PhiloxColumn columns[column_tile];
+    alignas(64) float even_tile[column_tile * group_tile * lanes];
+    alignas(64) float odd_tile[column_tile * group_tile * lanes];
+    alignas(64) float radii[group_tile * lanes] = {};  // a short last tile leaves some out
+    for (int64_t first = 0; first < span; first += column_tile) {
+        const int64_t some = span - first < column_tile ? span - first : column_tile;
+        column_constants({0, deciding_columns}, first_pair, first, some, key, columns);
+        for (int64_t group = 0; group < groups; group += group_tile) {
+            const int64_t valid = groups - group < group_tile ? groups - group : group_tile;
+            float* found = square_radii + group * lanes;
+            if (first > 0) memcpy(radii, found, sizeof(float) * valid * lanes);
+            KeepDeciding sink{even_tile, odd_tile, radii, first > 0};
+            generate(layer, first_pair + group * lanes, group_tile, columns, some, b, sink);
+            memcpy(found, radii, sizeof(float) * valid * lanes);
+            accumulate_tile(even_tile, valid, some, factors + first, span, batch,
+                            even + group * lanes, pairs, first > 0);
+            accumulate_tile(odd_tile, valid, some, factors + first, span, batch,
+                            odd + group * lanes, pairs, first > 0);
+        }
+    }
+}
+
+void reflect(double* x, int64_t dim, const double* v, const double* scale, int64_t first,
+             int64_t end) {
+    for (int64_t h = end - 1; h >= first; --h) infall::reflect(x, 1, v + h * dim, scale[h], h, dim);
+}
+
+void largest_folded_normals(LargestFoldedNormals& largest, double* exponentials, int64_t count) {
+    for (int64_t j = 0; j < count; ++j) exponentials[j] = largest.next(exponentials[j]);
+}
+
+}  // namespace
+
+extern const RotationKernels rotation_kernels{deciding_candidates, estimate_deciding, reflect,
+                                              largest_folded_normals};
+
+}  // namespace infall::INFALL_ISA
