@@ -141,8 +141,8 @@ arm64: .venv/build-requirements  ## Compare the kernels' bits with those of arm6
 	.venv/bin/python tests/compare_digests.py 'build/digests/infall_digests' \
 	    'qemu-aarch64 build/digests-arm64/infall_digests'
 
-.PHONY: lint lint-python lint-types lint-csrc
-lint: lint-python lint-types lint-csrc  ## Check style, types, the stub of the compiled part and formatting
+.PHONY: lint lint-python lint-types lint-csrc lint-tidy
+lint: lint-python lint-types lint-csrc lint-tidy  ## Check style, types, the stub of the compiled part and formatting
 lint-python: .venv/lint
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -153,6 +153,11 @@ lint-types: .venv/lint
 	    $$(.venv/bin/python -c 'import infall._cuda as m; print(m.__name__)' 2>/dev/null || true)
 lint-csrc: .venv/lint
 	.venv/bin/clang-format --dry-run -Werror $(CSRC)
+# The kernels are left out: they are mostly intrinsics.
+lint-tidy: .venv/lint
+	$(CMAKE) -S . -B build/tidy -G Ninja -DINFALL_PYTHON=OFF -DCMAKE_EXPORT_COMPILE_COMMANDS=ON
+	.venv/bin/clang-tidy --quiet -p build/tidy \
+	    $(filter-out csrc/bindings/% %kernels.cpp,$(wildcard csrc/*/*.cpp))
 
 .PHONY: format
 format: .venv/lint  ## Format Python and C++ and apply the safe fixes

@@ -90,8 +90,9 @@ std::vector<Task> share_out(const std::vector<Run>& runs, int64_t dim, int num_t
             for (int64_t column = 0; column < dim; column += step)
                 tasks.push_back({r, r + 1, column, std::min(step, dim - column)});
             first = r + 1;
-        } else if ((pending += entries) >= task_entries) {
-            flush(r + 1);
+        } else {
+            pending += entries;
+            if (pending >= task_entries) flush(r + 1);
         }
     }
     flush(num_runs);
@@ -137,7 +138,7 @@ std::vector<size_t> MomentsUpdate::touch(const std::vector<int64_t>& labels) {
     merged.reserve(touched_.size() + labels.size());
     auto known = touched_.begin();
     int64_t num_copies = 0;
-    for (int64_t label : labels) {
+    for (const int64_t label : labels) {
         while (known != touched_.end() && known->label < label) merged.push_back(*known++);
         places.push_back(merged.size());
         if (known != touched_.end() && known->label == label) {
@@ -168,6 +169,7 @@ void MomentsUpdate::add(const FeatureRows& features, int64_t num_samples, const 
     const ClassOrder order = order_by_class(labels, num_samples, state_.num_classes);
     const std::vector<Run>& runs = order.runs;
     std::vector<int64_t> run_labels;
+    run_labels.reserve(runs.size());
     for (const Run& run : runs) run_labels.push_back(run.label);
     const std::vector<size_t> places = touch(run_labels);
     std::vector<double> squares(runs.size() * static_cast<size_t>(groups));
@@ -261,7 +263,7 @@ int64_t first_nonfinite(const FeatureRows& features, int64_t num_samples, int nu
             nonfinite[static_cast<size_t>(first / rows)] = sample;
         },
         watch);
-    for (int64_t sample : nonfinite)
+    for (const int64_t sample : nonfinite)
         if (sample >= 0) return sample;
     return -1;
 }

@@ -76,7 +76,7 @@ struct Logits {
 
     void top(const Team* team, int64_t num_top, int64_t* classes, T* values) const {
         const size_t parts = static_cast<size_t>((count + part_length - 1) / part_length);
-        std::vector<TopRows> found(team ? parts : 1, TopRows(num_top, false, -INFINITY));
+        std::vector<TopRows> found(team ? parts : 1, TopRows(num_top, false, -HUGE_VAL));
         for_parts(team, count, [&](int64_t first, int64_t here) {
             TopRows& best = found[team ? static_cast<size_t>(first / part_length) : 0];
             int32_t positions[look_length];

@@ -129,8 +129,9 @@ class GramSchmidt {
         const int64_t width = kernels_.panel_width;
         // Wide enough to use each packed panel often, narrow enough that all threads have some.
         int64_t panels = 8, row_step = rows;
-        while (panels > 1 && columns < 3 * threads * panels * width) panels /= 2;
-        if (columns < 3 * threads * width) row_step = std::max<int64_t>(96, rows / (3 * threads));
+        const int64_t shares = int64_t{3} * threads;
+        while (panels > 1 && columns < shares * panels * width) panels /= 2;
+        if (columns < shares * width) row_step = std::max<int64_t>(96, rows / shares);
         row_step = std::min(
             row_step, std::max<int64_t>(leaf_rows, product_block_work / (panels * width * depth)));
         const int64_t step = panels * width, column_blocks = (columns + step - 1) / step;

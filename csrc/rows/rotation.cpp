@@ -80,7 +80,7 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
             } else if (filtered) {
                 std::vector<float>& scores = estimates[thread];
                 scores.resize((2 * static_cast<size_t>(batch) + 1) * pairs);
-                float* by_parity[2] = {scores.data(), scores.data() + batch * blocks.rows};
+                float* const by_parity[2] = {scores.data(), scores.data() + batch * blocks.rows};
                 float* square_radii = scores.data() + 2 * batch * blocks.rows;
                 kernels.estimate_deciding(layer, start, blocks.rows, span, factors32.data(), batch,
                                           by_parity[0], by_parity[1], square_radii);

@@ -119,7 +119,7 @@ class Pool {
             for (int thread = 1; thread <= count; ++thread) tickets_.push_back({&region, thread});
             for (; idle_ < static_cast<int64_t>(tickets_.size()); ++idle_)
                 std::thread([this] { serve(); }).detach();
-        } catch (const std::exception&) {
+        } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
             // The system has no more threads, or memory for them: those at hand share the work.
         }
         for (int thread = 1; thread <= count; ++thread) wanted_.notify_one();
