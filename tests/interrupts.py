@@ -1,5 +1,6 @@
 """How long a call goes on after Ctrl-C, and how much of that is allowed."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -23,6 +24,8 @@ def seconds_after_interrupt(call, *, after=0.3):
     )
     # Where SIGINT is ignored, as in background jobs, Python has no handler of its own.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # JAX is called after every collection of garbage; an interrupt that is raised there is lost.
+    callbacks, gc.callbacks[:] = gc.callbacks[:], []
     try:
         with subprocess.Popen(
             [sys.executable, "-c", program, str(os.getpid()), str(after)],
@@ -33,4 +36,5 @@ def seconds_after_interrupt(call, *, after=0.3):
                 call()
             return time.time() - float(sender.stdout.read())
     finally:
+        gc.callbacks[:] = callbacks
         signal.signal(signal.SIGINT, before)
