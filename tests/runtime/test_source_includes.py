@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-CSRC = Path(__file__).parents[2].parent / "csrc"
+CSRC = Path(__file__).parents[2] / "csrc"
 SHARED = {"runtime": {"runtime"}, "random": {"runtime", "random"}}
 FOLDERS = sorted({folder.name for folder in CSRC.iterdir()} - {"bindings"})
 
