@@ -20,6 +20,7 @@ _Float = NDArray[np.float64]
 _BLOCK_ENTRIES = 2**20  # 8 MiB
 _PANEL = 128  # rows of a triangular factor that are solved together
 _FACTOR_DEVIATION = 0.1  # Frobenius norm of B B^T - I: singular values from 0.94 to 1.05
+_FEW_PRODUCTS = 2**22  # K^2 d up to which a decomposition takes a few milliseconds
 _BLOCK_PRODUCTS = 2**28  # multiplications between two looks at Ctrl-C: about 10 ms
 
 
@@ -48,12 +49,13 @@ def between_directions(centred: _Float, weights: _Float, spread: float) -> tuple
     D comes from Cholesky factors, made block by block so that Ctrl-C is answered, where these show
     that M has the rank K - 1 or d that it should: M = L B, B with rows that are orthonormal but
     for the rounding of L, which the factor of B B^T then makes good ("Cholesky QR twice"). Where
-    they do not, a decomposition of NumPy's decides, which Ctrl-C has to wait for: the singular
-    values of M, or for K > d the eigenvalues of M^T M, where directions under about 1e-7 of the
-    largest are lost.
+    they do not, and for few classes in more dimensions, a decomposition of NumPy's decides, which
+    Ctrl-C has to wait for: the singular values of M, or for K > d the eigenvalues of M^T M, where
+    directions under about 1e-7 of the largest are lost.
     """
     num_classes, dim = centred.shape
-    if centred.any():
+    few = num_classes <= dim and num_classes**2 * dim < _FEW_PRODUCTS
+    if not few and centred.any():
         directions = _cholesky_directions(centred, weights)
         if directions is not None:
             # The squares of D sum up to those of the inverse singular values.
