@@ -55,8 +55,8 @@ def select(
     count, span = batch * task.num_rows, min(batch, dim)
     kernels = cuda_kernels("w", None)
     if sampler == "order_statistics":
-        drawn = draw_order_statistics(task)
-        indices, unit_projections = (device.upload(array) for array in drawn)
+        statistics = draw_order_statistics(task)
+        indices, unit_projections = (device.upload(array) for array in statistics)
     else:
         available = task.last - task.first
         # The second threshold is for the case, one in 10^9, that the first lets too few pass; the
@@ -92,38 +92,50 @@ def select(
         )
 
     rows = device.empty((count, dim), "float32")
-    numbers = indices.reshape(count)
-    regenerate(device, numbers, rows, task.seed, task.layer, task.threads, None)
+    row_numbers = indices.reshape(count)
+    regenerate(device, row_numbers, rows, task.seed, task.layer, task.threads, None)
     if sampler != "stream":
-        step = min(count, max(1, block_size(_ROTATED_ENTRIES) // max(span, dim)))
-        deciding = device.empty((step, span), "float64")
-        scratch = device.empty((step, dim), "float64")
-        for start in range(0, count, step):
-            block = rows[start : start + step]
-            if sampler == "order_statistics":
-                deciding = unit_projections.reshape(count, 1)[start : start + step]
-            else:
-                kernels.deciding_entries(
-                    device.pointer(numbers[start : start + step]),
-                    len(block),
-                    span,
-                    task.seed,
-                    task.layer,
-                    device.pointer(deciding),
-                    *device.queue,
-                )
-            kernels.rotate_rows(
-                device.pointer(block),
-                len(block),
-                dim,
-                *device.pointers(deciding, reflections, scale),
-                span,
-                device.pointer(scratch),
-                *device.queue,
-            )
+        drawn = unit_projections.reshape(count, 1) if sampler == "order_statistics" else None
+        _rotate(device, task, rows, row_numbers, drawn, reflections, scale)
     if task.watch is not None:
         task.watch(task.last - task.first)
     return indices, unit_projections, rows.reshape(batch, task.num_rows, dim)
+
+
+def _rotate(
+    device: Device,
+    task: SelectionTask,
+    rows: Any,
+    row_numbers: Any,
+    drawn: Any | None,
+    reflections: Any,
+    scale: Any,
+) -> None:
+    """Turn rows (n, k) by the entries that decide them: drawn ones (n, 1), or those of columns."""
+    kernels = cuda_kernels("w", None)
+    (count, dim), span = (int(n) for n in rows.shape), int(reflections.shape[0])
+    step = min(count, max(1, block_size(_ROTATED_ENTRIES) // max(span, dim)))
+    deciding = device.empty((step, span), "float64")
+    scratch = device.empty((step, dim), "float64")
+    for start in range(0, count, step):
+        block = rows[start : start + step]
+        if drawn is not None:
+            deciding = drawn[start : start + step]
+        else:
+            kernels.deciding_entries(
+                device.pointer(row_numbers[start : start + step]),
+                *(len(block), span, task.seed, task.layer),
+                device.pointer(deciding),
+                *device.queue,
+            )
+        kernels.rotate_rows(
+            device.pointer(block),
+            *(len(block), dim),
+            *device.pointers(deciding, reflections, scale),
+            span,
+            device.pointer(scratch),
+            *device.queue,
+        )
 
 
 def _padded(device: Device, vectors: Any) -> Any:

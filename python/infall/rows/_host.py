@@ -91,21 +91,33 @@ def select(
     if task.by_index:
         indices, unit_projections = by_index(indices, unit_projections)
     rows = np.empty((batch * num_rows, dim), dtype=np.float32)
-    numbers = indices.ravel()
-    _core.gaussian_rows(numbers, rows, seed, layer, threads, None)
+    _core.gaussian_rows(indices.ravel(), rows, seed, layer, threads, None)
     if sampler != "stream":
-        # In blocks: the deciding entries of a large batch outweigh its rows.
-        step = max(1, 2**18 // len(reflections))
-        for start in range(0, len(rows), step):
-            block = slice(start, start + step)
-            if sampler == "order_statistics":
-                deciding = unit_projections.reshape(-1, 1)[block]
-            else:
-                deciding = _core.deciding_entries(
-                    numbers[block], len(reflections), seed, layer, threads
-                )
-            _core.rotate_rows(rows[block], deciding, reflections, scale, threads, None)
+        drawn = unit_projections.reshape(-1, 1) if sampler == "order_statistics" else None
+        _rotate(task, rows, indices.ravel(), drawn, reflections, scale)
     return indices, unit_projections, rows.reshape(batch, num_rows, dim)
+
+
+def _rotate(
+    task: SelectionTask,
+    rows: NDArray[np.float32],
+    row_numbers: NDArray[np.int64],
+    drawn: NDArray[np.float64] | None,
+    reflections: NDArray[np.float64],
+    scale: NDArray[np.float64],
+) -> None:
+    """Turn rows (n, k) by the entries that decide them: drawn ones (n, 1), or those of columns."""
+    span = len(reflections)
+    step = max(1, 2**18 // span)  # the deciding entries of a large batch outweigh its rows
+    for start in range(0, len(rows), step):
+        block = slice(start, start + step)
+        if drawn is None:
+            deciding = _core.deciding_entries(
+                row_numbers[block], span, task.seed, task.layer, task.threads
+            )
+        else:
+            deciding = drawn[block]
+        _core.rotate_rows(rows[block], deciding, reflections, scale, task.threads, None)
 
 
 def _selected(
