@@ -95,13 +95,13 @@ class ErrorTable:
 class Worker:
     """The process of one case, as the parent sees it."""
 
-    def __init__(self, stem: str, case: Case) -> None:
+    def __init__(self, stem: str, case: Case, python: Path = Path(sys.executable)) -> None:
         pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         settings = dict.fromkeys(pools, str(case.library_threads))
         # As fast on an idle machine, and many times faster where another process wants a core.
         settings["OMP_WAIT_POLICY"] = "passive"
         self.process = subprocess.Popen(
-            [sys.executable, __file__],
+            [python, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **settings},
@@ -274,13 +274,20 @@ def device(stem: str) -> dict[str, Any] | None:
     return None if describe is None else describe()
 
 
+def problems_of(stem: str, *, quick: bool, threads: int) -> Sequence[Problem | ErrorTable]:
+    """The problems of one stem."""
+    problems: Sequence[Problem | ErrorTable] = importlib.import_module(stem).problems(
+        quick=quick, threads=threads
+    )
+    return problems
+
+
 def run_stem(
     stem: str, *, quick: bool, threads: int, only: str | None = None, report: Any = None
 ) -> list[dict[str, Any]]:
     """Measure the problems of one stem whose name contains ``only``."""
-    problems = importlib.import_module(stem).problems(quick=quick, threads=threads)
     results = []
-    for problem in problems:
+    for problem in problems_of(stem, quick=quick, threads=threads):
         if only is None or only in problem.name:
             begin = time.monotonic()
             take = tabulate if isinstance(problem, ErrorTable) else measure
@@ -312,7 +319,17 @@ def machine() -> dict[str, Any]:
         "system": platform.system(),
         "versions": {"python": platform.python_version(), **library_versions()},
         "engine": engine_build(),
+        "commit": commit(),
     }
+
+
+def commit() -> str | None:
+    """The commit of the working tree, with ``-dirty`` where files have changed since."""
+    command = ["git", "-C", Path(__file__).parent, "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def usable_cores() -> int:

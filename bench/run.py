@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import against
 import harness
 
 STEMS = ("rows", "classes", "classes_accuracy", "frames", "rows_gpu")
@@ -21,6 +24,12 @@ def parsed() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument("--only", metavar="NAME", help="problems whose name contains NAME")
     parser.add_argument(
         "--threads", type=int, default=harness.usable_cores(), help="threads of the parallel cases"
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="VENV",
+        help="the engine alone, beside the infall of another environment, in alternate rounds",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="all measurements")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="the tables")
@@ -46,6 +55,8 @@ def main() -> int:
         except harness.UnavailableError as reason:
             not_run[stem] = str(reason)
             report(f"{stem}: not run: {reason}")
+    if options.against is not None:
+        return compare(parser, options, list(devices), report)
     results = {
         "machine": harness.machine(),
         "quick": options.quick,
@@ -79,6 +90,41 @@ def main() -> int:
         any(
             case["status"].startswith("failed")
             for problems in results["stems"].values()
+            for problem in problems
+            for case in problem["cases"]
+        )
+    )
+
+
+def compare(
+    parser: argparse.ArgumentParser,
+    options: argparse.Namespace,
+    stems: list[str],
+    report: Callable[[str], None],
+) -> int:
+    """Measure the engine's cases here and in the other environment."""
+    try:
+        other = against.interpreter(options.against)
+    except ValueError as error:
+        parser.error(f"--against {error}")
+    compared: dict[str, list[dict[str, Any]]] = {}
+    for stem in stems:
+        compared[stem] = []
+        for problem in harness.problems_of(stem, quick=options.quick, threads=options.threads):
+            if isinstance(problem, harness.Problem) and (options.only or "") in problem.name:
+                compared[stem].append(against.compare(stem, problem, other))
+                report(f"{stem}: {problem.name}")
+    if not any(compared.values()):
+        parser.error(f"--only {options.only}: no problem has that in its name")
+    results = {"machine": harness.machine(), "against": str(other), "stems": compared}
+    table = against.markdown(compared)
+    print(table, end="")
+    write(options.json, None, json.dumps(results, indent=1) + "\n")
+    write(options.markdown, None, table)
+    return int(
+        any(
+            case["status"] != "ok"
+            for problems in compared.values()
             for problem in problems
             for case in problem["cases"]
         )
