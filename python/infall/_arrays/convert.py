@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Hashable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays.checks import kind_of
+
+
+class ExchangedArray(Protocol):
+    """An array of another library, in host or device memory."""
+
+    def __dlpack__(self, **options: Any) -> Any: ...
+    def __dlpack_device__(self) -> tuple[Any, Any]: ...
+
+
+AnyArray = ArrayLike | ExchangedArray
+Labels = AnyArray | Sequence[Hashable]
 
 # DLPack device types in host memory: the CPU's, and page-locked for CUDA.
 DLPACK_HOST = (1, 3)

@@ -6,15 +6,15 @@ import os
 import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from infall._arrays import files as _saved
 from infall._arrays.calls import Progress, standard_floats, watch_of
 from infall._arrays.checks import MAX_ROWS, integer
-from infall._arrays.convert import to_numpy
+from infall._arrays.convert import AnyArray, Labels, to_numpy
 from infall._arrays.locate import place_of
 from infall._arrays.locks import object_lock
 from infall._arrays.place import Place
@@ -32,13 +32,6 @@ _FORMAT_VERSION = 1
 _MAX_ENTRIES = 2**48
 _ARRAYS = ("observed", "counts", "shifts", "sums", "squares", "within")
 _MEMBERS = ("num_classes", "num_features", "scatter", "classes", *_ARRAYS)
-
-
-class ExchangedArray(Protocol):
-    """An array of another library, in host or device memory."""
-
-    def __dlpack__(self, **options: Any) -> Any: ...
-    def __dlpack_device__(self) -> tuple[Any, Any]: ...
 
 
 class ClassMoments:
@@ -238,8 +231,8 @@ class ClassMoments:
     @standard_floats
     def update(
         self,
-        features: ArrayLike | ExchangedArray,
-        labels: ArrayLike | ExchangedArray | Sequence[Hashable],
+        features: AnyArray,
+        labels: Labels,
         *,
         progress: Progress | None = None,
     ) -> None:
@@ -556,9 +549,7 @@ class ClassMoments:
     def __sizeof__(self) -> int:
         return object.__sizeof__(self) + sys.getsizeof(self.__dict__) + self._state.nbytes
 
-    def label_numbers(
-        self, labels: ArrayLike | ExchangedArray | Sequence[Hashable], num_samples: int
-    ) -> NDArray[np.int64]:
+    def label_numbers(self, labels: Labels, num_samples: int) -> NDArray[np.int64]:
         """Return labels as class numbers, int64 (N,), a copy.
 
         Parameters

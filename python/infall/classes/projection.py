@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from infall._arrays.calls import Progress
+from infall._arrays.convert import AnyArray, Labels
 from infall._arrays.locate import in_place, place_of
 from infall._arrays.threads import thread_count
 from infall.classes.moments import ClassMoments
 
 
 def within_projection(
-    features: Any,
-    labels: Any,
+    features: AnyArray,
+    labels: Labels,
     moments: ClassMoments,
-    directions: Any,
+    directions: AnyArray,
     *,
     num_threads: int | None = None,
     progress: Progress | None = None,

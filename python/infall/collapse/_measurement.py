@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays.calls import Progress, watch_of
 from infall._arrays.checks import one_of
-from infall._arrays.convert import to_numpy
+from infall._arrays.convert import AnyArray, Labels, to_numpy
 from infall._arrays.locate import on_host
 from infall._arrays.threads import thread_count
 from infall.classes._decisions import decisions
@@ -550,8 +550,8 @@ def _labels_of(moments: ClassMoments) -> ClassLabels:
 
 
 def collapse_report(
-    features: Any,
-    labels: Any = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     classifier: ArrayLike | None = None,
     bias: ArrayLike | None = None,
@@ -559,8 +559,8 @@ def collapse_report(
     global_mean: GlobalMean = "classes",
     weighting: Weighting = "samples",
     metrics: Iterable[str] | None = None,
-    test_features: Any = None,
-    test_labels: Any = None,
+    test_features: AnyArray | None = None,
+    test_labels: Labels | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
 ) -> CollapseReport:
@@ -648,9 +648,9 @@ def collapse_report(
 
 
 def geodesic_reports(
-    first: Any,
-    last: Any,
-    labels: Any,
+    first: AnyArray,
+    last: AnyArray,
+    labels: Labels,
     times: ArrayLike,
     *,
     classes: Sequence[Hashable] | None = None,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays.calls import Progress, watch_of
+from infall._arrays.convert import AnyArray
 from infall.collapse._checks import number_between, real_vector
 from infall.collapse._samples import ArraySamples
 from infall.frames._simplex import power_of_two, row_blocks
@@ -47,7 +47,7 @@ def effective_depth(ncc_errors: ArrayLike, epsilon: float = 0.0) -> int:
 
 
 def layer_coordinates(
-    layers: Sequence[Any], *, progress: Progress | None = None
+    layers: Sequence[AnyArray], *, progress: Progress | None = None
 ) -> NDArray[np.float64]:
     """Relative position of each layer by the distance that the samples have travelled.
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays.calls import Progress
 from infall._arrays.checks import positive_number
+from infall._arrays.convert import AnyArray, Labels
 from infall.classes.moments import ClassMoments, GlobalMean
 from infall.collapse._between import CDNV, Between, Equiangularity
 from infall.collapse._checks import Weighting, vector_rows
@@ -23,8 +24,8 @@ _Float = NDArray[np.float64]
 
 
 def nc1(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     moments: ClassMoments | None = None,
     weighting: Weighting = "samples",
@@ -99,8 +100,8 @@ def nc1(
 
 
 def between_rank(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     global_mean: GlobalMean = "classes",
     classes: Sequence[Hashable] | None = None,
@@ -142,8 +143,8 @@ def between_rank(
 
 
 def pfc1(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     weighting: Weighting = "samples",
     global_mean: GlobalMean = "classes",
@@ -184,8 +185,8 @@ def pfc1(
 
 
 def variance_explained(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     weighting: Weighting = "samples",
     classes: Sequence[Hashable] | None = None,
@@ -226,8 +227,8 @@ def variance_explained(
 
 
 def nc2(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     global_mean: GlobalMean = "classes",
     classes: Sequence[Hashable] | None = None,
@@ -271,8 +272,8 @@ def nc2(
 
 
 def pfc2(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     global_mean: GlobalMean = "classes",
     classes: Sequence[Hashable] | None = None,
@@ -313,8 +314,8 @@ def pfc2(
 
 
 def equinorm(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     global_mean: GlobalMean = "classes",
     classes: Sequence[Hashable] | None = None,
@@ -363,8 +364,8 @@ def equinorm(
 
 
 def equiangularity(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     global_mean: GlobalMean = "classes",
     classes: Sequence[Hashable] | None = None,
@@ -409,8 +410,8 @@ def equiangularity(
 
 
 def nc3(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     classifier: ArrayLike,
     global_mean: GlobalMean = "classes",
@@ -460,8 +461,8 @@ def nc3(
 
 
 def nc3_papyan(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     classifier: ArrayLike,
     unit_means: bool = True,
@@ -506,8 +507,8 @@ def nc3_papyan(
 
 
 def nc4(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     classifier: ArrayLike,
     bias: ArrayLike | None = None,
@@ -564,8 +565,8 @@ def nc4(
 
 
 def ncc_error(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     moments: ClassMoments | None = None,
     classes: Sequence[Hashable] | None = None,
@@ -613,8 +614,8 @@ def ncc_error(
 
 
 def pfc3(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     moments: ClassMoments | None = None,
     classes: Sequence[Hashable] | None = None,
@@ -653,8 +654,8 @@ def pfc3(
 
 
 def cdnv(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     power: float = 2.0,
     classes: Sequence[Hashable] | None = None,
@@ -701,8 +702,8 @@ def cdnv(
 
 
 def cdnv_matrix(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     power: float = 2.0,
     classes: Sequence[Hashable] | None = None,
@@ -738,11 +739,11 @@ def cdnv_matrix(
 
 
 def collapse_on_test(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
-    test_features: ArrayLike,
-    test_labels: ArrayLike,
+    test_features: AnyArray,
+    test_labels: Labels,
     classes: Sequence[Hashable] | None = None,
     num_threads: int | None = None,
     progress: Progress | None = None,
@@ -788,8 +789,8 @@ def collapse_on_test(
 
 
 def strong_residuals(
-    features: ClassMoments | ArrayLike,
-    labels: ArrayLike | None = None,
+    features: ClassMoments | AnyArray,
+    labels: Labels | None = None,
     *,
     classifier: ArrayLike,
     bias: ArrayLike | None = None,
