@@ -294,25 +294,25 @@ def update(
     return replacement(added)
 
 
-def ordered(device: Device, numbers: Any, num_classes: int) -> ClassOrder:
+def ordered(device: Device, labels: Any, num_classes: int) -> ClassOrder:
     """Return samples by class, and in a class as they come; those out of range come outside."""
-    count = len(numbers)
+    count = len(labels)
     places = device.arange(count)
-    # Different numbers, so that any sort gives this order.
-    keys = device.xp.clip(numbers, -1, num_classes) * count + places
+    # No two keys are equal: any sort gives this order.
+    keys = device.xp.clip(labels, -1, num_classes) * count + places
     order = device.contiguous(device.cast(device.xp.argsort(keys), "int64"))
     firsts = device.arange(num_classes + 1) * count
     starts = device.xp.searchsorted(keys[order], firsts)
     return ClassOrder(order, device.contiguous(device.cast(starts, "int64")))
 
 
-def subtracted(device: Device, rows: Any, numbers: Any, base: Any) -> Any:
+def subtracted(device: Device, rows: Any, labels: Any, base: Any) -> Any:
     """Return rows (N, d) less the row of base (K, d) of their class, float64."""
     out = device.empty((len(rows), int(base.shape[1])), "float64")
     cuda_kernels("features", None).subtract(
         *_stored(device, rows),
         len(rows),
-        device.pointer(numbers),
+        device.pointer(labels),
         int(base.shape[0]),
         device.pointer(base),
         device.dtype_name(base) == "float64",

@@ -15,7 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from infall import _core
 from infall._arrays import files as _saved
 from infall._arrays.calls import Progress, standard_floats
-from infall._arrays.checks import check_finite, integer, one_of, row_count, seed_and_layer
+from infall._arrays.checks import (
+    check_finite,
+    integer,
+    one_of,
+    positive_number,
+    row_count,
+    seed_and_layer,
+)
 from infall._arrays.gradients import is_tracked, normalised_layers
 from infall._arrays.host import Host
 from infall._arrays.locate import device_number, named_place, place_of
@@ -185,10 +192,10 @@ class MaxLikelihood:
                 located = place.download(located)
             place = Host()
         with place:
-            values, batched = place.vectors(located, "w")
+            vector, batched = place.vectors(located, "w")
         if batched:
-            raise ValueError(f"w has 2 axes, shape {tuple(values.shape)}; expected shape (k,)")
-        dim = int(values.shape[1])
+            raise ValueError(f"w has 2 axes, shape {tuple(vector.shape)}; expected shape (k,)")
+        dim = int(vector.shape[1])
         if dim > self.width:
             raise ValueError(f"w has length {dim}; expected at most width = {self.width}")
 
@@ -204,7 +211,7 @@ class MaxLikelihood:
             )
 
         fit = target.kernels("maxlikelihood").fit
-        self._fit = fit(target, values, self.depth, select)
+        self._fit = fit(target, vector, self.depth, select)
         return self
 
     def __getattr__(self, name: str) -> Any:
@@ -432,10 +439,7 @@ class MaxLikelihood:
         selection; collapse comes from the selection.
         """
         fit = self._fetched()
-        if isinstance(c, bool) or not isinstance(c, (int, float, np.integer, np.floating)):
-            raise TypeError(f"c is {c!r}; expected a number")
-        if not (math.isfinite(c) and c > 0):
-            raise ValueError(f"c is {c!r}; expected a positive finite number")
+        c = positive_number(c, "c")
         log_height = np.log(np.arange(1, self.depth + 1)) + math.log(c)
         log_norm = fit.log_input_norm_ + np.cumsum(fit.log_norms_)
         components: NDArray[np.float64] = np.exp(

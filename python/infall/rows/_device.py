@@ -27,13 +27,13 @@ _ROTATED_ENTRIES = 2**21
 
 
 def unit_vectors(
-    device: Device, values: Any, name: str, into: tuple[Any, Any, Any] | None = None
+    device: Device, vectors: Any, name: str, into: tuple[Any, Any, Any] | None = None
 ) -> Any:
     """Split (B, k) float64 vectors into directions and norms fraction * 2**exponent, each (B,).
 
     A vector which is zero or not finite has a direction and a norm of NaN.
     """
-    batch, dim = (int(n) for n in values.shape)
+    batch, dim = (int(n) for n in vectors.shape)
     if into is None:
         into = (
             device.empty((batch, dim), "float64"),
@@ -42,7 +42,7 @@ def unit_vectors(
         )
     if batch > 0:
         kernel = cuda_kernels(name, None).unit_vectors
-        kernel(device.pointer(values), batch, dim, *device.pointers(*into), *device.queue)
+        kernel(device.pointer(vectors), batch, dim, *device.pointers(*into), *device.queue)
     return into
 
 

@@ -34,7 +34,7 @@ _Selected = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
 
 
 def unit_vectors(
-    _: Host, values: NDArray[np.float64], name: str
+    _: Host, vectors: NDArray[np.float64], name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Split (B, k) vectors into directions and norms fraction * 2**exponent, each (B,).
 
@@ -47,7 +47,7 @@ def unit_vectors(
     ValueError
         For a zero vector.
     """
-    directions, norms, exponents = _core.unit_vectors(values)
+    directions, norms, exponents = _core.unit_vectors(vectors)
     zero = np.isnan(norms)
     if zero.any():
         which = name if len(norms) == 1 else f"{name}[{int(np.argmax(zero))}]"
@@ -148,7 +148,7 @@ def select_from_matrix(
         block = matrix[first : first + step]
         best = _best_of_both(best, _selected_from_block(task, block, directions, first), task)
     indices = np.stack([rows for rows, _ in best])
-    unit_projections = np.stack([values for _, values in best])
+    unit_projections = np.stack([projections for _, projections in best])
     if task.by_index:
         indices, unit_projections = by_index(indices, unit_projections)
     return indices, unit_projections, matrix[indices].astype(own_dtype, copy=False)
@@ -179,11 +179,14 @@ def _best_of_both(best: _Selected, more: _Selected, task: SelectionTask) -> _Sel
     if not best:
         return more
     joined = [
-        (np.concatenate([rows, more_rows]), np.concatenate([values, more_values]))
-        for (rows, values), (more_rows, more_values) in zip(best, more, strict=True)
+        (np.concatenate([rows, more_rows]), np.concatenate([projections, more_projections]))
+        for (rows, projections), (more_rows, more_projections) in zip(best, more, strict=True)
     ]
-    kept = [best_positions(values, rows, task.num_rows, task.absolute) for rows, values in joined]
-    return [(rows[i], values[i]) for (rows, values), i in zip(joined, kept, strict=True)]
+    kept = [
+        best_positions(projections, rows, task.num_rows, task.absolute)
+        for rows, projections in joined
+    ]
+    return [(rows[i], projections[i]) for (rows, projections), i in zip(joined, kept, strict=True)]
 
 
 def _no_rows(

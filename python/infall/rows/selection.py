@@ -617,10 +617,10 @@ def _best_of_parts(
     """
     best = np.empty(0), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     waiting, count, first = [best], 0, 0
-    for part, (values, rows) in enumerate(zip(unit_projections, indices, strict=True)):
-        waiting.append((values, rows, np.arange(first, first + len(rows))))
-        first += len(rows)
-        count += len(rows)
+    for part, (projections, row_numbers) in enumerate(zip(unit_projections, indices, strict=True)):
+        waiting.append((projections, row_numbers, np.arange(first, first + len(row_numbers))))
+        first += len(row_numbers)
+        count += len(row_numbers)
         if count >= block_size(_MERGED_CANDIDATES) or part == len(indices) - 1:
             joined = [np.concatenate(arrays) for arrays in zip(*waiting, strict=True)]
             kept = best_positions(joined[0], joined[1], num_rows, absolute)
@@ -680,11 +680,11 @@ def _checked_selection(state: dict[str, NDArray[Any]]) -> RowSelection:
     if (steps[there[..., 1:] & there[..., :-1]] < 0).any():
         raise ValueError(f"the rows are not in the order of their {order}")
     if sampler == "stream" and there.size > 0:
-        held, numbers = rows.reshape(-1, dim), indices.ravel()
-        few = np.array([0, numbers.size // 2, numbers.size - 1])
-        few = few[numbers[few] >= 0]
+        held, row_numbers = rows.reshape(-1, dim), indices.ravel()
+        few = np.array([0, row_numbers.size // 2, row_numbers.size - 1])
+        few = few[row_numbers[few] >= 0]
         if not np.array_equal(
-            gaussian_rows(numbers[few], dim, seed=cast(int, seed), layer=cast(int, layer)),
+            gaussian_rows(row_numbers[few], dim, seed=cast(int, seed), layer=cast(int, layer)),
             held[few],
         ):
             raise ValueError("rows are not those of the layer")
