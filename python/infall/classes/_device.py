@@ -337,7 +337,7 @@ def within_projection(
     if isinstance(directions, np.ndarray):
         directions = device.upload(directions)
     directions = device.cast(directions, "float64")
-    with moments.state_at(device) as state:
+    with moments._state_at(device) as state:
         num_classes, dim = state.shape
         # Of a label out of range the deviation is NaN, whatever is subtracted from it.
         known = device.xp.clip(numbers, 0, num_classes - 1)

@@ -32,7 +32,7 @@ class Moments(Protocol):
     classes: list[Hashable] | None
 
     def label_numbers(self, labels: Any, num_samples: int) -> NDArray[np.int64]: ...
-    def state_at(self, place: Place) -> AbstractContextManager[Any]: ...
+    def _state_at(self, place: Place) -> AbstractContextManager[Any]: ...
 
 
 class ScatterSums(NamedTuple):
@@ -309,7 +309,7 @@ def within_projection(
 ) -> _Float:
     """Return per class the sum of || directions^T (h - mu_c) ||^2, float64 (K,)."""
     directions = np.ascontiguousarray(directions, dtype=np.float64)
-    with moments.state_at(Host()) as state:
+    with moments._state_at(Host()) as state:
         shifts, offsets = state.shifts.copy(), state.offsets()
         missing = state.counts[numbers] == 0
     if missing.any():

@@ -651,7 +651,7 @@ class ClassMoments:
             )
 
     @contextmanager
-    def state_at(self, place: Place) -> Iterator[HostMoments | DeviceMoments]:
+    def _state_at(self, place: Place) -> Iterator[HostMoments | DeviceMoments]:
         """Hold the lock and yield the state in a place, which is its own or the host."""
         with self._lock:
             if place.is_host:
