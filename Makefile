@@ -52,17 +52,21 @@ export BUILD_REQUIREMENTS
     --config-settings=install.strip=false
 .venv-clang/package .venv-sanitize/package: EMULATE := ON
 .venv-tsan/package: EMULATE := OFF
+.venv/native .venv-tsan/package: ISAS := NATIVE
 .venv-sanitize/package: SANITIZERS := address,undefined
 .venv-tsan/package: SANITIZERS := thread
 .venv-clang/package: BUILD_TYPE := Release
 .venv-sanitize/package .venv-tsan/package: BUILD_TYPE := RelWithDebInfo
 
-.venv/package .venv-clang/package .venv-sanitize/package .venv-tsan/package: \
+# For this machine alone (.venv/native) or with every instruction set, which is more than native.
+ISAS := ALL
+.venv/native .venv/package .venv-clang/package .venv-sanitize/package .venv-tsan/package: \
     $$(@D)/build-requirements $(SOURCES)
 	@echo "building infall into $(@D)"
 	$(INSTALL) --no-build-isolation \
+	    --config-settings=cmake.define.INFALL_ISAS=$(ISAS) \
 	    --config-settings=cmake.define.INFALL_WERROR=$(INFALL_WERROR) $(BUILD_SETTINGS) .
-	touch $@
+	touch $(@D)/native $@
 
 # The tests also run the CUDA kernels, emulated by the host; nothing else needs them.
 SITE_PACKAGES = $$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
@@ -73,7 +77,9 @@ SITE_PACKAGES = $$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_pa
 	touch $@
 .venv/test: .venv/emulated
 
-.venv/cli .venv/test .venv/lint .venv-clang/test .venv-sanitize/test .venv-tsan/test: $$(@D)/package
+.venv/cli .venv/lint: .venv/native
+.venv/test .venv-clang/test .venv-sanitize/test .venv-tsan/test: $$(@D)/package
+.venv/cli .venv/test .venv/lint .venv-clang/test .venv-sanitize/test .venv-tsan/test:
 	$(INSTALL) 'infall[$(@F)]'
 	touch $@
 

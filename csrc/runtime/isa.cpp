@@ -52,19 +52,38 @@ class Processor {
 };
 #endif
 
+// The levels, compiled in or not, by the names of their namespaces.
+struct Level {
+    const char* name;
+    bool is_here;  // whether this processor has it
+};
+
 std::vector<Isa> find_isas() {
-    std::vector<Isa> found;
 #if defined(__x86_64__)
     const Processor processor;
-    if (processor.has_v4()) found.push_back({"x86-64-v4", 0});
-    if (processor.has_v3()) found.push_back({"x86-64-v3", 1});
-    if (!processor.has_v2())
-        throw std::runtime_error("infall needs an x86-64-v2 processor (SSE4.2 and POPCNT)");
-    found.push_back({"x86-64-v2", 2});
+    [[maybe_unused]] const Level v4{"x86-64-v4", processor.has_v4()};
+    [[maybe_unused]] const Level v3{"x86-64-v3", processor.has_v3()};
+    [[maybe_unused]] const Level v2{"x86-64-v2", processor.has_v2()};
+#elif defined(__aarch64__)
+    const Level baseline{"arm64", true};
 #else
-    found.push_back({INFALL_BASELINE_NAME, 0});
+    const Level baseline{"baseline", true};
 #endif
-    return found;
+#define INFALL_LEVEL(level, unused) level,
+    const Level compiled[] = {INFALL_LEVELS(INFALL_LEVEL, )};
+#undef INFALL_LEVEL
+
+    std::vector<Isa> isas;
+    std::string names;
+    int place = 0;
+    for (const Level& level : compiled) {
+        if (level.is_here) isas.push_back({level.name, place});
+        names += std::string(place++ ? ", " : "") + level.name;
+    }
+    if (isas.empty())
+        throw std::runtime_error("this build of infall needs a processor with one of the levels " +
+                                 names);
+    return isas;
 }
 
 const Isa* find(const std::string& name) {

@@ -8,7 +8,7 @@ namespace infall {
 
 struct Isa {
     const char* name;
-    int level;  // its place among the levels below
+    int level;  // its place among the levels compiled in
 };
 
 // Levels this processor has, best first.
@@ -23,26 +23,16 @@ void set_isa(const std::string& name);
 
 // The sources of kernels are compiled once per level, each time into a namespace of the level's, in
 // which they define a table of their functions. This defines kernels(), the table of the level in
-// use.
-#if defined(__x86_64__)
-#define INFALL_KERNEL_TABLES(Kernels, kernels)                                             \
-    namespace v4 {                                                                         \
-    extern const Kernels kernels;                                                          \
-    }                                                                                      \
-    namespace v3 {                                                                         \
-    extern const Kernels kernels;                                                          \
-    }                                                                                      \
-    namespace v2 {                                                                         \
-    extern const Kernels kernels;                                                          \
-    }                                                                                      \
-    const Kernels& kernels() {                                                             \
-        static const Kernels* const tables[] = {&v4::kernels, &v3::kernels, &v2::kernels}; \
-        return *tables[current_isa().level];                                               \
+// use. INFALL_LEVELS, which names the levels compiled in, comes from the build.
+#define INFALL_DECLARE_TABLE(level, Kernels, kernels) \
+    namespace level {                                 \
+    extern const Kernels kernels;                     \
     }
-#else
-#define INFALL_KERNEL_TABLES(Kernels, kernels) \
-    namespace baseline {                       \
-    extern const Kernels kernels;              \
-    }                                          \
-    const Kernels& kernels() { return baseline::kernels; }
-#endif
+#define INFALL_TABLE_ADDRESS(level, Kernels, kernels) &level::kernels,
+#define INFALL_KERNEL_TABLES(Kernels, kernels)                      \
+    INFALL_LEVELS(INFALL_DECLARE_TABLE, Kernels, kernels)           \
+    const Kernels& kernels() {                                      \
+        static const Kernels* const tables[] = {                    \
+            INFALL_LEVELS(INFALL_TABLE_ADDRESS, Kernels, kernels)}; \
+        return *tables[current_isa().level];                        \
+    }

@@ -125,7 +125,26 @@ def test_a_list_of_architectures_is_handed_on(tmp_path):
     """CMake takes a semicolon in a definition for the end of it."""
     configure(tmp_path, "-DINFALL_CUDA=ON", "-DCMAKE_CUDA_ARCHITECTURES=80;90").check_returncode()
     commands = json.loads((tmp_path / "compile_commands.json").read_text())
-    module = "bindings/cuda_module.cpp"
-    [command] = [one["command"] for one in commands if one["file"].endswith(module)]
-    assert '-DINFALL_CUDA_ARCHITECTURES="80,90"' in shlex.split(command)
-    assert all("-ffp-contract=off" in one["command"] for one in commands)
+    bindings = [
+        entry["command"]
+        for entry in commands
+        if "_cuda.dir" in entry["output"] and "unity" in Path(entry["file"]).name
+    ]
+    assert bindings
+    for command in bindings:
+        assert '-DINFALL_CUDA_ARCHITECTURES="80,90"' in shlex.split(command)
+    assert all("-ffp-contract=off" in entry["command"] for entry in commands)
+
+
+def isas_compiled(folder, option):
+    configure(folder, "-DINFALL_PYTHON=OFF", f"-DINFALL_ISAS={option}").check_returncode()
+    commands = json.loads((folder / "compile_commands.json").read_text())
+    isas = [re.search(r"-DINFALL_ISA=(\S+)", entry["command"]) for entry in commands]
+    return {isa[1] for isa in isas if isa}
+
+
+def test_a_native_build_has_the_best_instruction_set_of_this_machine_alone(tmp_path):
+    best = _core.available_isas()[0].removeprefix("x86-64-")
+    compiled = isas_compiled(tmp_path / "native", "NATIVE")
+    assert compiled == {best if best in {"v2", "v3", "v4"} else "baseline"}
+    assert compiled <= isas_compiled(tmp_path / "all", "ALL")
