@@ -3,22 +3,8 @@
 
 #include <immintrin.h>
 
-#include <cstdint>
+namespace infall::INFALL_ISA {
 
-#include "runtime/host_device.h"
-
-namespace infall {
-namespace INFALL_ISA {
-
-constexpr int lanes = 8;
-constexpr int registers = 16;
-
-struct Float {
-    __m256 v;
-    Float() = default;
-    INFALL_HD Float(__m256 x) : v(x) {}
-    INFALL_HD explicit Float(float x) : v(_mm256_set1_ps(x)) {}
-};
 struct Word {
     __m256i v;
     Word() = default;
@@ -30,15 +16,10 @@ struct Wide {
     __m256i even, odd;
 };
 
-INFALL_HD Float operator*(Float a, Float b) { return _mm256_mul_ps(a.v, b.v); }
-INFALL_HD Float operator-(Float a, Float b) { return _mm256_sub_ps(a.v, b.v); }
 INFALL_HD Float fused(Float a, Float b, Float c) { return _mm256_fmadd_ps(a.v, b.v, c.v); }
 INFALL_HD Float fused_minus(Float a, Float b, Float c) { return _mm256_fmsub_ps(a.v, b.v, c.v); }
 INFALL_HD Float minus_fused(Float c, Float a, Float b) { return _mm256_fnmadd_ps(a.v, b.v, c.v); }
 INFALL_HD Float square_root(Float a) { return _mm256_sqrt_ps(a.v); }
-INFALL_HD Float load(const float* p) { return _mm256_loadu_ps(p); }
-INFALL_HD void store(float* p, Float a) { _mm256_storeu_ps(p, a.v); }
-
 INFALL_HD Float larger(Float a, Float b) { return _mm256_max_ps(a.v, b.v); }
 
 // out[j] = column j of the 8 x 8 block whose rows start `stride` elements apart.
@@ -135,5 +116,9 @@ INFALL_HD Word xor3(Word a, Word b, Word c) {
     return _mm256_xor_si256(_mm256_xor_si256(a.v, b.v), c.v);
 }
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+INFALL_HD Double fused(Double a, Double b, Double c) { return _mm256_fmadd_pd(a, b, c); }
+INFALL_HD Double load_doubles(const Float16* p) {
+    return _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+
+}  // namespace infall::INFALL_ISA
