@@ -35,7 +35,11 @@ INFALL_HD Doubles load_doubles(const double* p) {
     return *reinterpret_cast<const UnalignedDoubles*>(p);
 }
 INFALL_HD Doubles load_doubles(const float* p) {
+#if defined(__AVX512F__)  // GCC 12 converts halves and puts them together
+    return _mm512_cvtps_pd(_mm256_loadu_ps(p));
+#else
     return __builtin_convertvector(*reinterpret_cast<const HalfFloats*>(p), Doubles);
+#endif
 }
 INFALL_HD Doubles load_doubles(const Float16* p) {
 #if defined(__AVX512F__)
