@@ -246,16 +246,41 @@ T largest(const T* x, const double* norms, int64_t count, double offset, double 
     return best;
 }
 
+INFALL_HD double next_below(float a) { return __builtin_nextafterf(a, -__builtin_inff()); }
+INFALL_HD double next_below(double a) { return __builtin_nextafter(a, -__builtin_inf()); }
+
+// Most stretches of so many logits have none that is large enough, which their largest tells.
+constexpr int64_t stretch = 64;
+
+template <class T>
+INFALL_HD bool none_above(const Law& law, const T* x, int64_t first, double bound) {
+    Double most = law.vector(x, first);
+    for (int64_t i = double_lanes; i < stretch; i += double_lanes) {
+        const Double a = law.vector(x, first + i);
+        most = a > most ? a : most;
+    }
+    double each[double_lanes];
+    store(each, most);
+    bool none = true;
+    for (int k = 0; k < double_lanes; ++k) none &= each[k] < bound;
+    return none;
+}
+
 template <class T>
 int64_t at_least(const T* x, const double* norms, int64_t count, double offset, double factor,
                  T threshold, int32_t* positions) {
     const Law law{norms, offset, factor};
-    int64_t found = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        positions[found] = static_cast<int32_t>(i);
-        found += law.one(x, i) >= threshold;
+    const double bound = next_below(threshold);  // what is less rounds to less than the threshold
+    int64_t hits = 0;
+    for (int64_t first = 0; first < count; first += stretch) {
+        const int64_t end = first + stretch < count ? first + stretch : count;
+        if (end == first + stretch && none_above(law, x, first, bound)) continue;
+        for (int64_t i = first; i < end; ++i) {
+            positions[hits] = static_cast<int32_t>(i);
+            hits += law.one(x, i) >= threshold;
+        }
     }
-    return found;
+    return hits;
 }
 
 // ---------------------------------------------------------------------------------------------

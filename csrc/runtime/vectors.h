@@ -86,9 +86,7 @@ INFALL_HD Float operator-(Float a, Float b) { return a.v - b.v; }
 typedef float HalfFloats __attribute__((vector_size(4 * double_lanes), aligned(4), may_alias));
 
 INFALL_HD Double load_doubles(const double* p) { return load(p); }
-INFALL_HD Double load_doubles(const float* p) {
-    return __builtin_convertvector(*reinterpret_cast<const HalfFloats*>(p), Double);
-}
+INFALL_HD Double load_doubles(const float* p);
 INFALL_HD Double load_doubles(const BFloat16* p) {
     alignas(64) float widened[double_lanes];
     INFALL_UNROLL
@@ -96,9 +94,14 @@ INFALL_HD Double load_doubles(const BFloat16* p) {
     return load_doubles(widened);
 }
 INFALL_HD void store_rounded(double* p, Double a) { store(p, a); }
+#if !defined(__AVX512F__)  // there GCC 12 would convert halves and put them together
+INFALL_HD Double load_doubles(const float* p) {
+    return __builtin_convertvector(*reinterpret_cast<const HalfFloats*>(p), Double);
+}
 INFALL_HD void store_rounded(float* p, Double a) {
     *reinterpret_cast<HalfFloats*>(p) = __builtin_convertvector(a, HalfFloats);
 }
+#endif
 
 }  // namespace infall::INFALL_ISA
 
