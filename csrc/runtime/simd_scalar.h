@@ -20,6 +20,12 @@ INFALL_HD Float load(const float* p) { return *p; }
 INFALL_HD void store(float* p, Float a) { *p = a; }
 INFALL_HD Float larger(Float a, Float b) { return a > b ? a : b; }
 INFALL_HD void load_transposed(const float* p, int64_t, Float* out) { *out = *p; }
+INFALL_HD void store_interleaved(float* out, Float z0, Float z1, Float z2, Float z3) {
+    out[0] = z0;
+    out[1] = z1;
+    out[2] = z2;
+    out[3] = z3;
+}
 INFALL_HD uint32_t at_least(Float x, Float threshold, bool absolute) {
     return (absolute ? std::fabs(x) : x) >= threshold ? 1u : 0u;
 }
