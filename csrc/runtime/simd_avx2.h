@@ -47,6 +47,26 @@ INFALL_HD void load_transposed(const float* p, int64_t stride, Float* out) {
     }
 }
 
+// out[4 i + c] = lane i of z_c.
+INFALL_HD void store_interleaved(float* out, Float z0, Float z1, Float z2, Float z3) {
+    const __m256d low01 = _mm256_castps_pd(_mm256_unpacklo_ps(z0.v, z1.v));
+    const __m256d high01 = _mm256_castps_pd(_mm256_unpackhi_ps(z0.v, z1.v));
+    const __m256d low23 = _mm256_castps_pd(_mm256_unpacklo_ps(z2.v, z3.v));
+    const __m256d high23 = _mm256_castps_pd(_mm256_unpackhi_ps(z2.v, z3.v));
+    // Half h of each: lane 4 h + 0, 1, 2, 3 of all four.
+    const __m256d lane0 = _mm256_unpacklo_pd(low01, low23);
+    const __m256d lane1 = _mm256_unpackhi_pd(low01, low23);
+    const __m256d lane2 = _mm256_unpacklo_pd(high01, high23);
+    const __m256d lane3 = _mm256_unpackhi_pd(high01, high23);
+    const auto put = [out](int quarter, __m256d a) {
+        _mm256_storeu_ps(out + 8 * quarter, _mm256_castpd_ps(a));
+    };
+    put(0, _mm256_permute2f128_pd(lane0, lane1, 0x20));
+    put(1, _mm256_permute2f128_pd(lane2, lane3, 0x20));
+    put(2, _mm256_permute2f128_pd(lane0, lane1, 0x31));
+    put(3, _mm256_permute2f128_pd(lane2, lane3, 0x31));
+}
+
 INFALL_HD Float to_float(Word w) {
     // Both halves convert exactly; the fused sum rounds once, as an unsigned conversion does.
     const __m256 high = _mm256_cvtepi32_ps(_mm256_srli_epi32(w.v, 16));

@@ -54,6 +54,30 @@ INFALL_HD void load_transposed(const float* p, int64_t stride, Float* out) {
     }
 }
 
+// out[4 i + c] = lane i of z_c.
+INFALL_HD void store_interleaved(float* out, Float z0, Float z1, Float z2, Float z3) {
+    const __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(z0.v, z1.v));
+    const __m512d high01 = _mm512_castps_pd(_mm512_unpackhi_ps(z0.v, z1.v));
+    const __m512d low23 = _mm512_castps_pd(_mm512_unpacklo_ps(z2.v, z3.v));
+    const __m512d high23 = _mm512_castps_pd(_mm512_unpackhi_ps(z2.v, z3.v));
+    // Quarter q of each: lane 4 q + 0, 1, 2, 3 of all four.
+    const __m512d lane0 = _mm512_unpacklo_pd(low01, low23);
+    const __m512d lane1 = _mm512_unpackhi_pd(low01, low23);
+    const __m512d lane2 = _mm512_unpacklo_pd(high01, high23);
+    const __m512d lane3 = _mm512_unpackhi_pd(high01, high23);
+    const __m512d first_low = _mm512_shuffle_f64x2(lane0, lane1, 0x44);
+    const __m512d first_high = _mm512_shuffle_f64x2(lane0, lane1, 0xEE);
+    const __m512d second_low = _mm512_shuffle_f64x2(lane2, lane3, 0x44);
+    const __m512d second_high = _mm512_shuffle_f64x2(lane2, lane3, 0xEE);
+    const auto put = [out](int quarter, __m512d a) {
+        _mm512_storeu_ps(out + 16 * quarter, _mm512_castpd_ps(a));
+    };
+    put(0, _mm512_shuffle_f64x2(first_low, second_low, 0x88));
+    put(1, _mm512_shuffle_f64x2(first_low, second_low, 0xDD));
+    put(2, _mm512_shuffle_f64x2(first_high, second_high, 0x88));
+    put(3, _mm512_shuffle_f64x2(first_high, second_high, 0xDD));
+}
+
 INFALL_HD Float to_float(Word w) { return _mm512_cvtepu32_ps(w.v); }
 INFALL_HD Float to_signed_float(Word w) { return _mm512_cvtepi32_ps(w.v); }
 INFALL_HD Word shift_left_2(Word w) { return _mm512_slli_epi32(w.v, 2); }

@@ -42,6 +42,11 @@ INFALL_HD void load_transposed(const float* p, int64_t stride, Float* out) {
     out[3].v = vreinterpretq_f32_f64(vtrn2q_f64(odd_low, odd_high));
 }
 
+// out[4 i + c] = lane i of z_c.
+INFALL_HD void store_interleaved(float* out, Float z0, Float z1, Float z2, Float z3) {
+    vst4q_f32(out, float32x4x4_t{{z0.v, z1.v, z2.v, z3.v}});
+}
+
 INFALL_HD Float to_float(Word w) { return vcvtq_f32_u32(w.v); }
 INFALL_HD Float to_signed_float(Word w) { return vcvtq_f32_s32(vreinterpretq_s32_u32(w.v)); }
 INFALL_HD Word shift_left_2(Word w) { return vshlq_n_u32(w.v, 2); }

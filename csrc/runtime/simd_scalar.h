@@ -36,6 +36,16 @@ INFALL_HD void load_transposed(const float* p, int64_t stride, Float* out) {
         for (int j = 0; j < lanes; ++j) out[j].v[i] = p[i * stride + j];
 }
 
+// out[4 i + c] = lane i of z_c.
+INFALL_HD void store_interleaved(float* out, Float z0, Float z1, Float z2, Float z3) {
+    for (int lane = 0; lane < lanes; ++lane) {
+        out[4 * lane] = z0.v[lane];
+        out[4 * lane + 1] = z1.v[lane];
+        out[4 * lane + 2] = z2.v[lane];
+        out[4 * lane + 3] = z3.v[lane];
+    }
+}
+
 INFALL_HD Float to_float(Word w) { return __builtin_convertvector(w.v, Vector<float>); }
 INFALL_HD Float to_signed_float(Word w) {
     return __builtin_convertvector((Vector<int32_t>)w.v, Vector<float>);

@@ -77,6 +77,15 @@ INFALL_HD void load_transposed(const float* p, int64_t stride, Float* out) {
     out[3].v = _mm_movehl_ps(last_high, last_low);
 }
 
+// out[4 i + c] = lane i of z_c.
+INFALL_HD void store_interleaved(float* out, Float z0, Float z1, Float z2, Float z3) {
+    _MM_TRANSPOSE4_PS(z0.v, z1.v, z2.v, z3.v);
+    _mm_storeu_ps(out, z0.v);
+    _mm_storeu_ps(out + 4, z1.v);
+    _mm_storeu_ps(out + 8, z2.v);
+    _mm_storeu_ps(out + 12, z3.v);
+}
+
 INFALL_HD Float to_float(Word w) {
     // Both halves convert exactly and so does the product; the sum rounds once.
     const __m128 high = _mm_cvtepi32_ps(_mm_srli_epi32(w.v, 16));
