@@ -19,6 +19,7 @@ from scipy import linalg
 import infall
 import reference
 from infall import Cube, Orthoplex, SimplexETF, _core, frames
+from infall._arrays.blocks import blocks_of
 from interrupts import LIMIT, SANITIZED, seconds_after_interrupt
 
 pytestmark = pytest.mark.sanitize
@@ -306,19 +307,22 @@ def test_long_vectors_with_many_ties(basis, tight, weights):
             assert_array_equal(found.values, np.take_along_axis(projections, found.classes, axis=1))
 
 
-def test_large_frames_without_structure_go_by_blocks(monkeypatch):
-    monkeypatch.setattr("infall.frames.base._CLASSES_PER_BLOCK", 16)
-    monkeypatch.setattr("infall.frames.base._SCORES_PER_BLOCK", 64)
+def test_large_frames_without_structure_go_by_blocks():
     for frame in (SimplexETF(50, 60), Orthoplex(51), Cube(100, 9), weighted(Orthoplex(33, 40))):
-        h, y = normals(7, frame.dim), normals(7, frame.num_classes)
+        h, y = normals(150, frame.dim), normals(150, frame.num_classes)
         vectors = frame.vectors()
-        projections = frame.project(h)
-        assert_close(projections, h @ vectors.T, atol=1e-13)
-        assert_close(frame.adjoint(y), y @ vectors, atol=1e-13)
-        for num_top in (1, 3, 17, frame.num_classes):
-            found = frame.topk(h, num_top)
-            assert_array_equal(found.classes, ranked(projections, num_top))
-            assert_array_equal(found.values, np.take_along_axis(projections, found.classes, axis=1))
+        with blocks_of(1024):  # 64 vectors, 16 classes
+            assert frame._tiles(150)[:2] == [
+                (slice(0, 64), slice(0, 16)),
+                (slice(0, 64), slice(16, 32)),
+            ]
+            projections = frame.project(h)
+            assert_close(projections, h @ vectors.T, atol=1e-13)
+            assert_close(frame.adjoint(y), y @ vectors, atol=1e-13)
+            for num_top in (1, 3, 17, frame.num_classes):
+                top = frame.topk(h, num_top)
+                assert_array_equal(top.classes, ranked(projections, num_top))
+                assert_array_equal(top.values, np.take_along_axis(projections, top.classes, axis=1))
 
 
 def test_a_million_classes_in_memory_of_the_order_of_a_sample():

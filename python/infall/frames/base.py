@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from infall._arrays import gradients as _gradients
+from infall._arrays.blocks import block_size
 from infall._arrays.calls import Progress, Watch, standard_floats, watch_of
 from infall._arrays.checks import check_finite, integer
 from infall._arrays.convert import to_numpy
@@ -28,7 +29,7 @@ _Float = NDArray[np.float64]
 # Numbers of a block of vectors, and of logits that are there at a time.
 BLOCK_ENTRIES = 2**20
 _SCORES_PER_BLOCK = 2**22
-_CLASSES_PER_BLOCK = 2**16
+_ROWS_PER_BLOCK = 2**6  # at least, where so many vectors come
 _PRODUCTS_PER_BLOCK = 2**31  # multiplications between two looks at Ctrl-C: under 0.1 s
 
 
@@ -490,9 +491,9 @@ class Frame(abc.ABC):
 
     def _tiles(self, count: int) -> list[tuple[slice, slice]]:
         """Rows and classes of the blocks that `count` vectors are worked through in."""
-        width = min(self.num_classes, _CLASSES_PER_BLOCK)
-        height = max(1, _PRODUCTS_PER_BLOCK // (width * self.dim))
-        height = min(height, max(1, _SCORES_PER_BLOCK // width))
+        scores = block_size(_SCORES_PER_BLOCK)
+        width = min(self.num_classes, max(1, scores // _ROWS_PER_BLOCK))
+        height = max(1, min(_PRODUCTS_PER_BLOCK // (width * self.dim), scores // width))
         return [
             (slice(i, min(i + height, count)), slice(c, min(c + width, self.num_classes)))
             for i in range(0, count, height)
