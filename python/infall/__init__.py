@@ -17,7 +17,8 @@ try:
     from infall.maxlikelihood.network import MaxLikelihood
     from infall.rows.codes import hamming_distances, hyperplane_codes
     from infall.rows.gaussian import gaussian_rows
-    from infall.rows.selection import RowSelection, merge_selections, select_rows, select_rows_from
+    from infall.rows.merge import merge_selections
+    from infall.rows.selection import RowSelection, select_rows, select_rows_from
 except KeyboardInterrupt:
     # `python -m infall` imports the package before a line of its own could catch this.
     if sys.argv[:1] != ["-m"] or sys.orig_argv[-len(sys.argv)].removeprefix("-m") != "infall":

@@ -37,7 +37,7 @@ from infall.cli._terminal import (
 )
 from infall.experiments import EXPERIMENTS
 from infall.experiments.result import Result
-from infall.rows.selection import Sampler
+from infall.rows.settings import Sampler
 
 HELP = (
     "Reproduce a figure of the paper: measure, draw, and print the numbers behind it.\n\n"

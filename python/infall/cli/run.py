@@ -34,7 +34,7 @@ from infall.cli._terminal import (
     save_figure,
     with_options,
 )
-from infall.rows.selection import Sampler
+from infall.rows.settings import Sampler
 
 if TYPE_CHECKING:
     import numpy as np

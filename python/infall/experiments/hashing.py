@@ -28,7 +28,8 @@ from infall.experiments.repeats import (
 )
 from infall.experiments.result import Result, Table
 from infall.rows.codes import hyperplane_codes
-from infall.rows.selection import Sampler, select_rows
+from infall.rows.selection import select_rows
+from infall.rows.settings import Sampler
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -29,7 +29,8 @@ from infall._arrays.locate import device_number, named_place, place_of
 from infall._arrays.place import Place
 from infall._arrays.threads import thread_count
 from infall.maxlikelihood._host import Fit
-from infall.rows.selection import RowSelection, Sampler, select_rows
+from infall.rows.selection import RowSelection, select_rows
+from infall.rows.settings import Sampler
 
 if TYPE_CHECKING:
     from infall.maxlikelihood._device import QueuedFit
