@@ -17,9 +17,9 @@ from infall._arrays.checks import one_of
 from infall._arrays.locks import object_lock
 from infall._core import __version__
 from infall.collapse._checks import float64_entries, number_between, real_vector
-from infall.collapse._measurement import collapse_report, geodesic_reports
 from infall.collapse.layers import effective_depth
 from infall.collapse.report import NUMBERS, CollapseReport
+from infall.collapse.reporting import collapse_report, geodesic_reports
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
