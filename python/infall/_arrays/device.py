@@ -289,10 +289,7 @@ class TorchDevice(Device):
 def cuda_kernels(name: str, array: Any) -> Any:
     """Return the compiled module `infall._cuda`.
 
-    Raises
-    ------
-    RuntimeError
-        If this build has none, naming the argument that asked for it.
+    Raises RuntimeError if this build has none, naming the argument that asked for it.
     """
     try:
         return importlib.import_module("infall._cuda")

@@ -25,12 +25,8 @@ class FeatureBlocks:
     have the dtype of the features; bfloat16 comes as uint16, which stands for nothing else. All
     other real numbers come as float64.
 
-    Raises
-    ------
-    TypeError
-        For another dtype, and memory of a device.
-    ValueError
-        For another shape than (N, d).
+    Raises TypeError for another dtype, and memory of a device; ValueError for another shape than
+    (N, d).
     """
 
     def __init__(self, array: Any, name: str, *, dim: int | None = None) -> None:

@@ -34,10 +34,7 @@ _NAME_BYTES = 200  # of the name in that of the temporary file: file systems all
 def save(path: str | os.PathLike[str], kind: str, version: int, arrays: Mapping[str, Any]) -> None:
     """Write arrays under exactly this name, with the kind of object and version of its format.
 
-    Raises
-    ------
-    OSError, TypeError
-        As `written_whole`.
+    Raises OSError or TypeError as `written_whole`.
     """
     header = {
         "format": kind,
@@ -56,13 +53,8 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
     A symbolic link stays, and its target is replaced. A file that was there keeps its mode.
 
-    Raises
-    ------
-    OSError
-        With `path` as its file name: if the file cannot be written, is there but read-only, or is
-        not a regular file. The file of that name is then still the old one.
-    TypeError
-        For anything but a path.
+    Raises TypeError for anything but a path, and OSError, with `path` as its file name, if the file
+    cannot be written, is there but read-only, or is not a regular file: it is then the old one.
     """
     given = _path_text(path)
     with _naming(given):
@@ -244,10 +236,7 @@ def saved_array(
 ) -> NDArray[Any]:
     """Return an array after a check of its shape and dtype.
 
-    Raises
-    ------
-    KeyError, ValueError
-        If it is missing or another.
+    Raises KeyError or ValueError if it is missing or another.
     """
     array = arrays[name]
     if array.shape != shape or array.dtype not in [np.dtype(dtype) for dtype in dtypes]:

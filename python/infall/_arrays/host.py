@@ -113,10 +113,7 @@ def largest_magnitudes(
 ) -> NDArray[np.float64]:
     """Return the largest magnitude of each of (N, k) vectors, a block from `first_row` on.
 
-    Raises
-    ------
-    ValueError
-        For a zero vector.
+    Raises ValueError for a zero vector.
     """
     largest: NDArray[np.float64] = np.abs(values).max(axis=1)
     if not largest.all():
@@ -130,10 +127,7 @@ def normalised(
 ) -> NDArray[np.float64]:
     """Return (N, k) vectors with length one, to rounding; `rows._host.unit_vectors` is exact.
 
-    Raises
-    ------
-    ValueError
-        For a zero vector.
+    Raises ValueError for a zero vector.
     """
     largest = largest_magnitudes(values, name, first_row, batched)
     scaled: NDArray[np.float64] = np.ldexp(values, -np.frexp(largest)[1][:, None])

@@ -102,10 +102,7 @@ class _Interface:
 def in_place(place: Place, array: Any, name: str, first_name: str) -> Any:
     """Return an array of the place and library that the first argument lives in.
 
-    Raises
-    ------
-    TypeError
-        If it lives elsewhere, and as `place_of`.
+    Raises TypeError if it lives elsewhere, and as `place_of`.
     """
     there, located = place_of(array, name)
     if there.description != place.description:
@@ -129,14 +126,8 @@ def named_place(name: str, like: Any) -> Place:
     The library is PyTorch if `like` is a tensor, otherwise CuPy, which is imported. "cuda" is the
     library's current device.
 
-    Raises
-    ------
-    TypeError
-        If there is no CuPy.
-    ValueError
-        If there is no such device.
-    RuntimeError
-        If this build has no CUDA kernels; with CUDA's text, if there is no device at all.
+    Raises TypeError if there is no CuPy; ValueError if there is no such device; RuntimeError if
+    this build has no CUDA kernels, or, with CUDA's text, if there is no device at all.
     """
     number = device_number(name)
     if name == "cpu":
@@ -160,10 +151,7 @@ def named_place(name: str, like: Any) -> Place:
 def device_number(name: Any) -> int | None:
     """Return the number in "cuda:1"; None for "cpu" and "cuda".
 
-    Raises
-    ------
-    TypeError, ValueError
-        For what is not the name of a device.
+    Raises TypeError or ValueError for what is not the name of a device.
     """
     if not isinstance(name, str):
         raise TypeError(f"device is {name!r}; expected 'cpu', 'cuda' or a name such as 'cuda:1'")

@@ -51,10 +51,7 @@ class Place(ABC):
     def array(self, given: Any, name: str) -> Any:
         """Return an array of real numbers as one of this place's; nothing is copied for it.
 
-        Raises
-        ------
-        TypeError
-            For other kinds and dtypes.
+        Raises TypeError for other kinds and dtypes.
         """
 
     @abstractmethod
@@ -89,14 +86,9 @@ class Place(ABC):
     def vectors(self, array: Any, name: str, *, dim: int | None = None) -> tuple[Any, bool]:
         """Return float64 vectors of shape (B, k) in C order, and whether there was a batch axis.
 
-        Raises
-        ------
-        TypeError
-            As `array`.
-        ValueError
-            For another number of axes than 1 or 2, vectors of length 0, another length than `dim`,
-            and in host memory NaN or infinity, with the first position. There may be no vectors:
-            shape (0, k).
+        Raises TypeError as `array`; ValueError for another number of axes than 1 or 2, vectors of
+        length 0, another length than `dim`, and in host memory NaN or infinity, with the first
+        position; not for a batch of none, shape (0, k).
         """
 
     @abstractmethod

@@ -57,10 +57,8 @@ def num_threads(count: int) -> Iterator[None]:
 def thread_count(value: Any) -> int:
     """Return the number of threads that an argument `num_threads` stands for.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For anything but None and a number of threads; for an `INFALL_NUM_THREADS` that is none.
+    Raises TypeError or ValueError for anything but None and a number of threads, and
+    for an `INFALL_NUM_THREADS` that is none.
     """
     if value is not None:
         return integer(value, "num_threads", 1, MAX_THREADS + 1)

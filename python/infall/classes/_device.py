@@ -209,10 +209,7 @@ def _pointers(device: Device, arrays: _Arrays) -> tuple[Any, ...]:
 def feature_rows(device: Device, features: Any, dim: int) -> Any:
     """Return features (N, d), checked but for their values.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As `infall._arrays.features.FeatureBlocks`.
+    Raises TypeError or ValueError as `infall._arrays.features.FeatureBlocks`.
     """
     dtype = device.dtype_name(features)
     if dtype not in _IN_PLACE and not dtype.startswith(("int", "uint", "bool")):
@@ -255,10 +252,7 @@ def _parts(count: int, dim: int) -> Iterator[slice]:
 def class_numbers(device: Device, labels: Any, num_samples: int, moments: Moments) -> Any:
     """Return labels (N,) as int64 on the device, where they are not searched for other numbers.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For another dtype or shape.
+    Raises TypeError or ValueError for another dtype or shape.
     """
     if place_of(labels, "labels")[0].is_host:
         return device.upload(moments.label_numbers(labels, num_samples))

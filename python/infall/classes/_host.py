@@ -209,12 +209,7 @@ class HostMoments:
     def merged(self, other: HostMoments) -> HostMoments:
         """Return the state of the samples of both, which share the number of classes and features.
 
-        Raises
-        ------
-        OverflowError
-            For 2**63 samples.
-        ValueError
-            If the sums do not fit into float64.
+        Raises OverflowError for 2**63 samples, ValueError if the sums do not fit into float64.
         """
         if self.num_samples + other.num_samples >= MAX_ROWS:
             raise OverflowError(
@@ -331,10 +326,7 @@ def within_projection(
 class HostUpdate:
     """Samples that are about to be added to a state, which stays as it is until `publish`.
 
-    Raises
-    ------
-    ValueError
-        For NaN and infinity, with their position, and for squares that overflow.
+    Raises ValueError for NaN and infinity, with their position, and for squares that overflow.
     """
 
     def __init__(

@@ -18,10 +18,8 @@ _Int64 = NDArray[np.int64]
 class ClassLabels:
     """What labels a set of classes has: the numbers 0, 1, ..., K - 1, or names.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For names that are not a sequence of `num_classes` different hashables.
+    Raises TypeError or ValueError for names that are not a sequence of `num_classes` different
+    hashables.
     """
 
     def __init__(self, num_classes: int, classes: Sequence[Hashable] | None) -> None:
@@ -33,10 +31,7 @@ class ClassLabels:
     def named(cls, classes: Sequence[Hashable]) -> ClassLabels:
         """Return the classes of these names.
 
-        Raises
-        ------
-        TypeError, ValueError
-            As the constructor; without names.
+        Raises TypeError or ValueError as the constructor, and without names.
         """
         names = _class_names(classes, None)
         if not names:
@@ -49,10 +44,8 @@ class ClassLabels:
     ) -> tuple[ClassLabels, _Int64]:
         """Return the classes that labels (N,) have, in ascending order, and their numbers.
 
-        Raises
-        ------
-        TypeError, ValueError
-            As `numbers`; for a label that is missing (None, NaN), and kinds without an order.
+        Raises TypeError or ValueError as `numbers`, for a label that is missing (None, NaN), and
+        for kinds without an order.
         """
         labels = _host_labels(labels, num_samples, name)
         if labels.dtype.kind in "iu" and num_samples > 0:
@@ -85,12 +78,8 @@ class ClassLabels:
     def numbers(self, labels: Any, num_samples: int, name: str = "labels") -> _Int64:
         """Return labels (N,) as class numbers, int64 (N,).
 
-        Raises
-        ------
-        TypeError
-            For labels that are not integers, where classes have no names.
-        ValueError
-            For another shape, and a label that is none of the classes, with its position.
+        Raises TypeError for labels that are not integers, where classes have no names; ValueError
+        for another shape, and a label that is none of the classes, with its position.
         """
         if self._numbers is not None:
             return _numbers_of_names(labels, num_samples, self._numbers, name)
@@ -114,10 +103,7 @@ class ClassLabels:
     def names_as_array(self) -> NDArray[Any] | None:
         """Return the names as they can be saved.
 
-        Raises
-        ------
-        TypeError
-            If they are neither all text nor all integers.
+        Raises TypeError if they are neither all text nor all integers.
         """
         if self.names is None:
             return None
@@ -139,12 +125,8 @@ def _host_labels(labels: Any, num_samples: int, name: str) -> NDArray[Any]:
     Floating point labels become integers. From a device they are copied, which waits for its
     stream.
 
-    Raises
-    ------
-    TypeError
-        For other kinds, and masked arrays.
-    ValueError
-        For another shape, and a fraction, NaN or infinity, with its position.
+    Raises TypeError for other kinds, and masked arrays; ValueError for another shape, and a
+    fraction, NaN or infinity, with its position.
     """
     array = on_host(labels, name)
     if isinstance(array, np.ma.MaskedArray):

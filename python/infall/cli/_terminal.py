@@ -247,10 +247,7 @@ def check_writable(option: str, path: Path, suffixes: tuple[str, ...]) -> None:
 def save_figure(figure: Figure, path: Path, *, dpi: int) -> None:
     """Write a figure whole or not at all, in the format that the suffix says.
 
-    Raises
-    ------
-    OSError
-        If it cannot be written.
+    Raises OSError if it cannot be written.
     """
     with written_whole(path) as file:
         figure.savefig(file, format=path.suffix[1:].lower(), dpi=dpi)

@@ -61,10 +61,8 @@ class Samples(ABC):
     ) -> Iterator[tuple[slice, _Result]]:
         """Yield slices of the samples and the result of work(features, slice, progress of all).
 
-        Raises
-        ------
-        ValueError
-            For NaN and infinity, with their position among all samples; what `work` raises.
+        Raises ValueError for NaN and infinity, with their position among all samples, and what
+        `work` raises.
         """
         total = self.shape[0]
         for rows, block in self.pieces(on_host=on_host):
@@ -107,12 +105,8 @@ class ArraySamples(Samples):
     with shape, dtype and slices), along the chunks these have, and from arrays in memory that the
     kernels do not read in place: other layouts, byte orders and integers.
 
-    Raises
-    ------
-    TypeError
-        For masked arrays and dtypes that are not real numbers.
-    ValueError
-        For another shape than (N, d), or d = 0.
+    Raises TypeError for masked arrays and dtypes that are not real numbers; ValueError for another
+    shape than (N, d), or d = 0.
     """
 
     def __init__(self, features: Any, name: str) -> None:

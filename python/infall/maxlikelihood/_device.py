@@ -65,10 +65,7 @@ class QueuedFit:
     def fetched(self) -> Fit:
         """Wait for the fit and return it; after the first time from host memory.
 
-        Raises
-        ------
-        ValueError
-            If the vector was zero or not finite.
+        Raises ValueError if the vector was zero or not finite.
         """
         with self._fetching:
             if self._fit is None:

@@ -42,10 +42,7 @@ def unit_vectors(
     in an order that is the same on every machine); scaling by a power of two keeps it so for the
     largest and smallest numbers.
 
-    Raises
-    ------
-    ValueError
-        For a zero vector.
+    Raises ValueError for a zero vector.
     """
     directions, norms, exponents = _core.unit_vectors(vectors)
     zero = np.isnan(norms)
