@@ -12,7 +12,6 @@ import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,13 +61,8 @@ class Device(Place):
         _entered.guards.append(guard)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        _entered.guards.pop().__exit__(kind, error, traceback)
+    def __exit__(self, *error: Any) -> None:
+        _entered.guards.pop().__exit__(*error)
 
     @abstractmethod
     def _current(self) -> Any:
@@ -87,13 +81,6 @@ class Device(Place):
     @abstractmethod
     def arange(self, count: int) -> Any:
         """Return the numbers from 0 to count - 1, int64."""
-
-    @abstractmethod
-    def upload(self, values: NDArray[Any]) -> Any:
-        """Copy a small host array to the device, in the order of the current stream.
-
-        Through page-locked memory: from other memory the driver may wait for the stream.
-        """
 
     @abstractmethod
     def pointer(self, array: Any) -> int:

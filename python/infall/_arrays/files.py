@@ -87,27 +87,13 @@ def load(
     members: Callable[[str], bool] | None = None,
     mapping: bool = False,
 ) -> dict[str, NDArray[Any]]:
-    """Read what `save` has written.
+    """Read what `save` has written: the arrays whose names `members` accepts, all by default.
 
-    Parameters
-    ----------
-    path : path
-        The file.
-    kind, version : str, int
-        As saved.
-    members : callable, optional
-        Says of a name whether the array is wanted; others are not read. All by default.
-    mapping : bool
-        Whether the object depends on the mapping from counters to normal entries.
+    `mapping` says whether the object depends on the mapping from counters to normal entries.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be read, or is not a regular one.
-    ValueError
-        If it is truncated, damaged, of another kind of object, another version or another mapping.
-    TypeError
-        For anything but a path.
+    Raises OSError if the file cannot be read, or is not a regular one; ValueError if it is
+    truncated, damaged, of another kind of object, another version or another mapping; TypeError for
+    anything but a path.
     """
     given = _path_text(path)
     with contextlib.ExitStack() as stack:

@@ -24,21 +24,11 @@ def place_of(array: Any, name: str) -> tuple[Place, Any]:
     `__cuda_array_interface__` version 2 or 3, or DLPack in CUDA memory) are viewed through CuPy,
     which is then imported. An array that names the stream it is written on
     (`__cuda_array_interface__` version 3) makes the caller's current stream wait for it, on the
-    device; one that names none needs no waiting.
+    device; one that names none needs no waiting. What is not in CUDA memory is returned as it was
+    given, with `Host`.
 
-    Returns
-    -------
-    place : Place
-        `Host` for what is not in CUDA memory.
-    array : array
-        In host memory, what was given.
-
-    Raises
-    ------
-    TypeError
-        If the array cannot be read, or is a tensor that requires a gradient.
-    RuntimeError
-        If this build has no CUDA kernels.
+    Raises TypeError if the array cannot be read, or is a tensor that requires a gradient;
+    RuntimeError if this build has no CUDA kernels.
     """
     if isinstance(array, (np.ndarray, np.generic, list, tuple)):
         return Host(array), array

@@ -11,7 +11,7 @@ import functools
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
@@ -40,12 +40,7 @@ class Place(ABC):
     def __enter__(self) -> Place: ...
 
     @abstractmethod
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *error: Any) -> None: ...
 
     @abstractmethod
     def array(self, given: Any, name: str) -> Any:
@@ -60,7 +55,11 @@ class Place(ABC):
 
     @abstractmethod
     def upload(self, values: NDArray[Any]) -> Any:
-        """Return an array of the host in this place, in the order of its current stream."""
+        """Return an array of the host in this place, in the order of its current stream.
+
+        To a device it is copied, through page-locked memory: from other memory the driver may wait
+        for the stream.
+        """
 
     @abstractmethod
     def download(self, array: Any) -> NDArray[Any]:
@@ -97,20 +96,9 @@ class Place(ABC):
     ) -> tuple[Iterator[tuple[int, Any]], int, int, bool]:
         """Return float64 vectors block by block, so that no large array is copied whole.
 
-        Returns
-        -------
-        blocks : iterator of (int, float64 array)
-            First row of each block, and the block (b, k); on a device scaled by powers of two to
-            magnitudes below one.
-        num_vectors, dim : int
-            Of all of them.
-        batched : bool
-            Whether there was a batch axis.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As `vectors`; for NaN and infinity while iterating.
+        They are an iterator over the first row of each block and the block (b, k), on a device
+        scaled by powers of two to magnitudes below one; the number of vectors, their length, and
+        whether there was a batch axis. Raises as `vectors`, for NaN and infinity while iterating.
         """
 
     @abstractmethod

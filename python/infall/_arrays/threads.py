@@ -103,12 +103,8 @@ def _own_quota() -> float:
 def cgroup_quota(memberships: Path, root: Path) -> float:
     """Return the processor time that a control group may use per time; infinity without a limit.
 
-    Parameters
-    ----------
-    memberships : path
-        A file as ``/proc/self/cgroup``.
-    root : path
-        Where the control groups of version 2, or the controllers of version 1, are mounted.
+    `memberships` is a file as ``/proc/self/cgroup``, `root` where the control groups of version 2,
+    or the controllers of version 1, are mounted.
     """
     try:
         lines = memberships.read_text().splitlines()

@@ -67,27 +67,12 @@ class StrongResiduals(NamedTuple):
 class Measurement:
     """Every metric of one set of features; the functions and the report are made of these.
 
-    Parameters
-    ----------
-    features : array (N, d), ClassMoments or Samples
-        ClassMoments stand for features and labels alike.
-    labels : array (N,), optional
-        None with ClassMoments, and where `moments` are given and no metric needs them.
-    moments : ClassMoments, optional
-        Of these samples, or of the training samples.
-    classifier, bias : arrays (num_classes, d) and (num_classes,), optional
-        Without names, labels are numbers of their rows.
-    classes : sequence of hashables, optional
-        Names of the classes.
-    test_features, test_labels : arrays (T, d) and (T,), optional
-        Test samples.
-    global_mean, weighting, num_threads, progress
-        As in `nc1`.
+    `features` are an array (N, d), ClassMoments, which stand for features and labels alike, or
+    Samples; `labels` (N,) None with ClassMoments, and where `moments`, of these samples or of the
+    training samples, are given and no metric needs them. Without names in `classes`, labels are
+    numbers of the rows of the `classifier`. All else is as in `collapse_report`.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For what is not as said; UndefinedMetric without samples.
+    Raises TypeError or ValueError for what is not as said, UndefinedMetric without samples.
     """
 
     def __init__(

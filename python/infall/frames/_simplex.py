@@ -258,10 +258,7 @@ def deviation_sums(
 ) -> tuple[float, float, float]:
     """Return sums over the entries of D = A (M / scale)^T - multiple * E, block by block.
 
-    Returns
-    -------
-    diagonal_square, off_sum, off_square : float
-        As `distance_from_pairs` takes them.
+    They are the last arguments of `distance_from_pairs`.
     """
     num_classes, dim = m.shape
     off_sum = off_square = 0.0

@@ -74,10 +74,7 @@ def read_means(
 ) -> tuple[_Float, Callable[[_Float], Any]]:
     """Return finite float64 means (K, d), and what the results are to be like.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For another kind or shape, and NaN or infinity, with the position.
+    Raises TypeError or ValueError for another kind or shape, NaN and infinity, with the position.
     """
     place, located = place_of(means, "means")
     with place:
