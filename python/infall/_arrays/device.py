@@ -169,9 +169,9 @@ class CuPyDevice(Device):
     def arange(self, count: int) -> Any:
         return self.xp.arange(count, dtype="int64")
 
-    def upload(self, values: NDArray[Any]) -> Any:
+    def upload(self, array: NDArray[Any]) -> Any:
         with self._current():
-            return self.xp.asarray(values)  # CuPy locks a copy
+            return self.xp.asarray(array)  # CuPy locks a copy
 
     def download(self, array: Any) -> NDArray[Any]:
         with self._current():
@@ -235,9 +235,9 @@ class TorchDevice(Device):
     def arange(self, count: int) -> Any:
         return self.xp.arange(count, dtype=self.xp.int64, device=str(self))
 
-    def upload(self, values: NDArray[Any]) -> Any:
+    def upload(self, array: NDArray[Any]) -> Any:
         # PyTorch warns of memory it may not write to.
-        host = self.xp.from_numpy(np.require(values, requirements=["C", "W"]))
+        host = self.xp.from_numpy(np.require(array, requirements=["C", "W"]))
         return host.pin_memory().to(str(self), non_blocking=True)
 
     def download(self, array: Any) -> NDArray[Any]:

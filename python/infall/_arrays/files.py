@@ -15,7 +15,7 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from infall._core import __version__
 
 MAPPING_VERSION = 1
 """Of the mapping from counters to normal entries, which docs/random-rows.md describes."""
+
+_Object = TypeVar("_Object")
 
 _HEADER = ("format", "version", "engine", "mapping")
 _HEADER_BYTES = 4096  # of each of its members, at most
@@ -36,12 +38,7 @@ def save(path: str | os.PathLike[str], kind: str, version: int, arrays: Mapping[
 
     Raises OSError or TypeError as `written_whole`.
     """
-    header = {
-        "format": kind,
-        "version": version,
-        "engine": __version__,
-        "mapping": MAPPING_VERSION,
-    }
+    header = {"format": kind, "version": version, "engine": __version__, "mapping": MAPPING_VERSION}
     members: dict[str, Any] = {**arrays, **header}
     with written_whole(path) as file:
         np.savez(file, **members)
@@ -119,6 +116,47 @@ def load(
         except Exception as error:  # a damaged archive raises many kinds
             text = str(error) or type(error).__name__
             raise ValueError(f"{given} is not a saved {kind}, or a damaged one: {text}") from None
+
+
+def load_object(
+    path: str | os.PathLike[str],
+    kind: str,
+    version: int,
+    made_of: Callable[[dict[str, NDArray[Any]]], _Object],
+) -> _Object:
+    """Return the object, with rows of layers, that `of_state` makes of a file; raises as `load`."""
+    state = load(path, kind, version, mapping=True)
+    try:
+        return of_state(state, kind, version, made_of)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+
+def of_state(
+    state: Mapping[str, Any],
+    kind: str,
+    version: int,
+    made_of: Callable[[dict[str, NDArray[Any]]], _Object],
+) -> _Object:
+    """Return the object that a state is of, whose arrays `made_of` checks.
+
+    Raises TypeError for anything but a mapping, ValueError for a state that is damaged.
+    """
+    check_state(state, kind, version)
+    try:
+        return made_of({name: np.asarray(entry) for name, entry in state.items()})
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        missing = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"state is damaged: {missing}") from None
+
+
+def check_state(state: Mapping[str, Any], kind: str, version: int) -> None:
+    """Refuse what is no mapping, and states of another kind of object or version of its format."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
+    for name, expected in (("format", kind), ("version", version)):
+        if state.get(name) != expected:
+            raise ValueError(f"state has {name} {state.get(name)!r}; expected {expected!r}")
 
 
 class _OtherVersionError(ValueError):

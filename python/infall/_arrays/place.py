@@ -54,7 +54,7 @@ class Place(ABC):
         """Return uninitialised memory."""
 
     @abstractmethod
-    def upload(self, values: NDArray[Any]) -> Any:
+    def upload(self, array: NDArray[Any]) -> Any:
         """Return an array of the host in this place, in the order of its current stream.
 
         To a device it is copied, through page-locked memory: from other memory the driver may wait

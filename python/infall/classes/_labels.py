@@ -57,8 +57,8 @@ class ClassLabels:
                 ranks = np.cumsum(present) - 1
                 return cls._of(names), ranks[(labels - labels.min()).astype(np.int64)]
         if labels.dtype.kind != "O":
-            distinct, numbers = np.unique(labels, return_inverse=True)
-            return cls._of(distinct.tolist()), numbers.astype(np.int64)
+            distinct, class_numbers = np.unique(labels, return_inverse=True)
+            return cls._of(distinct.tolist()), class_numbers.astype(np.int64)
         entries = labels.tolist()
         _refuse_missing(entries, name)
         try:
@@ -95,10 +95,12 @@ class ClassLabels:
             )
         return np.ascontiguousarray(labels, dtype=np.int64)
 
-    def names_of(self, numbers: Iterable[int]) -> tuple[Any, ...]:
+    def names_of(self, class_numbers: Iterable[int]) -> tuple[Any, ...]:
         """Return the names of classes, their numbers where they have none."""
         names = self.names
-        return tuple(numbers if names is None else (names[number] for number in numbers))
+        return tuple(
+            class_numbers if names is None else (names[number] for number in class_numbers)
+        )
 
     def names_as_array(self) -> NDArray[Any] | None:
         """Return the names as they can be saved.
@@ -213,7 +215,7 @@ def _class_names(classes: Any, num_classes: int | None) -> list[Hashable]:
 
 
 def _numbers_of_names(
-    labels: Any, num_samples: int, numbers: dict[Hashable, int], name: str
+    labels: Any, num_samples: int, number_of: dict[Hashable, int], name: str
 ) -> _Int64:
     # A list may hold names that NumPy would take for rows of an array.
     names = list(labels) if isinstance(labels, (list, tuple)) else None
@@ -222,20 +224,20 @@ def _numbers_of_names(
         if array.dtype.kind != "O":
             # Each distinct label is looked up once.
             distinct, first, inverse = np.unique(array, return_index=True, return_inverse=True)
-            return _look_up(distinct.tolist(), first.tolist(), numbers, name)[inverse]
+            return _look_up(distinct.tolist(), first.tolist(), number_of, name)[inverse]
         names = array.tolist()
     check_length((len(names),), num_samples, name)
-    return _look_up(names, range(len(names)), numbers, name)
+    return _look_up(names, range(len(names)), number_of, name)
 
 
 def _look_up(
-    entries: list[Any], positions: Sequence[int], numbers: dict[Hashable, int], name: str
+    entries: list[Any], positions: Sequence[int], number_of: dict[Hashable, int], name: str
 ) -> _Int64:
     class_numbers = np.empty(len(entries), dtype=np.int64)
     unknown: tuple[float, Any] = (math.inf, None)
     for i, (entry, position) in enumerate(zip(entries, positions, strict=True)):
         try:
-            class_numbers[i] = numbers[entry]
+            class_numbers[i] = number_of[entry]
         except (KeyError, TypeError):
             unknown = min(unknown, (position, entry), key=lambda pair: pair[0])
     if unknown[0] != math.inf:

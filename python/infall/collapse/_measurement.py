@@ -18,7 +18,7 @@ from infall.classes._decisions import decisions
 from infall.classes._labels import ClassLabels
 from infall.classes.moments import ClassMoments, GlobalMean
 from infall.classes.projection import projection_of_numbered
-from infall.collapse._between import CDNV, Between, Equiangularity
+from infall.collapse._between import CDNV, Between
 from infall.collapse._checks import (
     WEIGHTS,
     UndefinedMetric,
@@ -107,7 +107,7 @@ class Measurement:
                 "(num_classes, num_features)"
             )
         self.samples: Samples | None = None
-        self.numbers: _Int64 | None = None
+        self.class_numbers: _Int64 | None = None
         if isinstance(features, ClassMoments):
             given = (labels, moments, classes)
             if any(argument is not None for argument in given):
@@ -127,8 +127,8 @@ class Measurement:
         if test_features is not None:
             samples = ArraySamples(test_features, "test_features")
             self._check_columns(samples)
-            numbers = self.labels.numbers(test_labels, samples.shape[0], "test_labels")
-            self.test = samples, numbers
+            class_numbers = self.labels.numbers(test_labels, samples.shape[0], "test_labels")
+            self.test = samples, class_numbers
 
     # What is given --------------------------------------------------------------------------------
 
@@ -152,27 +152,28 @@ class Measurement:
             self._placed_moments, self.labels = moments, moments._labels
             self._check_columns(samples)
             if labels is not None:
-                self.numbers = moments.label_numbers(labels, count)
+                self.class_numbers = moments.label_numbers(labels, count)
         else:
             if labels is None:
                 raise ValueError("features came without labels")
             if classes is not None:
                 self.labels = ClassLabels.named(classes)
-                self.numbers = self.labels.numbers(labels, count)
+                self.class_numbers = self.labels.numbers(labels, count)
             elif self.classifier is not None:
                 self.labels = ClassLabels(max(1, len(self.classifier)), None)
-                self.numbers = self.labels.numbers(labels, count)
+                self.class_numbers = self.labels.numbers(labels, count)
             else:
-                self.labels, self.numbers = ClassLabels.distinct(labels, count)
+                self.labels, self.class_numbers = ClassLabels.distinct(labels, count)
         if moments is None:
-            assert self.numbers is not None
-            self._placed_moments = self._moments_of(samples, self.numbers, dim)
+            assert self.class_numbers is not None
+            self._placed_moments = self._moments_of(samples, self.class_numbers, dim)
 
-    def _moments_of(self, samples: Samples, numbers: _Int64, dim: int) -> ClassMoments:
+    def _moments_of(self, samples: Samples, class_numbers: _Int64, dim: int) -> ClassMoments:
         moments = ClassMoments(self.labels.num_classes, dim, num_threads=self._num_threads)
         stage = self.stage("class means")
         for _ in samples.each(
-            lambda block, rows, within: moments.update(block, numbers[rows], progress=within), stage
+            lambda block, rows, within: moments.update(block, class_numbers[rows], progress=within),
+            stage,
         ):
             pass
         if not samples.place.is_host:
@@ -206,11 +207,11 @@ class Measurement:
 
     def require_same_samples(self) -> None:
         """Raise ValueError for moments that were not made of the samples beside them."""
-        if self.numbers is None:
+        if self.class_numbers is None:
             if self.samples is not None:
                 raise ValueError("features came without labels")
             return
-        counts = np.bincount(self.numbers, minlength=self.moments.num_classes)
+        counts = np.bincount(self.class_numbers, minlength=self.moments.num_classes)
         other = np.flatnonzero(counts != self.moments.counts)
         if len(other) > 0:
             name = self.labels.names_of([int(other[0])])[0]
@@ -279,8 +280,8 @@ class Measurement:
         for rows, (nearest, predicted) in self._nearest(
             self.samples, "nearest class means", classifier=self.classifier is not None
         ):
-            if self.numbers is not None:
-                wrong += int(np.count_nonzero(nearest != self.numbers[rows]))
+            if self.class_numbers is not None:
+                wrong += int(np.count_nonzero(nearest != self.class_numbers[rows]))
             if predicted is not None:
                 other += int(np.count_nonzero(nearest != predicted))
         return wrong, other
@@ -292,14 +293,14 @@ class Measurement:
         directions = self.between.directions
         if self.samples is None:
             return within_trace_along(self.moments, directions, self.weighting)
-        assert self.numbers is not None
-        numbers, samples = self.numbers, self.samples
+        assert self.class_numbers is not None
+        class_numbers, samples = self.class_numbers, self.samples
         at_host = samples.place.is_host or self._placed_moments is self.moments
         moments = self.moments if at_host else self._placed_moments
 
         def work(block: Any, rows: slice, within: Progress | None) -> _Float:
             class_sums = projection_of_numbered(
-                *(block, numbers[rows], moments, directions),
+                *(block, class_numbers[rows], moments, directions),
                 num_threads=self._num_threads,
                 progress=within,
             )
@@ -310,10 +311,6 @@ class Measurement:
         for _, class_sums in samples.each(work, stage, on_host=at_host):
             sums += class_sums
         return class_average(self.moments, sums, self.weighting)
-
-    def nc2(self) -> float:
-        """Distance of the unit class means from a simplex ETF."""
-        return self.between.nc2()
 
     def nc3(self) -> float:
         """Classifier times class means to a simplex ETF."""
@@ -335,7 +332,7 @@ class Measurement:
         """Share of samples not nearest to the mean of their class."""
         errors = self._disagreements[0]
         assert self.samples is not None
-        if self.numbers is None:
+        if self.class_numbers is None:
             raise ValueError("features came without labels")
         return errors / self.samples.shape[0]
 
@@ -353,18 +350,10 @@ class Measurement:
         self.between.require_distinct()
         return self.between.per_trace(within_trace(self.moments, self.weighting))
 
-    def pfc2(self) -> float:
-        """Class means at their own lengths to a simplex ETF."""
-        return self.between.pfc2()
-
     def equinorm(self) -> float:
         """Deviation of the lengths of the class means over their mean."""
         self.between.require_distinct()
         return self.between.equinorm()
-
-    def equiangularity(self) -> Equiangularity:
-        """Deviation of the angles of the class means."""
-        return self.between.equiangularity()
 
     def variance_explained(self) -> float:
         """Share of the variance that lies between classes."""
@@ -421,21 +410,21 @@ class Measurement:
         """Collapse of test samples to the class means."""
         if self.test is None:
             raise TypeError("test_features is None; expected an array (T, num_features)")
-        samples, numbers = self.test
-        if len(numbers) == 0:
+        samples, class_numbers = self.test
+        if len(class_numbers) == 0:
             raise UndefinedMetric("test_features has no samples")
         self.between.require_distinct()
-        unseen = self.moments.counts[numbers] == 0
+        unseen = self.moments.counts[class_numbers] == 0
         if unseen.any():
             where = int(np.argmax(unseen))
-            name = self.labels.names_of([int(numbers[where])])[0]
+            name = self.labels.names_of([int(class_numbers[where])])[0]
             raise ValueError(
                 f"test_labels is {name!r} at position {where}, a class without training samples"
             )
         parts = self._nearest(samples, "test samples", classifier=False)
         nearest = np.concatenate([positions for _, (positions, _) in parts])
         return CollapseOnTest(
-            self.between.per_trace(mean_square_distance(self.moments, samples, numbers)),
+            self.between.per_trace(mean_square_distance(self.moments, samples, class_numbers)),
             self.between.per_trace(mean_square_distance(self.moments, samples, nearest)),
-            float(np.count_nonzero(nearest != numbers)) / len(numbers),
+            float(np.count_nonzero(nearest != class_numbers)) / len(class_numbers),
         )

@@ -16,12 +16,7 @@ from infall._arrays.blocks import block_size
 from infall._arrays.calls import Progress
 from infall._arrays.checks import MAX_DIM, check_finite
 from infall._arrays.convert import to_numpy
-from infall._arrays.features import (
-    feature_rows,
-    float32_of,
-    refuse_nonfinite,
-    rows_are_readable,
-)
+from infall._arrays.features import feature_rows, float32_of, refuse_nonfinite, rows_are_readable
 from infall._arrays.host import Host
 from infall._arrays.locate import place_of
 from infall._arrays.place import Place, is_real

@@ -245,7 +245,7 @@ def nc2(
     """
     return Measurement(
         features, labels, classes, num_threads, progress, global_mean=global_mean
-    ).nc2()
+    ).between.nc2()
 
 
 def pfc2(
@@ -282,7 +282,7 @@ def pfc2(
     """
     return Measurement(
         features, labels, classes, num_threads, progress, global_mean=global_mean
-    ).pfc2()
+    ).between.pfc2()
 
 
 def equinorm(
@@ -368,7 +368,7 @@ def equiangularity(
         return Between.of_vectors(rows, num_threads, progress).equiangularity()
     return Measurement(
         features, labels, classes, num_threads, progress, global_mean=global_mean
-    ).equiangularity()
+    ).between.equiangularity()
 
 
 def nc3(

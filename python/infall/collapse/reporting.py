@@ -248,7 +248,7 @@ def _fields(measured: Measurement, name: str) -> dict[str, Any]:
     if name == "classifier_equinorm":
         return {name: measured.classifier_vectors.equinorm()}
     if name == "equiangularity":
-        return _angles(name, measured.equiangularity())
+        return _angles(name, measured.between.equiangularity())
     if name == "classifier_equiangularity":
         return _angles(name, measured.classifier_vectors.equiangularity())
     if name == "strong_residuals":
@@ -256,7 +256,8 @@ def _fields(measured: Measurement, name: str) -> dict[str, Any]:
     if name == "collapse_on_test":
         test_fields = ("strong_test_collapse", "weak_test_collapse", "test_ncc_error")
         return dict(zip(test_fields, measured.collapse_on_test(), strict=True))
-    return {name: getattr(measured, name)()}
+    owner = measured.between if name in ("nc2", "pfc2") else measured
+    return {name: getattr(owner, name)()}
 
 
 def _angles(name: str, angles: Equiangularity) -> dict[str, float]:

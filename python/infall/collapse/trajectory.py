@@ -152,10 +152,10 @@ class CollapseTrajectory:
         --------
         infall.collapse.layer_coordinates
         """
-        found = float64_entries(coordinates, "coordinates")
-        if found.shape != (len(self),):
-            raise ValueError(f"coordinates has shape {found.shape}; expected ({len(self)},)")
-        self.coordinates = found
+        positions = float64_entries(coordinates, "coordinates")
+        if positions.shape != (len(self),):
+            raise ValueError(f"coordinates has shape {positions.shape}; expected ({len(self)},)")
+        self.coordinates = positions
 
     def predict(
         self,
@@ -184,10 +184,12 @@ class CollapseTrajectory:
             As `infall.collapse.geodesic_reports`, and for times that do not ascend. The trajectory
             stays as it was.
         """
-        found = np.linspace(0.0, 1.0, 21) if times is None else _checked_times(times, "times")
-        predicted = geodesic_reports(first, last, labels, found, classes=classes, **options)
+        checked_times = (
+            np.linspace(0.0, 1.0, 21) if times is None else _checked_times(times, "times")
+        )
+        predicted = geodesic_reports(first, last, labels, checked_times, classes=classes, **options)
         with self._lock:
-            self.predicted_times, self.predicted = found, predicted
+            self.predicted_times, self.predicted = checked_times, predicted
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
         """Return every numeric field of the reports as a float64 array (number of reports,).

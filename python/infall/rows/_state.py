@@ -16,8 +16,8 @@ from infall.rows.settings import ORDERS, SAMPLERS, SCORES, checked_row_range
 ARRAYS = ("indices", "projections", "rows", "unit_projections")
 
 
-def checked_attributes(state: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """Return the attributes of the `RowSelection` that a state holds, if it can be one."""
+def checked_attributes(state: Mapping[str, NDArray[Any]]) -> tuple[Any, ...]:
+    """Return the attributes, in order, of the `RowSelection` that a state holds, if it can."""
     indices, rows = state["indices"], state["rows"]
     if rows.ndim not in (2, 3) or 0 in rows.shape[-2:]:
         raise ValueError(f"rows has shape {rows.shape}; expected (m, k) or (B, m, k)")
@@ -61,13 +61,5 @@ def checked_attributes(state: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
             held[few],
         ):
             raise ValueError("rows are not those of the layer")
-    return {
-        **{name: state[name] for name in ARRAYS},
-        "width": width,
-        "seed": seed,
-        "layer": layer,
-        "sampler": sampler,
-        "score": score,
-        "order": order,
-        "row_range": (first, last),
-    }
+    arrays = (state[name] for name in ARRAYS)
+    return (*arrays, width, seed, layer, sampler, score, order, (first, last))

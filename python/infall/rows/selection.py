@@ -167,17 +167,11 @@ class RowSelection:
             finite, or, for the stream sampler, rows that are not the layer's (the first, the middle
             and the last row are regenerated).
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
-        for name, expected in (("format", _FORMAT), ("version", _FORMAT_VERSION)):
-            if state.get(name) != expected:
-                raise ValueError(f"state has {name} {state.get(name)!r}; expected {expected!r}")
-        try:
-            arrays = {name: np.asarray(value) for name, value in state.items()}
-            return cls(**checked_attributes(arrays))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            missing = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise ValueError(f"state is damaged: {missing}") from None
+        return files.of_state(state, _FORMAT, _FORMAT_VERSION, cls._from_arrays)
+
+    @classmethod
+    def _from_arrays(cls, state: Mapping[str, NDArray[Any]]) -> RowSelection:
+        return cls(*checked_attributes(state))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the selection to one .npz file, whole or not at all.
@@ -216,11 +210,7 @@ class RowSelection:
             If it is truncated, damaged, foreign, of another format version or of another mapping
             of random words to rows, and as `from_state_dict`.
         """
-        state = files.load(path, _FORMAT, _FORMAT_VERSION, mapping=True)
-        try:
-            return cls.from_state_dict(state)
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from None
+        return files.load_object(path, _FORMAT, _FORMAT_VERSION, cls._from_arrays)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RowSelection):
@@ -228,9 +218,7 @@ class RowSelection:
         names = (*_SETTINGS, "row_range")
         return all(getattr(self, name) == getattr(other, name) for name in names) and all(
             np.array_equal(
-                host_array(getattr(self, name)),
-                host_array(getattr(other, name)),
-                equal_nan=True,
+                host_array(getattr(self, name)), host_array(getattr(other, name)), equal_nan=True
             )
             for name in ARRAYS
         )
@@ -366,19 +354,9 @@ def select_rows(
         kernels = place.kernels("rows")
         directions, norms, exponents = kernels.unit_vectors(place, vectors, "w")
         selected = kernels.select(place, task, sampler, directions, norms)
-        return _selection(
-            place,
-            selected,
-            kernels.projections(place, selected[1], norms, exponents),
-            batched,
-            width=width,
-            seed=seed,
-            layer=layer,
-            sampler=sampler,
-            score=score,
-            order=order,
-            row_range=(first, last),
-        )
+        projections = kernels.projections(place, selected[1], norms, exponents)
+        settings = (width, seed, layer, sampler, score, order, (first, last))
+        return _selection(place, selected, projections, batched, settings)
 
 
 @standard_floats
@@ -447,27 +425,22 @@ def select_rows_from(
         kernels = place.kernels("rows")
         directions, norms, exponents = kernels.unit_vectors(place, vectors, "w")
         selected = kernels.select_from_matrix(place, task, matrix, directions)
-        return _selection(
-            place,
-            selected,
-            kernels.projections(place, selected[1], norms, exponents),
-            batched,
-            width=total,
-            seed=None,
-            layer=None,
-            sampler=None,
-            score=score,
-            order=order,
-            row_range=(0, total),
-        )
+        projections = kernels.projections(place, selected[1], norms, exponents)
+        settings = (total, None, None, None, score, order, (0, total))
+        return _selection(place, selected, projections, batched, settings)
 
 
 def _selection(
-    place: Place, selected: tuple[Any, Any, Any], projections: Any, batched: bool, **settings: Any
+    place: Place,
+    selected: tuple[Any, Any, Any],
+    projections: Any,
+    batched: bool,
+    settings: tuple[Any, ...],
 ) -> RowSelection:
+    """Return a selection in the library of w; `settings` are its attributes from `width` on."""
     indices, unit_projections, rows = selected
     arrays = (indices, projections, rows, unit_projections)
-    return RowSelection(*(place.returned(a if batched else a[0]) for a in arrays), **settings)
+    return RowSelection(*(place.returned(a if batched else a[0]) for a in arrays), *settings)
 
 
 def host_array(array: Any) -> NDArray[Any]:
