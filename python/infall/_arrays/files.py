@@ -124,7 +124,7 @@ def load_object(
     version: int,
     made_of: Callable[[dict[str, NDArray[Any]]], _Object],
 ) -> _Object:
-    """Return the object, with rows of layers, that `of_state` makes of a file; raises as `load`."""
+    """Return the object of a file, which depends on the mapping; raises as `load`, `of_state`."""
     state = load(path, kind, version, mapping=True)
     try:
         return of_state(state, kind, version, made_of)

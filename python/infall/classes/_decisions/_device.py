@@ -59,7 +59,7 @@ def decisions(
 
 
 def _stored(device: Device, features: Any, dim: int) -> tuple[int, str, int, int]:
-    """Return address, dtype, stride and length of the rows of features (N, d), as kernels do."""
+    """Return address, dtype, stride and length of features (N, d), as kernels take them."""
     dtype = device.dtype_name(features)
     if dtype not in _DTYPES:
         raise TypeError(f"features has dtype {dtype}; expected one of {', '.join(_DTYPES)}")
