@@ -47,8 +47,8 @@ def test_hamming_distances_count_bits(n, m, num_bytes, threads):
     rng = np.random.default_rng(n * 100 + m)
     a = rng.integers(0, 256, (n, num_bytes), dtype=np.uint8)
     b = rng.integers(0, 256, (m, num_bytes), dtype=np.uint8)
-    found = infall.hamming_distances(a, b, num_threads=threads)
-    assert_array_equal(found, reference.hamming_distances(a, b))
+    distances = infall.hamming_distances(a, b, num_threads=threads)
+    assert_array_equal(distances, reference.hamming_distances(a, b))
 
 
 def test_a_single_code_has_no_axis_in_the_distances():

@@ -170,10 +170,12 @@ def test_matrix_selection_ranks_ties_by_row(width, num_rows, levels, kind):
     weights = np.asfortranarray(weights) if kind // 2 else weights
     w = np.array([1.0, 0.0])
     for score in ("absolute", "signed"):
-        found = infall.select_rows_from(w, weights, num_rows=num_rows, score=score, order="score")
+        selection = infall.select_rows_from(
+            w, weights, num_rows=num_rows, score=score, order="score"
+        )
         indices, projections = reference.select_rows_literal(weights, w, num_rows, score)
-        assert_array_equal(found.indices, indices)
-        assert_array_equal(found.projections, projections)
+        assert_array_equal(selection.indices, indices)
+        assert_array_equal(selection.projections, projections)
         by_index = infall.select_rows_from(w, weights, num_rows=num_rows, score=score)
         assert_array_equal(by_index.indices, np.sort(indices))
 
@@ -229,12 +231,12 @@ RECORDS["weights"] = WEIGHTS
 @blocks_of(100)
 def test_matrices_of_any_dtype_are_converted_block_by_block(weights, computed_in, order):
     for w in (vector(6), vector(6, batch=3), np.ones(6)):  # ones: scores that tie
-        found = infall.select_rows_from(w, weights, num_rows=40, order=order)
+        selection = infall.select_rows_from(w, weights, num_rows=40, order=order)
         expected = infall.select_rows_from(w, weights.astype(computed_in), num_rows=40, order=order)
-        assert_array_equal(found.indices, expected.indices)
-        assert_array_equal(found.projections, expected.projections)
-        assert_array_equal(found.rows, weights[expected.indices])
-        assert found.rows.dtype == weights.dtype.newbyteorder("=")
+        assert_array_equal(selection.indices, expected.indices)
+        assert_array_equal(selection.projections, expected.projections)
+        assert_array_equal(selection.rows, weights[expected.indices])
+        assert selection.rows.dtype == weights.dtype.newbyteorder("=")
     seen = []
     infall.select_rows_from(w, weights, progress=lambda *at: seen.append(at))
     assert seen == sorted(seen)
@@ -298,10 +300,10 @@ def test_a_batch_shares_the_layer(dim, batch):
     w = vector(dim, batch=batch)
     together = infall.select_rows(w, 1111, seed=8, num_rows=7)
     for i in {0, batch // 2, batch - 1}:
-        one = infall.select_rows(w[i], 1111, seed=8, num_rows=7)
-        assert_array_equal(together.indices[i], one.indices)
-        assert_array_equal(together.projections[i], one.projections)
-        assert_array_equal(together.rows[i], one.rows)
+        alone = infall.select_rows(w[i], 1111, seed=8, num_rows=7)
+        assert_array_equal(together.indices[i], alone.indices)
+        assert_array_equal(together.projections[i], alone.projections)
+        assert_array_equal(together.rows[i], alone.rows)
 
 
 def test_columns_beyond_one_tile_of_constants():
@@ -354,9 +356,9 @@ class DLPackOnly:
 @pytest.mark.parametrize("first", [1.0, -1.0])
 def test_rotation_of_nearly_axial_directions(sampler, tiny, first):
     for w in ([first, tiny, 0.0], [first, 0.0, -tiny], [tiny, first, tiny]):
-        found = infall.select_rows(w, 1000, sampler=sampler)
-        assert np.isfinite(found.rows).all()
-        np.testing.assert_allclose(found.rows @ np.array(w), found.projections, rtol=1e-6)
+        selection = infall.select_rows(w, 1000, sampler=sampler)
+        assert np.isfinite(selection.rows).all()
+        np.testing.assert_allclose(selection.rows @ np.array(w), selection.projections, rtol=1e-6)
     model = infall.MaxLikelihood(1000, 3, sampler=sampler).fit([first, tiny, tiny])
     assert np.isfinite(model.outputs_).all()
 
@@ -372,10 +374,13 @@ def test_dlpack_arrays_come_in_and_device_memory_is_refused(monkeypatch):
 def test_torch_tensors_come_in_and_go_out():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     w = vector(10)
-    found = infall.select_rows(torch.from_numpy(w), 3000)
+    selection = infall.select_rows(torch.from_numpy(w), 3000)
     expected = infall.select_rows(w, 3000)
-    assert all(isinstance(a, torch.Tensor) for a in (found.indices, found.projections, found.rows))
-    assert_array_equal(found.rows.numpy(), expected.rows)
+    assert all(
+        isinstance(a, torch.Tensor)
+        for a in (selection.indices, selection.projections, selection.rows)
+    )
+    assert_array_equal(selection.rows.numpy(), expected.rows)
     model = infall.MaxLikelihood(500, 2).fit(torch.from_numpy(w))
     for x in (torch.ones(3, 10, dtype=torch.float64), torch.ones(10)):
         for measure in (model.angle_scores, model.loss, model.nll, model.transform):
@@ -403,10 +408,10 @@ def test_matrices_of_bfloat16():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     weights = torch.from_numpy(vector(6, batch=300)).to(torch.bfloat16)
     w = vector(6)
-    found = infall.select_rows_from(torch.from_numpy(w), weights)
+    selection = infall.select_rows_from(torch.from_numpy(w), weights)
     expected = infall.select_rows_from(w, weights.float().numpy())
-    assert found == expected
-    assert found.rows.dtype == torch.float32
+    assert selection == expected
+    assert selection.rows.dtype == torch.float32
     assert infall.select_rows(weights[0], 500) == infall.select_rows(weights[0].float(), 500)
 
 
@@ -416,16 +421,16 @@ def test_row_numbers_that_jax_does_not_hold_are_not_wrapped():
     for sampler in ("order_statistics", "rotated"):
         width = 2**45 if sampler == "order_statistics" else 2**20
         settings_ = {"sampler": sampler, "row_range": (0, width)}
-        found = infall.select_rows(jax.numpy.asarray(w), width, **settings_)
-        assert found == infall.select_rows(w, width, **settings_)
-        assert isinstance(found.rows, jax.Array)  # float32, which JAX holds
+        selection = infall.select_rows(jax.numpy.asarray(w), width, **settings_)
+        assert selection == infall.select_rows(w, width, **settings_)
+        assert isinstance(selection.rows, jax.Array)  # float32, which JAX holds
 
 
 def test_row_numbers_come_in_any_integer_dtype():
     expected = infall.gaussian_rows([3, 1, 100], 4)
     for dtype in ("i1", "u1", ">i2", "u2", ">u4", "<i4", ">i8", "<u8", ">u8"):
-        found = infall.gaussian_rows(np.array([3, 1, 100], dtype=dtype), 4)
-        assert_array_equal(found, expected)
+        rows = infall.gaussian_rows(np.array([3, 1, 100], dtype=dtype), 4)
+        assert_array_equal(rows, expected)
     assert_array_equal(infall.gaussian_rows(np.array([3, 0, 1, 0, 100])[::2], 4), expected)
     assert_array_equal(infall.gaussian_rows((3, 1, 100), 4), expected)
     assert_array_equal(infall.gaussian_rows(range(2), 4), infall.gaussian_rows([0, 1], 4))
@@ -445,15 +450,15 @@ def test_vectors_come_in_any_dtype(dtype):
 def test_no_vectors_give_no_results():
     nothing = np.empty((0, 5))
     for sampler in ("stream", "rotated", "order_statistics"):
-        found = infall.select_rows(nothing, 100, num_rows=7, sampler=sampler)
-        assert found.indices.shape == found.projections.shape == (0, 7)
-        assert found.rows.shape == (0, 7, 5)
-        assert (found.indices.dtype, found.rows.dtype) == (np.int64, np.float32)
-        assert found.regenerate(nothing) == found
+        selection = infall.select_rows(nothing, 100, num_rows=7, sampler=sampler)
+        assert selection.indices.shape == selection.projections.shape == (0, 7)
+        assert selection.rows.shape == (0, 7, 5)
+        assert (selection.indices.dtype, selection.rows.dtype) == (np.int64, np.float32)
+        assert selection.regenerate(nothing) == selection
     for dtype in (np.float64, np.int16):
-        found = infall.select_rows_from(nothing, np.ones((20, 5), dtype))
-        assert found.rows.shape == (0, 5, 5)
-        assert found.rows.dtype == dtype
+        selection = infall.select_rows_from(nothing, np.ones((20, 5), dtype))
+        assert selection.rows.shape == (0, 5, 5)
+        assert selection.rows.dtype == dtype
     parts = [infall.select_rows(nothing, 100, row_range=r) for r in ((0, 50), (50, 100))]
     assert infall.merge_selections(parts) == infall.select_rows(nothing, 100)
     assert infall.gaussian_rows([], 5).shape == (0, 5)
@@ -470,19 +475,21 @@ def test_no_vectors_give_no_results():
 @pytest.mark.parametrize("score", ["absolute", "signed"])
 def test_rotated_follows_the_deciding_column(score):
     w = vector(9)
-    found = infall.select_rows(
+    selection = infall.select_rows(
         w, 20000, seed=6, layer=1, sampler="rotated", score=score, order="score", num_rows=50
     )
     deciding = reference.deciding_column(np.arange(20000), 0, 6, 1)
     ranked = np.abs(deciding) if score == "absolute" else deciding
     best = np.argsort(-ranked, kind="stable")[:50]
-    assert_array_equal(found.indices, best)
-    np.testing.assert_allclose(found.projections, deciding[best] * np.linalg.norm(w), rtol=1e-14)
-    np.testing.assert_allclose(found.rows @ w, found.projections, rtol=0, atol=3e-6)
+    assert_array_equal(selection.indices, best)
+    np.testing.assert_allclose(
+        selection.projections, deciding[best] * np.linalg.norm(w), rtol=1e-14
+    )
+    np.testing.assert_allclose(selection.rows @ w, selection.projections, rtol=0, atol=3e-6)
     # The reflection keeps lengths: what is left of the row is the stream's own.
     stream = infall.gaussian_rows(best, 9, seed=6, layer=1).astype(np.float64)
     lengths = np.hypot(deciding[best], np.linalg.norm(stream[:, 1:], axis=1))
-    np.testing.assert_allclose(np.linalg.norm(found.rows, axis=1), lengths, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(selection.rows, axis=1), lengths, rtol=1e-6)
 
 
 @pytest.mark.parametrize("score", ["absolute", "signed"])
@@ -491,7 +498,7 @@ def test_rotated_batch_is_sifted_without_loss(batch, score):
     # Against the deciding columns and a QR of its own; rows beyond one block, odd ends.
     width, dim, first = 30001, 80, 3
     w = vector(dim, batch=batch)
-    found = infall.select_rows(
+    selection = infall.select_rows(
         w,
         width,
         seed=5,
@@ -509,52 +516,54 @@ def test_rotated_batch_is_sifted_without_loss(batch, score):
     ranked = np.abs(projections) if score == "absolute" else projections
     for i in range(batch):
         best = np.argsort(-ranked[:, i], kind="stable")[:9]
-        assert_array_equal(found.indices[i], rows[best])
-        np.testing.assert_allclose(found.projections[i], projections[best, i], rtol=1e-9)
+        assert_array_equal(selection.indices[i], rows[best])
+        np.testing.assert_allclose(selection.projections[i], projections[best, i], rtol=1e-9)
 
 
 @pytest.mark.parametrize("batch", [2, 5, 9])
 def test_rotated_batch_shares_one_layer(batch):
     w = vector(7, batch=batch)
     w[-1] = 2.0 * w[0]  # a dependent direction selects the same rows
-    found = infall.select_rows(w, 3000, seed=2, sampler="rotated", num_rows=3000)
+    selection = infall.select_rows(w, 3000, seed=2, sampler="rotated", num_rows=3000)
     for i in range(1, batch):
-        assert_array_equal(found.indices[i], found.indices[0])
-        assert_array_equal(found.rows[i], found.rows[0])  # one matrix for all
+        assert_array_equal(selection.indices[i], selection.indices[0])
+        assert_array_equal(selection.rows[i], selection.rows[0])  # one matrix for all
     np.testing.assert_allclose(
-        np.einsum("bmk,bk->bm", found.rows, w), found.projections, rtol=0, atol=2e-5
+        np.einsum("bmk,bk->bm", selection.rows, w), selection.projections, rtol=0, atol=2e-5
     )
-    entries = found.rows[0].astype(np.float64).ravel()
+    entries = selection.rows[0].astype(np.float64).ravel()
     assert plausible(stats.kstest(entries, "norm").pvalue)
     top = infall.select_rows(w, 3000, seed=2, sampler="rotated", num_rows=11, order="score")
     for i in range(batch):
-        best = np.lexsort((found.indices[i], -np.abs(found.projections[i])))[:11]
-        assert_array_equal(top.indices[i], found.indices[i][best])
+        best = np.lexsort((selection.indices[i], -np.abs(selection.projections[i])))[:11]
+        assert_array_equal(top.indices[i], selection.indices[i][best])
 
 
 def test_order_statistics_follow_their_representation():
     w = vector(8)
     width, num_rows = 10**12, 40
-    found = infall.select_rows(
+    selection = infall.select_rows(
         w, width, num_rows=num_rows, seed=3, sampler="order_statistics", order="score"
     )
     spacings = reference.exponentials(num_rows, 3, 0)
     survival = -np.expm1(-np.cumsum(spacings / (width - np.arange(num_rows))))
-    magnitudes = np.abs(found.projections) / np.linalg.norm(w)
+    magnitudes = np.abs(selection.projections) / np.linalg.norm(w)
     np.testing.assert_allclose(2 * special.ndtr(-magnitudes), survival, rtol=1e-11)
-    np.testing.assert_allclose(found.rows @ w, found.projections, rtol=0, atol=3e-6)
-    assert len(set(found.indices.tolist())) == num_rows
-    assert_array_equal(np.sign(found.projections), reference.order_statistic_signs(num_rows, 3, 0))
+    np.testing.assert_allclose(selection.rows @ w, selection.projections, rtol=0, atol=3e-6)
+    assert len(set(selection.indices.tolist())) == num_rows
+    assert_array_equal(
+        np.sign(selection.projections), reference.order_statistic_signs(num_rows, 3, 0)
+    )
 
 
 def test_order_statistics_draw_rows_uniformly_without_replacement():
     counts = np.zeros(12)
     for seed in range(3000):
-        found = infall.select_rows(
+        top = infall.select_rows(
             [1.0], 12, num_rows=5, seed=seed, sampler="order_statistics", order="score"
         )
-        assert len(set(found.indices.tolist())) == 5
-        counts[found.indices[0]] += 1  # the row of the largest
+        assert len(set(top.indices.tolist())) == 5
+        counts[top.indices[0]] += 1  # the row of the largest
     assert plausible(stats.chisquare(counts).pvalue)
     everything = infall.select_rows([1.0], 12, num_rows=12, sampler="order_statistics")
     assert_array_equal(everything.indices, np.arange(12))
@@ -563,10 +572,10 @@ def test_order_statistics_draw_rows_uniformly_without_replacement():
 def unit_scores(sampler, width, num_rows, dim, seed):
     """Descending |projections| on a unit vector."""
     w = np.ones(dim) / math.sqrt(dim)
-    found = infall.select_rows(
+    selection = infall.select_rows(
         w, width, num_rows=num_rows, seed=seed, sampler=sampler, order="score"
     )
-    return np.abs(found.projections)
+    return np.abs(selection.projections)
 
 
 @pytest.mark.parametrize("sampler", ["stream", "rotated", "order_statistics"])
@@ -577,11 +586,11 @@ def test_small_layers_follow_algorithm_one(sampler):
     width, dim, samples = 60, 6, 2000
     layers = rng.normal(size=(samples, width, dim))
     literal = np.sort(np.abs(layers.sum(axis=2)) / math.sqrt(dim), axis=1)[:, ::-1][:, :dim]
-    found = np.array([unit_scores(sampler, width, dim, dim, seed) for seed in range(samples)])
+    actual = np.array([unit_scores(sampler, width, dim, dim, seed) for seed in range(samples)])
     exact = laws.folded_normal_top(width, dim, size=samples, rng=np.random.default_rng(1))
     for other in (literal, exact):
         for statistic in (lambda t: t[:, 0], lambda t: t[:, -1], lambda t: (t**2).sum(axis=1)):
-            assert plausible(stats.ks_2samp(statistic(found), statistic(other)).pvalue)
+            assert plausible(stats.ks_2samp(statistic(actual), statistic(other)).pvalue)
 
 
 @pytest.mark.parametrize("sampler", ["stream", "rotated", "order_statistics"])
@@ -599,8 +608,8 @@ def test_scores_at_full_width_follow_the_law_of_the_top(sampler):
 
 def test_signs_of_selected_rows_are_fair():
     for sampler in ("stream", "rotated", "order_statistics"):
-        found = infall.select_rows(np.ones(4), 2**18, num_rows=2000, sampler=sampler)
-        positive = int((found.projections > 0).sum())
+        selection = infall.select_rows(np.ones(4), 2**18, num_rows=2000, sampler=sampler)
+        positive = int((selection.projections > 0).sum())
         assert plausible(stats.binomtest(positive, 2000).pvalue)
 
 
@@ -681,9 +690,9 @@ import resource, sys, numpy as np, infall
 w = np.ones(784)
 infall.select_rows(np.ones(3), 2000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-found = infall.select_rows(w, int(sys.argv[2]), sampler=sys.argv[1], seed=1)
+selection = infall.select_rows(w, int(sys.argv[2]), sampler=sys.argv[1], seed=1)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) * 1024 - found.rows.nbytes)
+print((after - before) * 1024 - selection.rows.nbytes)
 """
     for sampler, width in (("stream", 2**21), ("rotated", 2**25), ("order_statistics", 2**25)):
         run = subprocess.run(
@@ -724,7 +733,7 @@ def test_weights_are_known_by_the_kind_of_their_dtype_not_its_object():
     assert other == np.float64
     assert other is not np.dtype(np.float64)
     w = np.arange(1.0, 17.0)
-    found = infall.select_rows_from(w, weights.view(other), num_rows=5)
+    selection = infall.select_rows_from(w, weights.view(other), num_rows=5)
     expected = infall.select_rows_from(w, weights, num_rows=5)
-    assert np.array_equal(found.indices, expected.indices)
-    assert np.array_equal(found.projections, expected.projections)
+    assert np.array_equal(selection.indices, expected.indices)
+    assert np.array_equal(selection.projections, expected.projections)

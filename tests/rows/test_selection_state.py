@@ -17,19 +17,24 @@ pytestmark = pytest.mark.sanitize
 def test_a_selection_knows_where_it_comes_from():
     w = vector(5)
     for sampler in ("stream", "rotated", "order_statistics"):
-        found = infall.select_rows(w, 4000, seed=77, layer=5, sampler=sampler, order="score")
-        assert (found.width, found.seed, found.layer, found.sampler) == (4000, 77, 5, sampler)
-        same(found.regenerate(w), found)
-        assert "layer 5 of seed 77" in repr(found)
+        selection = infall.select_rows(w, 4000, seed=77, layer=5, sampler=sampler, order="score")
+        assert (selection.width, selection.seed, selection.layer, selection.sampler) == (
+            4000,
+            77,
+            5,
+            sampler,
+        )
+        same(selection.regenerate(w), selection)
+        assert "layer 5 of seed 77" in repr(selection)
         with pytest.raises(ValueError, match=r"w has shape \(4,\); this selection was made for"):
-            found.regenerate(w[:4])
+            selection.regenerate(w[:4])
         with pytest.raises(ValueError, match=r"w has shape \(1, 5\)"):
-            found.regenerate(w[None])
+            selection.regenerate(w[None])
         for other in (-w, 2.0 * w, w[::-1]):
             with pytest.raises(ValueError, match="w is not the vector that this selection was"):
-                found.regenerate(other)
+                selection.regenerate(other)
     with pytest.raises(ValueError, match="matrix cannot be regenerated"):
-        infall.select_rows_from(w, found.rows, num_rows=2).regenerate(w)
+        infall.select_rows_from(w, selection.rows, num_rows=2).regenerate(w)
 
 
 def selections():
@@ -77,8 +82,8 @@ def test_selections_are_saved_pickled_and_copied(selection, tmp_path):
 
 
 def test_equality_and_size_of_selections():
-    found = infall.select_rows(vector(5), 4000)
-    assert found == infall.select_rows(vector(5), 4000, num_threads=2)
+    selection = infall.select_rows(vector(5), 4000)
+    assert selection == infall.select_rows(vector(5), 4000, num_threads=2)
     for other in (
         infall.select_rows(vector(5), 4001),
         infall.select_rows(vector(5), 4000, order="score"),
@@ -86,9 +91,9 @@ def test_equality_and_size_of_selections():
         infall.select_rows(vector(5)[None], 4000),
         "found",
     ):
-        assert found != other
+        assert selection != other
     with pytest.raises(TypeError, match="unhashable"):
-        hash(found)
+        hash(selection)
     large = infall.select_rows(vector(500), 4000)
     assert large.rows.nbytes < sys.getsizeof(large) < large.rows.nbytes + 20_000
 
@@ -97,7 +102,7 @@ def test_selections_that_cannot_be_are_refused(tmp_path):
     by_index = infall.select_rows(vector(3), 500, row_range=(100, 500))
     by_score = infall.select_rows(vector(3), 500, order="score")
     nan = np.full(3, np.nan)
-    for found, change, text in (
+    for selection, change, text in (
         (by_index, {"indices": None}, "'indices' is missing"),
         (by_index, {"indices": np.arange(3.0)}, "indices is float64"),
         (by_index, {"indices": np.arange(4)}, r"indices is int64 of shape \(4,\)"),
@@ -124,7 +129,7 @@ def test_selections_that_cannot_be_are_refused(tmp_path):
         (by_index, {"score": "best"}, "score is 'best'"),
         (by_index, {"order": "none"}, "order is 'none'"),
     ):
-        state = {k: v for k, v in {**found.state_dict(), **change}.items() if v is not None}
+        state = {k: v for k, v in {**selection.state_dict(), **change}.items() if v is not None}
         with pytest.raises(ValueError, match=f"state is damaged: .*{text}"):
             infall.RowSelection.from_state_dict(state)
     with pytest.raises(ValueError, match="state has version 2; expected 1"):
