@@ -553,22 +553,62 @@ def test_an_engine_that_cannot_be_loaded_is_one_line():
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", ["numpy", "infall._core", "infall.cli", "typer", "rich"])
-def test_interrupt_while_modules_are_imported(module):
-    script = f"""
+# Raises KeyboardInterrupt where a module is imported.
+INTERRUPT = """
 import sys
 class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == {module!r}:
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupt())
-{START}"""
+"""
+IMPORTED = pytest.mark.parametrize(
+    "module", ["numpy", "infall._core", "infall.cli", "typer", "rich"]
+)
+
+
+@IMPORTED
+def test_interrupt_while_modules_are_imported(module):
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        [sys.executable, "-c", INTERRUPT.format(module=module) + START],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 130
     assert result.stdout == ""
     assert result.stderr == "interrupted\n"
+
+
+def interrupted_at_start(folder, module, *arguments):
+    (folder / "sitecustomize.py").write_text(INTERRUPT.format(module=module), encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    )
+
+
+@IMPORTED
+@pytest.mark.parametrize("option", [("-m", "infall"), ("-minfall",)])
+def test_interrupt_while_python_m_infall_imports_modules(tmp_path, module, option):
+    result = interrupted_at_start(tmp_path, module, *option, "info")
+    assert result.returncode == 130
+    assert result.stdout == ""
+    assert result.stderr == "interrupted\n"
+
+
+def test_interrupt_of_another_program_that_imports_infall(tmp_path):
+    package = tmp_path / "program"
+    package.mkdir()
+    (package / "__init__.py").write_text("import infall\n", encoding="utf-8")
+    (package / "__main__.py").write_text("", encoding="utf-8")
+    for arguments in (("-c", "import infall"), ("-m", "program"), ("-m", "program", "infall")):
+        result = interrupted_at_start(tmp_path, "numpy", *arguments)
+        assert result.returncode != 0
+        assert result.stderr.rstrip().endswith("KeyboardInterrupt")
 
 
 def test_starting_imports_nothing_that_takes_long():
