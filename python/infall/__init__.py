@@ -5,26 +5,17 @@ run MaxLikelihood networks of such layers, and hash by their hyperplanes; build,
 simplex equiangular tight frames.
 """
 
-import sys
-
-try:
-    from infall import collapse, frames, laws
-    from infall._arrays.threads import num_threads
-    from infall._core import __version__
-    from infall.classes.moments import ClassMoments
-    from infall.collapse import CollapseReport, CollapseTrajectory, collapse_report
-    from infall.frames.polytopes import Cube, Orthoplex, SimplexETF
-    from infall.maxlikelihood.network import MaxLikelihood
-    from infall.rows.codes import hamming_distances, hyperplane_codes
-    from infall.rows.gaussian import gaussian_rows
-    from infall.rows.merge import merge_selections
-    from infall.rows.selection import RowSelection, select_rows, select_rows_from
-except KeyboardInterrupt:
-    # `python -m infall` imports the package before a line of its own could catch this.
-    if sys.argv[:1] != ["-m"] or sys.orig_argv[-len(sys.argv)].removeprefix("-m") != "infall":
-        raise
-    print("interrupted", file=sys.stderr)  # noqa: T201  # as `infall_command` does
-    raise SystemExit(130) from None
+from infall import collapse, frames, laws
+from infall._arrays.threads import num_threads
+from infall._core import __version__
+from infall.classes.moments import ClassMoments
+from infall.collapse import CollapseReport, CollapseTrajectory, collapse_report
+from infall.frames.polytopes import Cube, Orthoplex, SimplexETF
+from infall.maxlikelihood.network import MaxLikelihood
+from infall.rows.codes import hamming_distances, hyperplane_codes
+from infall.rows.gaussian import gaussian_rows
+from infall.rows.merge import merge_selections
+from infall.rows.selection import RowSelection, select_rows, select_rows_from
 
 __all__ = [
     "ClassMoments",
