@@ -150,8 +150,8 @@ def test_tabulates_errors_and_reports_failures(harness, error_stem):
 
 def test_a_table_of_failures_alone_shows_them(harness, error_stem):
     (table,) = error_stem.problems(quick=True, threads=1)
-    found = harness.tabulate("stem_of_errors", replace(table, cases=table.cases[2:3]))
-    assert harness.error_lines(found)[-1] == "| absent | peer | not installed |  |"
+    failures = harness.tabulate("stem_of_errors", replace(table, cases=table.cases[2:3]))
+    assert harness.error_lines(failures)[-1] == "| absent | peer | not installed |  |"
 
 
 def test_quickest_problem_has_every_case(harness, rows):
@@ -526,7 +526,7 @@ def test_pytorch_gpu_peer_selects_the_best_rows(rows_gpu):
     generator = torch.Generator().manual_seed(2)
     blocks = [torch.randn(2**6, dim, generator=generator) for _ in range(2**4)]
     layer = torch.cat(blocks).numpy()
-    best = rows_gpu.Best(*(values.numpy() for values in best))
+    best = rows_gpu.Best(*(tensor.numpy() for tensor in best))
     check_best(best, layer, rows_gpu.input_vectors(dim))
     assert rows_gpu.torch_select_from(dim, 8, device="cpu")().rows.shape == (dim, dim)
 

@@ -75,14 +75,14 @@ def test_moments(dtype, dim):
     features, labels = wide[:, 1 : dim + 1], rng.integers(0, 6, 150)
     labels[labels == 3] = 1  # a class that stays empty
     shift_type = np.float64 if dtype == "float64" else np.float32
-    expected, found = state(6, dim, shift_type), state(6, dim, shift_type)
+    expected, actual = state(6, dim, shift_type), state(6, dim, shift_type)
     for batch in (slice(0, 40), slice(40, 41), slice(41, 150)):
         add_on_host(features[batch], labels[batch], expected)
-        add(features[batch], labels[batch], found, dtype)
+        add(features[batch], labels[batch], actual, dtype)
     seen = expected[0] > 0
     assert not seen[3]
-    assert_array_equal(found[0], expected[0])
-    for mine, theirs in zip(found[1:], expected[1:], strict=True):
+    assert_array_equal(actual[0], expected[0])
+    for mine, theirs in zip(actual[1:], expected[1:], strict=True):
         assert mine[seen].tobytes() == theirs[seen].tobytes()
 
     centre = rng.normal(size=dim)
@@ -91,9 +91,9 @@ def test_moments(dtype, dim):
     cuda.class_means(
         6,
         dim,
-        *(pointer(a) for a in found[:2]),
+        *(pointer(a) for a in actual[:2]),
         shift_type == np.float64,
-        *(pointer(a) for a in (*found[2:], centre, device_means, device_offsets)),
+        *(pointer(a) for a in (*actual[2:], centre, device_means, device_offsets)),
         0,
         0,
     )
@@ -123,10 +123,10 @@ def test_long_classes_are_added_in_the_same_parts():
     rng = np.random.default_rng(5)
     features, labels = rng.normal(size=(2**16 * 2 + 77, 1)).astype(np.float32), None
     labels = (rng.random(len(features)) < 0.01).astype(np.int64)
-    expected, found = state(2, 1), state(2, 1)
+    expected, actual = state(2, 1), state(2, 1)
     add_on_host(features, labels, expected)
-    add(features, labels, found)
-    for mine, theirs in zip(found, expected, strict=True):
+    add(features, labels, actual)
+    for mine, theirs in zip(actual, expected, strict=True):
         assert_array_equal(mine, theirs)
 
 
@@ -150,10 +150,10 @@ def test_nan_stays_in_its_class():
 
 def test_sums_by_class():
     rng = np.random.default_rng(6)
-    values, labels = rng.integers(-1000, 1000, 5000).astype(np.float64), rng.integers(0, 7, 5000)
+    features, labels = rng.integers(-1000, 1000, 5000).astype(np.float64), rng.integers(0, 7, 5000)
     samples, starts = order(labels, 8)
     sums = np.empty(8)
     cuda.sums_by_class(
-        pointer(values), 5000, pointer(samples), pointer(starts), 8, pointer(sums), 0, 0
+        pointer(features), 5000, pointer(samples), pointer(starts), 8, pointer(sums), 0, 0
     )
-    assert_array_equal(sums, np.bincount(labels, weights=values, minlength=8))
+    assert_array_equal(sums, np.bincount(labels, weights=features, minlength=8))

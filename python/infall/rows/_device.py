@@ -228,13 +228,7 @@ def target_of(device: Device, out: Any, shape: tuple[int, int], _: Any) -> Any:
 
 
 def regenerate(
-    device: Device,
-    rows: Any,
-    target: Any,
-    seed: int,
-    layer: int,
-    _: int,
-    watch: Watch,
+    device: Device, rows: Any, target: Any, seed: int, layer: int, _: int, watch: Watch
 ) -> None:
     count, dim = (int(n) for n in target.shape)
     if count > 0:
