@@ -66,7 +66,7 @@ def decisions(
         rows = min(step, count - first)
         kernels.centre_samples(
             number,
-            *samples,
+            samples,
             first,
             rows,
             device.pointer(shared),
@@ -93,7 +93,7 @@ def decisions(
                 )
             kernels.decide_samples(
                 number,
-                *samples,
+                samples,
                 first,
                 rows,
                 device.pointer(norms),
@@ -137,8 +137,7 @@ class _Classes:
         self._rows = device.upload(side.rows)
         self._bias = None if side.bias is None else device.upload(side.bias)
         self.exact = (
-            device.pointer(self._rows),
-            side.rows.dtype.name,
+            (device.pointer(self._rows), side.rows.dtype.name, dim, dim),
             self.count,
             side.scale,
             0 if self._bias is None else device.pointer(self._bias),
