@@ -70,7 +70,7 @@ ISAS := ALL
 
 # The tests also run the CUDA kernels, emulated by the host; nothing else needs them.
 SITE_PACKAGES = $$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
-.venv/emulated: .venv/build-requirements $(filter-out python/%,$(SOURCES))
+.venv/emulated: .venv/build-requirements $(filter-out python/%,$(SOURCES)) | .venv/package
 	$(CMAKE) --preset emulated -DINFALL_WERROR=$(INFALL_WERROR)
 	$(CMAKE) --build --preset emulated
 	$(CMAKE) --install build/emulated --component emulated --prefix "$(SITE_PACKAGES)"

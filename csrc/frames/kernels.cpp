@@ -42,7 +42,7 @@ INFALL_HD void first_pass(const T* x, const uint32_t* signs, int64_t length, T* 
         }
         levels_across<first_levels_across>(a);
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) store_vector(out + i + v * lanes, a[v]);
+        for (int v = 0; v < vectors; ++v) store(out + i + v * lanes, a[v]);
     }
 }
 
@@ -97,15 +97,6 @@ void combine(T* x, int64_t stride, int levels, int64_t columns) {
 // ---------------------------------------------------------------------------------------------
 // Elementwise, in binary64.
 
-INFALL_HD void store_rounded(double* p, Doubles a) { store_doubles(p, a); }
-INFALL_HD void store_rounded(float* p, Doubles a) {
-#if defined(__AVX512F__)  // GCC 12 converts halves and puts them together
-    _mm256_storeu_ps(p, _mm512_cvtpd_ps(a));
-#else
-    *reinterpret_cast<HalfFloats*>(p) = __builtin_convertvector(a, HalfFloats);
-#endif
-}
-
 template <class T>
 void scale(const T* x, const uint32_t* signs, int64_t first, int64_t count, double factor, T* out) {
     const auto one = [&](int64_t i) {
@@ -121,7 +112,7 @@ void scale(const T* x, const uint32_t* signs, int64_t first, int64_t count, doub
             const int64_t at = first + i;
             a = negate_where<T>(a, lanes_set<T>(signs[at >> 5] >> (at & 31)));
         }
-        store_vector(signed_x, a);
+        store(signed_x, a);
 #pragma GCC unroll 4
         for (int k = 0; k < lanes_of<T>; k += double_lanes)
             store_rounded(out + i + k, load_doubles(signed_x + k) * factor);
@@ -132,14 +123,14 @@ void scale(const T* x, const uint32_t* signs, int64_t first, int64_t count, doub
 template <class T>
 double sum(const T* x, const double* norms, int64_t count) {
     constexpr int vectors = frame_sum_lanes / double_lanes;
-    Doubles sums[vectors] = {};
+    Double sums[vectors] = {};
     int64_t i = 0;
     if (norms) {
         for (; i + frame_sum_lanes <= count; i += frame_sum_lanes)
 #pragma GCC unroll 16
             for (int v = 0; v < vectors; ++v)
-                sums[v] += load_doubles(norms + i + v * double_lanes) *
-                           load_doubles(x + i + v * double_lanes);
+                sums[v] +=
+                    load(norms + i + v * double_lanes) * load_doubles(x + i + v * double_lanes);
     } else {
         for (; i + frame_sum_lanes <= count; i += frame_sum_lanes)
 #pragma GCC unroll 16
@@ -147,7 +138,7 @@ double sum(const T* x, const double* norms, int64_t count) {
     }
     double lane[frame_sum_lanes];
 #pragma GCC unroll 16
-    for (int v = 0; v < vectors; ++v) store_doubles(lane + v * double_lanes, sums[v]);
+    for (int v = 0; v < vectors; ++v) store(lane + v * double_lanes, sums[v]);
     for (int k = 0; i + k < count; ++k)
         lane[k] +=
             norms ? norms[i + k] * static_cast<double>(x[i + k]) : static_cast<double>(x[i + k]);
@@ -158,8 +149,8 @@ template <class T>
 void centre(const T* x, const double* norms, int64_t count, double offset, double factor, T* out) {
     int64_t i = 0;
     for (; i + double_lanes <= count; i += double_lanes) {
-        Doubles a = load_doubles(x + i);
-        if (norms) a = load_doubles(norms + i) * a;
+        Double a = load_doubles(x + i);
+        if (norms) a = load(norms + i) * a;
         store_rounded(out + i, factor * (a - offset));
     }
     for (; i < count; ++i) {
@@ -173,8 +164,8 @@ struct Law {
     double offset, factor;
 
     template <class T>
-    INFALL_HD Doubles vector(const T* x, int64_t i) const {
-        const Doubles weight = norms ? factor * load_doubles(norms + i) : broadcast(factor);
+    INFALL_HD Double vector(const T* x, int64_t i) const {
+        const Double weight = norms ? factor * load(norms + i) : broadcast(factor);
         return weight * (load_doubles(x + i) - offset);
     }
     template <class T>
@@ -201,7 +192,7 @@ bool all_finite(const T* x, int64_t count) {
 #pragma GCC unroll 4
         for (int v = 0; v < 4; ++v) sums[v] += load_vector(x + i + v * lanes_of<T>) * T{0};
     T lanes[lanes_of<T>];
-    store_vector(lanes, sums[0] + sums[1] + sums[2] + sums[3]);
+    store(lanes, sums[0] + sums[1] + sums[2] + sums[3]);
     T sum = 0;
     for (const T lane : lanes) sum += lane;
     for (; i < count; ++i) sum += x[i] * T{0};
@@ -229,20 +220,20 @@ T largest(const T* x, const double* norms, int64_t count, double offset, double 
                     most[v] = a > most[v] ? a : most[v];
                 }
             T each[4 * lanes];
-            for (int v = 0; v < 4; ++v) store_vector(each + v * lanes, most[v]);
+            for (int v = 0; v < 4; ++v) store(each + v * lanes, most[v]);
             for (int k = 0; k < 4 * lanes; ++k) top = each[k] > top ? each[k] : top;
         }
         for (; i < count; ++i) top = x[i] > top ? x[i] : top;
         return law.one(&top, 0);
     }
     if (count >= double_lanes) {
-        Doubles most = law.vector(x, 0);
+        Double most = law.vector(x, 0);
         for (i = double_lanes; i + double_lanes <= count; i += double_lanes) {
-            const Doubles a = law.vector(x, i);
+            const Double a = law.vector(x, i);
             most = a > most ? a : most;
         }
         double each[double_lanes];
-        store_doubles(each, most);
+        store(each, most);
         for (int k = 0; k < double_lanes; ++k) {
             const T a = static_cast<T>(each[k]);
             best = a > best ? a : best;
@@ -263,13 +254,13 @@ constexpr int64_t stretch = 64;
 
 template <class T>
 INFALL_HD bool none_above(const Law& law, const T* x, int64_t first, double bound) {
-    Doubles most = law.vector(x, first);
+    Double most = law.vector(x, first);
     for (int64_t i = double_lanes; i < stretch; i += double_lanes) {
-        const Doubles a = law.vector(x, first + i);
+        const Double a = law.vector(x, first + i);
         most = a > most ? a : most;
     }
     double each[double_lanes];
-    store_doubles(each, most);
+    store(each, most);
     bool none = true;
     for (int k = 0; k < double_lanes; ++k) none &= each[k] < bound;
     return none;
@@ -327,25 +318,25 @@ void add_products(const double* a, int64_t a_stride, int64_t rows, const double*
 
 double dot(const double* a, const double* b, int64_t count) {
     constexpr int vectors = frame_sum_lanes / double_lanes;
-    Doubles sums[vectors] = {};
+    Double sums[vectors] = {};
     int64_t i = 0;
     for (; i + frame_sum_lanes <= count; i += frame_sum_lanes)
 #pragma GCC unroll 16
         for (int v = 0; v < vectors; ++v)
-            sums[v] = fused(load_doubles(a + i + v * double_lanes),
-                            load_doubles(b + i + v * double_lanes), sums[v]);
+            sums[v] =
+                fused(load(a + i + v * double_lanes), load(b + i + v * double_lanes), sums[v]);
     double lane[frame_sum_lanes];
 #pragma GCC unroll 16
-    for (int v = 0; v < vectors; ++v) store_doubles(lane + v * double_lanes, sums[v]);
+    for (int v = 0; v < vectors; ++v) store(lane + v * double_lanes, sums[v]);
     for (int k = 0; i + k < count; ++k) lane[k] = __builtin_fma(a[i + k], b[i + k], lane[k]);
     return total_by_halves<frame_sum_lanes>(lane);
 }
 
 void subtract(const double* x, double factor, int64_t count, double* y) {
-    const Doubles negative = broadcast(-factor);
+    const Double negative = broadcast(-factor);
     int64_t i = 0;
     for (; i + double_lanes <= count; i += double_lanes)
-        store_doubles(y + i, fused(negative, load_doubles(x + i), load_doubles(y + i)));
+        store(y + i, fused(negative, load(x + i), load(y + i)));
     for (; i < count; ++i) y[i] = __builtin_fma(-factor, x[i], y[i]);
 }
 

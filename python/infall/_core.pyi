@@ -90,6 +90,9 @@ def rotate_rows(
     num_threads: int,
     progress: _Progress,
 ) -> None: ...
+def multiply_in_order(
+    rows: NDArray[np.float32], w: NDArray[np.float64], num_threads: int
+) -> NDArray[np.float64]: ...
 def hyperplane_codes(
     x: NDArray[np.float32],
     dim: int,

@@ -30,26 +30,26 @@ def order(labels, num_classes):
     return samples, np.searchsorted(labels[samples], np.arange(num_classes + 1))
 
 
+def stored(features, dtype):
+    stride = features.strides[0] // features.itemsize
+    return pointer(features), dtype or features.dtype.name, stride, features.shape[1]
+
+
+def device_state(moments):
+    counts, shifts, sums, squares = moments
+    shifts = (pointer(shifts), shifts.dtype == np.float64)
+    return len(counts), pointer(counts), shifts, pointer(sums), pointer(squares)
+
+
 def add(features, labels, moments, dtype=None):
     """Add samples on the emulated device."""
-    counts, shifts, sums, squares = moments
-    samples, starts = order(labels, len(counts))
-    dim = features.shape[1]
-    scratch = np.full(cuda.moments_scratch(len(counts), dim), np.nan)
+    num_classes, dim = moments[2].shape
+    samples, starts = order(labels, num_classes)
+    scratch = np.full(cuda.moments_scratch(num_classes, dim), np.nan)
     cuda.accumulate_moments(
-        pointer(features),
-        dtype or features.dtype.name,
-        features.strides[0] // features.itemsize,
-        dim,
-        len(labels),
-        pointer(samples),
-        pointer(starts),
-        len(counts),
-        pointer(counts),
-        pointer(shifts),
-        shifts.dtype == np.float64,
-        pointer(sums),
-        pointer(squares),
+        stored(features, dtype),
+        (len(labels), pointer(samples), pointer(starts)),
+        device_state(moments),
         pointer(scratch),
         0,
         0,
@@ -88,25 +88,15 @@ def test_moments(dtype, dim):
     centre = rng.normal(size=dim)
     means, offsets = _core.class_means(*expected[:3], centre, True, True, 1)
     device_means, device_offsets = np.zeros_like(means), np.zeros_like(offsets)
-    cuda.class_means(
-        6,
-        dim,
-        *(pointer(a) for a in actual[:2]),
-        shift_type == np.float64,
-        *(pointer(a) for a in (*actual[2:], centre, device_means, device_offsets)),
-        0,
-        0,
-    )
+    results = (pointer(device_means), pointer(device_offsets))
+    cuda.class_means(device_state(actual), dim, pointer(centre), *results, 0, 0)
     assert_array_equal(device_means, means)
     assert_array_equal(device_offsets, offsets)
 
     out, device_out = np.empty((150, dim)), np.empty((150, dim))
     _core.deviations(features, labels, expected[1], out, 1)
     cuda.subtract(
-        pointer(features),
-        dtype,
-        features.strides[0] // features.itemsize,
-        dim,
+        stored(features, dtype),
         150,
         pointer(labels),
         6,
@@ -153,7 +143,6 @@ def test_sums_by_class():
     features, labels = rng.integers(-1000, 1000, 5000).astype(np.float64), rng.integers(0, 7, 5000)
     samples, starts = order(labels, 8)
     sums = np.empty(8)
-    cuda.sums_by_class(
-        pointer(features), 5000, pointer(samples), pointer(starts), 8, pointer(sums), 0, 0
-    )
+    by_class = (5000, pointer(samples), pointer(starts))
+    cuda.sums_by_class(pointer(features), by_class, 8, pointer(sums), 0, 0)
     assert_array_equal(sums, np.bincount(labels, weights=features, minlength=8))

@@ -56,21 +56,22 @@ def test_products_and_the_largest(dtype, basis, dim, data):
         norms = np.random.default_rng(1).uniform(0.5, 2.0, num_classes)
     frame = SimplexETF(num_classes, dim, basis=basis, seed=dim, class_norms=norms)
     count = data.draw(st.integers(1, 4))
-    shape = (num_classes, dim, basis == "hadamard")
-    num_bytes = cuda.frame_workspace(dtype, *shape, count)
-    workspace = np.full(num_bytes + 64, 255, np.uint8)
     weights = 0 if norms is None else pointer(norms)
+    structure = (num_classes, dim, basis == "hadamard", dim, weights)
+    num_bytes = cuda.frame_workspace(dtype, structure, count)
+    workspace = np.full(num_bytes + 64, 255, np.uint8)
 
     h = np.round(normals(count, dim) * 2).astype(dtype)  # ties, where nothing is mixed
     logits = np.full((count, num_classes), np.nan, dtype)
-    settings_ = (dtype, *shape, dim, weights)
-    cuda.frame_project(*settings_, pointer(h), count, pointer(logits), pointer(workspace), 0, 0)
+    cuda.frame_project(
+        dtype, structure, pointer(h), count, pointer(logits), pointer(workspace), 0, 0
+    )
     assert_array_equal(logits, frame.project(h))
 
     y = normals(count, num_classes).astype(dtype)
     combined = np.full((count, dim), np.nan, dtype)
     cuda.frame_synthesise(
-        *settings_, pointer(y), count, pointer(combined), pointer(workspace), 0, 0
+        dtype, structure, pointer(y), count, pointer(combined), pointer(workspace), 0, 0
     )
     assert_array_equal(combined, frame.adjoint(y))
 
@@ -78,7 +79,7 @@ def test_products_and_the_largest(dtype, basis, dim, data):
     classes = np.full((count, top), -7)
     values = np.full((count, top), np.nan, dtype)
     results = (pointer(classes), pointer(values), pointer(workspace), 0, 0)
-    cuda.frame_top_logits(*settings_, pointer(h), count, top, *results)
+    cuda.frame_top_logits(dtype, structure, pointer(h), count, top, *results)
     expected = frame.topk(h, top)
     assert_array_equal(classes, expected.classes)
     assert_array_equal(values, expected.values)

@@ -45,14 +45,15 @@ def run_selection(
     space = np.full(
         cuda.selection_workspace(num_rows, last - first, batch) + 64, 255, dtype=np.uint8
     )
-    common = (seed, layer, first, last, num_rows, batch, score == "absolute", order == "index")
-    results = (thresholds, pointer(space), pointer(indices), pointer(projections), 0, 0)
+    settings = (first, last, num_rows, batch, score == "absolute", order == "index")
+    results = (pointer(space), pointer(indices), pointer(projections))
+    task = (*settings, *thresholds, *results)
     if sampler == "stream":
         padded = padded_float32(directions)
-        cuda.select_stream(pointer(padded), dim, *common, *results)
+        cuda.select_stream((seed, layer, dim), task, pointer(padded), 0, 0)
     else:
         factors = np.ones((1, 1)) if batch == 1 else _core.householder(directions)[2]
-        cuda.select_rotated(pointer(factors), len(factors), *common, *results)
+        cuda.select_rotated((seed, layer, dim), task, pointer(factors), len(factors), 0, 0)
     assert (space[-64:] == 255).all()
     return indices, projections
 
@@ -96,7 +97,7 @@ def same_as_cpu(directions, sampler, first, last, num_rows, thresholds, **option
 def test_rows(indices, dim, seed, layer):
     row_numbers = np.array(indices)
     out = np.empty((len(indices), dim), dtype=np.float32)
-    cuda.gaussian_rows(pointer(row_numbers), len(indices), dim, seed, layer, pointer(out), 0, 0)
+    cuda.gaussian_rows((seed, layer, dim), pointer(row_numbers), len(indices), pointer(out), 0, 0)
     assert_array_equal(out, infall.gaussian_rows(row_numbers, dim, seed=seed, layer=layer))
 
 
@@ -259,7 +260,7 @@ def test_rotation(span, dim):
     directions = vectors(dim, span)
     v, scale, _ = _core.householder(directions)
     deciding = np.empty((len(rows), span))
-    cuda.deciding_entries(pointer(rows), len(rows), span, 3, 4, pointer(deciding), 0, 0)
+    cuda.deciding_entries((3, 4, dim), pointer(rows), len(rows), span, pointer(deciding), 0, 0)
     assert_array_equal(deciding, _core.deciding_entries(rows, span, 3, 4, 1))
     z = infall.gaussian_rows(rows, dim, seed=3, layer=4)
     expected = z.copy()
@@ -322,23 +323,9 @@ def select_matrix(stored, dtype, directions, num_rows, score, order, passed=None
     space = np.full(size + 64, 255, dtype=np.uint8)
     w = directions.astype(np.float64 if dtype == "float64" else np.float32)
     strides = [step // stored.itemsize for step in stored.strides]
-    cuda.select_matrix(
-        stored.ctypes.data,
-        dtype,
-        rows,
-        dim,
-        *strides,
-        pointer(w),
-        num_rows,
-        batch,
-        score == "absolute",
-        order == "index",
-        pointer(space),
-        pointer(indices),
-        pointer(projections),
-        0,
-        0,
-    )
+    settings = (0, rows, num_rows, batch, score == "absolute", order == "index", 0.0, 0.0)
+    task = (*settings, pointer(space), pointer(indices), pointer(projections))
+    cuda.select_matrix((stored.ctypes.data, dtype, rows, dim, *strides), task, pointer(w), 0, 0)
     assert (space[-64:] == 255).all()
     if passed is not None:
         passed[:] = space[: 16 * batch].view(np.uint64).reshape(batch, 2)
@@ -488,10 +475,9 @@ def test_more_than_a_grid_holds():
     out = np.empty((len(a), 1), dtype=np.int32)
     cuda.hamming_distances(pointer(a), len(a), pointer(a), 1, 1, pointer(out), 0, 0)
     assert_array_equal(out[:, 0], np.bitwise_count(a[:, 0] ^ a[0, 0]))
+    task = (0, 5, 1, 65536, True, True, 0.0, 0.0, pointer(np.empty(1)), 0, 0)
     with pytest.raises(ValueError, match="w has 65536 rows; on a device at most 65535"):
-        cuda.select_stream(
-            0, 1, 0, 0, 0, 5, 1, 65536, True, True, (0.0, 0.0), pointer(np.empty(1)), 0, 0, 0, 0
-        )
+        cuda.select_stream((0, 0, 1), task, 0, 0, 0)
 
 
 def test_device_count_answers():

@@ -142,9 +142,8 @@ class DeviceMoments:
         means = device.empty((num_classes, dim), "float64")
         square_offsets = device.empty((num_classes,), "float64")
         cuda_kernels("features", None).class_means(
-            num_classes,
+            _state(device, self._arrays),
             dim,
-            *_pointers(device, self._arrays),
             *device.pointers(centre, means, square_offsets),
             *device.queue,
         )
@@ -174,11 +173,9 @@ def _with_added(device: Device, arrays: _Arrays, features: Any, labels: Any) -> 
         samples = ordered(device, labels[block], num_classes)
         scratch = device.empty(int(kernels.moments_scratch(num_classes, dim)), "float64")
         kernels.accumulate_moments(
-            *_stored(device, rows),
-            len(rows),
-            *device.pointers(*samples),
-            num_classes,
-            *_pointers(device, arrays),
+            _stored(device, rows),
+            (len(rows), *device.pointers(*samples)),
+            _state(device, arrays),
             device.pointer(scratch),
             *device.queue,
         )
@@ -190,14 +187,10 @@ def _with_added(device: Device, arrays: _Arrays, features: Any, labels: Any) -> 
     return arrays
 
 
-def _pointers(device: Device, arrays: _Arrays) -> tuple[Any, ...]:
-    return (
-        device.pointer(arrays.counts),
-        device.pointer(arrays.shifts),
-        device.dtype_name(arrays.shifts) == "float64",
-        device.pointer(arrays.sums),
-        device.pointer(arrays.squares),
-    )
+def _state(device: Device, arrays: _Arrays) -> tuple[int, int, tuple[int, bool], int, int]:
+    shifts = device.pointer(arrays.shifts), device.dtype_name(arrays.shifts) == "float64"
+    sums, squares = device.pointers(arrays.sums, arrays.squares)
+    return len(arrays.counts), device.pointer(arrays.counts), shifts, sums, squares
 
 
 def feature_rows(device: Device, features: Any, dim: int) -> Any:
@@ -298,7 +291,7 @@ def subtracted(device: Device, rows: Any, labels: Any, base: Any) -> Any:
     """Return rows (N, d) less the row of base (K, d) of their class, float64."""
     out = device.empty((len(rows), int(base.shape[1])), "float64")
     cuda_kernels("features", None).subtract(
-        *_stored(device, rows),
+        _stored(device, rows),
         len(rows),
         device.pointer(labels),
         int(base.shape[0]),
@@ -341,8 +334,7 @@ def within_projection(
     sums = device.empty((num_classes,), "float64")
     cuda_kernels("features", None).sums_by_class(
         device.pointer(square_norms),
-        len(features),
-        *device.pointers(*ordered(device, class_numbers, num_classes)),
+        (len(features), *device.pointers(*ordered(device, class_numbers, num_classes))),
         num_classes,
         device.pointer(sums),
         *device.queue,

@@ -107,13 +107,14 @@ def _launch(
     kernels = cuda_kernels("H", None)
     count, dtype = len(x), device.dtype_name(x)
     norms = None if structure.norms is None else device.upload(structure.norms)
-    shape = structure.num_classes, structure.dim, structure.hadamard
-    workspace = device.empty(int(kernels.frame_workspace(dtype, *shape, count)), "uint8")
+    frame = (
+        *(structure.num_classes, structure.dim, structure.hadamard, structure.seed),
+        0 if norms is None else device.pointer(norms),
+    )
+    workspace = device.empty(int(kernels.frame_workspace(dtype, frame, count)), "uint8")
     getattr(kernels, kernel)(
         dtype,
-        *shape,
-        structure.seed,
-        0 if norms is None else device.pointer(norms),
+        frame,
         device.pointer(x),
         count,
         *more,

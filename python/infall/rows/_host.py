@@ -16,6 +16,7 @@ from infall._arrays.calls import Watch, later
 from infall._arrays.checks import MAX_ROWS, check_finite
 from infall._arrays.convert import to_numpy
 from infall._arrays.host import Host, largest_magnitudes, padded_float32
+from infall._arrays.threads import thread_count
 from infall.rows._task import (
     Hyperplanes,
     SelectionTask,
@@ -248,10 +249,7 @@ def multiply_in_order(
     A matrix product would sum in an order of its own, which differs between machines, and the next
     layer is selected by the bits of this sum.
     """
-    total = np.zeros(len(rows))
-    for column, weight in zip(rows.T.astype(np.float64), w, strict=True):
-        total += column * weight
-    return total
+    return _core.multiply_in_order(rows, w, thread_count(None))
 
 
 def projections(

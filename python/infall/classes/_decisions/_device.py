@@ -90,7 +90,7 @@ class _Samples:
         self._first, self._count = first, count
         self._kernels.centre_samples(
             self._dtype,
-            *self._stored,
+            self._stored,
             first,
             count,
             self._device.pointer(centre),
@@ -119,7 +119,7 @@ class _Samples:
             )
         self._kernels.decide_samples(
             self._dtype,
-            *self._stored,
+            self._stored,
             self._first,
             self._count,
             norms,
@@ -155,8 +155,7 @@ class _Classes:
         self._rows = device.upload(side.rows)
         self._bias = None if side.bias is None else device.upload(side.bias)
         self.exact = (
-            device.pointer(self._rows),
-            side.rows.dtype.name,
+            (device.pointer(self._rows), side.rows.dtype.name, dim, dim),
             self.count,
             side.scale,
             0 if self._bias is None else device.pointer(self._bias),
