@@ -148,9 +148,7 @@ void distances_of(const ClassGeometry& g, int64_t row, int64_t block, int64_t lo
         store(distances + k, distance);
         any_close |= distance <= share * (square + others);
     }
-    bool some = false;
-    for (int lane = 0; lane < double_lanes; ++lane) some = some || any_close[lane] != 0;
-    if (!some) return;
+    if (!any(any_close)) return;
     for (int64_t k = lowest > first_partner ? lowest - first_partner : 0; k < partners; ++k) {
         const int64_t partner = first_partner + k;
         if (partner != row &&

@@ -207,21 +207,30 @@ T largest(const T* x, const double* norms, int64_t count, double offset, double 
     int64_t i = 0;
     T best = law.one(x, 0);
     if (!norms) {
-        constexpr int lanes = lanes_of<T>;
+        constexpr int lanes = lanes_of<T>, width = 4 * lanes;
         T top = x[0];
-        if (count >= 4 * lanes) {
+        if (count >= width) {
             Vector<T> most[4];
 #pragma GCC unroll 4
             for (int v = 0; v < 4; ++v) most[v] = load_vector(x + v * lanes);
-            for (i = 4 * lanes; i + 4 * lanes <= count; i += 4 * lanes)
+            for (i = width; i < count; i += width) {
+                // The last ones once more, where they are no multiple.
+                const T* from = x + (i + width <= count ? i : count - width);
 #pragma GCC unroll 4
                 for (int v = 0; v < 4; ++v) {
-                    const Vector<T> a = load_vector(x + i + v * lanes);
+                    const Vector<T> a = load_vector(from + v * lanes);
                     most[v] = a > most[v] ? a : most[v];
                 }
-            T each[4 * lanes];
-            for (int v = 0; v < 4; ++v) store(each + v * lanes, most[v]);
-            for (int k = 0; k < 4 * lanes; ++k) top = each[k] > top ? each[k] : top;
+            }
+            most[0] = most[1] > most[0] ? most[1] : most[0];
+            most[2] = most[3] > most[2] ? most[3] : most[2];
+            T each[lanes];
+            store(each, most[2] > most[0] ? most[2] : most[0]);
+#pragma GCC unroll 16
+            for (int half = lanes / 2; half > 0; half /= 2)
+                for (int k = 0; k < half; ++k)
+                    each[k] = each[k + half] > each[k] ? each[k + half] : each[k];
+            top = each[0];
         }
         for (; i < count; ++i) top = x[i] > top ? x[i] : top;
         return law.one(&top, 0);
@@ -246,35 +255,56 @@ T largest(const T* x, const double* norms, int64_t count, double offset, double 
     return best;
 }
 
-INFALL_HD double next_below(float a) { return __builtin_nextafterf(a, -__builtin_inff()); }
+INFALL_HD float next_below(float a) { return __builtin_nextafterf(a, -__builtin_inff()); }
 INFALL_HD double next_below(double a) { return __builtin_nextafter(a, -__builtin_inf()); }
 
-// Most stretches of so many logits have none that is large enough, which their largest tells.
-constexpr int64_t stretch = 64;
+// Without norms logits ascend with the products: those of products below this are below `bound`.
+template <class T>
+INFALL_HD T least_product(const Law& law, double bound) {
+    const double quotient = bound / law.factor;
+    // The law rounds three times, and what is subnormal to a multiple of 2^-1074.
+    const double margin =
+        0x1p-50 * (__builtin_fabs(law.offset) + __builtin_fabs(quotient)) + 0x1p-1000;
+    return next_below(static_cast<T>(law.offset + quotient - margin));
+}
 
 template <class T>
-INFALL_HD bool none_above(const Law& law, const T* x, int64_t first, double bound) {
+INFALL_HD bool all_below(const T* x, int64_t count, T bound) {
+    Vector<T> most = load_vector(x);
+    for (int64_t i = lanes_of<T>; i < count; i += lanes_of<T>) {
+        const Vector<T> a = load_vector(x + i);
+        most = a > most ? a : most;
+    }
+    return !any(most >= Vector<T>{} + bound);
+}
+
+template <class T>
+INFALL_HD bool all_below(const Law& law, const T* x, int64_t first, int64_t count, double bound) {
     Double most = law.vector(x, first);
-    for (int64_t i = double_lanes; i < stretch; i += double_lanes) {
+    for (int64_t i = double_lanes; i < count; i += double_lanes) {
         const Double a = law.vector(x, first + i);
         most = a > most ? a : most;
     }
-    double each[double_lanes];
-    store(each, most);
-    bool none = true;
-    for (int k = 0; k < double_lanes; ++k) none &= each[k] < bound;
-    return none;
+    return !any(most >= broadcast(bound));
 }
 
 template <class T>
 int64_t at_least(const T* x, const double* norms, int64_t count, double offset, double factor,
                  T threshold, int32_t* positions) {
+    constexpr int lanes = lanes_of<T>, stretch = 64;
     const Law law{norms, offset, factor};
     const double bound = next_below(threshold);  // what is less rounds to less than the threshold
+    const T least = least_product<T>(law, bound);
+    const auto none = [&](int64_t first, int64_t length) {
+        return norms ? all_below(law, x, first, length, bound)
+                     : all_below(x + first, length, least);
+    };
     int64_t hits = 0;
-    for (int64_t first = 0; first < count; first += stretch) {
-        const int64_t end = first + stretch < count ? first + stretch : count;
-        if (end == first + stretch && none_above(law, x, first, bound)) continue;
+    for (int64_t first = 0, end; first < count; first = end) {
+        end = first + stretch;
+        if (end <= count && none(first, stretch)) continue;
+        end = first + lanes < count ? first + lanes : count;
+        if (end == first + lanes && none(first, lanes)) continue;
         for (int64_t i = first; i < end; ++i) {
             positions[hits] = static_cast<int32_t>(i);
             hits += law.one(x, i) >= threshold;

@@ -140,5 +140,6 @@ INFALL_HD Double fused(Double a, Double b, Double c) { return _mm256_fmadd_pd(a,
 INFALL_HD Double load_doubles(const Float16* p) {
     return _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
+INFALL_HD bool any_bit(Long a) { return !_mm256_testz_si256((__m256i)a, (__m256i)a); }
 
 }  // namespace infall::INFALL_ISA

@@ -146,5 +146,6 @@ INFALL_HD void store_rounded(float* p, Double a) { _mm256_storeu_ps(p, _mm512_cv
 INFALL_HD Double load_doubles(const Float16* p) {
     return _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
+INFALL_HD bool any_bit(Long a) { return _mm512_test_epi64_mask((__m512i)a, (__m512i)a) != 0; }
 
 }  // namespace infall::INFALL_ISA

@@ -102,5 +102,6 @@ INFALL_HD Double fused(Double a, Double b, Double c) {
     return by_lane([](double x, double y, double z) { return infall::fused(x, y, z); }, a, b, c);
 }
 INFALL_HD Double load_doubles(const Float16* p) { return Double{to_float(p[0]), to_float(p[1])}; }
+INFALL_HD bool any_bit(Long a) { return (a[0] | a[1]) != 0; }
 
 }  // namespace infall::INFALL_ISA

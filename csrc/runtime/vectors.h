@@ -108,3 +108,13 @@ INFALL_HD void store_rounded(float* p, Double a) {
 // Word, 32 bits a lane, and Wide, products of words; the arithmetic of Float beyond these
 // operators; of Double, fused, and load_doubles of Float16.
 #include INFALL_LEVEL
+
+namespace infall::INFALL_ISA {
+
+// Whether a comparison holds in any lane.
+template <class Mask>
+INFALL_HD bool any(Mask mask) {
+    return any_bit((Long)mask);
+}
+
+}  // namespace infall::INFALL_ISA
