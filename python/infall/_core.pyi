@@ -157,6 +157,10 @@ def class_means(
     with_offsets: bool,
     num_threads: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+_State = tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float64], NDArray[np.float64]]
+
+def merge_states(mine: _State, theirs: _State, merged: _State, num_threads: int) -> int: ...
 def pair_geometry(
     means: NDArray[np.float64],
     variances: NDArray[np.float64],

@@ -208,42 +208,27 @@ class HostMoments:
             )
         merged = HostMoments(len(self.counts), self.sums.shape[1], False, self.num_threads)
         merged.own_arrays(np.result_type(self.shifts, other.shifts))
-        merged.counts = self.counts + other.counts
-        for state, rest in ((self, other), (other, self)):
-            only = np.flatnonzero((state.counts > 0) & (rest.counts == 0))
-            for block in self._blocks(only, _MERGED_ENTRIES):
-                for into, array in zip(merged.arrays()[1:], state.arrays()[1:], strict=True):
-                    into[block] = array[block]
-        products = None
+        threads = self.threads()
+        label = _core.merge_states(self.arrays(), other.arrays(), merged.arrays(), threads)
+        # Moments of a device may be NaN before, and stay so.
+        if label >= 0:
+            raise ValueError(
+                f"other overflows: the squares of class {label} do not fit into float64"
+            )
         if self.scatter is not None:
-            products = np.zeros_like(self.scatter.products)
-        for block in self._blocks(
-            np.flatnonzero((self.counts > 0) & (other.counts > 0)), _MERGED_ENTRIES
-        ):
-            # The other's deviations, taken from the shifts of this state.
-            merged.shifts[block] = self.shifts[block]
-            moved = other.shifts[block].astype(np.float64) - self.shifts[block]
-            counts, theirs = other.counts[block][:, None], other.sums[block]
-            with np.errstate(over="ignore", invalid="ignore"):
-                merged.sums[block] = self.sums[block] + (theirs + counts * moved)
-                squares = (moved * (2.0 * theirs + counts * moved)).sum(axis=1)
-                # Not negative but by rounding; NaN stays.
-                squares = np.maximum(self.squares[block] + (other.squares[block] + squares), 0.0)
-            merged.squares[block] = squares
-            # Moments of a device may be NaN before, and stay so.
-            finite = np.isfinite(squares) | ~np.isfinite(self.squares[block] + other.squares[block])
-            if not finite.all():
-                label = block[np.argmin(finite)]
-                raise ValueError(
-                    f"other overflows: the squares of class {label} do not fit into float64"
-                )
-            if products is not None:
-                scaled = theirs + counts * moved / 2.0
-                for columns in _tiles(len(products)):
-                    products[columns] += moved[:, columns].T @ scaled
-        if products is not None:
-            merged.set_scatter(self._sum_of_products(other, products))
+            merged.set_scatter(self._sum_of_products(other, self._moved_products(other)))
         return merged
+
+    def _moved_products(self, other: HostMoments) -> _Float:
+        """Return what the products of the other gain by being taken from the shifts of these."""
+        products = np.zeros((self.sums.shape[1],) * 2)
+        shared = np.flatnonzero((self.counts > 0) & (other.counts > 0))
+        for block in self._blocks(shared, _MERGED_ENTRIES):
+            moved = other.shifts[block].astype(np.float64) - self.shifts[block]
+            scaled = other.sums[block] + other.counts[block][:, None] * moved / 2.0
+            for columns in _tiles(len(products)):
+                products[columns] += moved[:, columns].T @ scaled
+        return products
 
     def _sum_of_products(self, other: HostMoments, moved: _Float) -> _Float:
         mine, theirs = self.products(), other.products()
