@@ -3,13 +3,26 @@
 #include <cstring>
 
 #include "rows/codes.h"
-#include "runtime/host_device.h"
+#include "runtime/vectors.h"
 
 namespace infall::INFALL_ISA {
 namespace {
 
+INFALL_HD Long load_bits(const uint8_t* p) {
+    Long bits;
+    memcpy(&bits, p, sizeof bits);
+    return bits;
+}
+
+template <bool by_vectors>
 INFALL_HD int64_t differing_bits(const uint8_t* a, const uint8_t* b, int64_t bytes) {
     int64_t count = 0, i = 0;
+    if (by_vectors) {
+        Long counts{};
+        for (; i + vector_bytes <= bytes; i += vector_bytes)
+            counts = add_bits(counts, load_bits(a + i) ^ load_bits(b + i));
+        for (int lane = 0; lane < double_lanes; ++lane) count += counts[lane];
+    }
     for (; i + 8 <= bytes; i += 8) {
         uint64_t x, y;
         memcpy(&x, a + i, 8);
@@ -20,16 +33,27 @@ INFALL_HD int64_t differing_bits(const uint8_t* a, const uint8_t* b, int64_t byt
     return count;
 }
 
-void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,
-                       int64_t bytes, int32_t* out) {
+// A function of its own for either way: together they would run out of registers.
+template <bool by_vectors>
+[[gnu::noinline]] void distances(const uint8_t* a, int64_t a_count, const uint8_t* b,
+                                 int64_t b_count, int64_t bytes, int32_t* out) {
     constexpr int64_t tile = 64;  // codes of b that stay in the cache while those of a pass
     for (int64_t first = 0; first < b_count; first += tile) {
         const int64_t last = first + tile < b_count ? first + tile : b_count;
         for (int64_t i = 0; i < a_count; ++i)
             for (int64_t j = first; j < last; ++j)
-                out[i * b_count + j] =
-                    static_cast<int32_t>(differing_bits(a + i * bytes, b + j * bytes, bytes));
+                out[i * b_count + j] = static_cast<int32_t>(
+                    differing_bits<by_vectors>(a + i * bytes, b + j * bytes, bytes));
     }
+}
+
+void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,
+                       int64_t bytes, int32_t* out) {
+    constexpr int64_t shortest = 128;  // below, adding up the lanes takes longer
+    if (has_bit_counts && bytes >= shortest)
+        distances<true>(a, a_count, b, b_count, bytes, out);
+    else
+        distances<false>(a, a_count, b, b_count, bytes, out);
 }
 
 }  // namespace

@@ -142,4 +142,16 @@ INFALL_HD Double load_doubles(const Float16* p) {
 }
 INFALL_HD bool any_bit(Long a) { return !_mm256_testz_si256((__m256i)a, (__m256i)a); }
 
+// counts + the bits that are set in each lane of a.
+INFALL_HD Long add_bits(Long counts, Long a) {
+    const __m256i of_four =
+        _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m256i four = _mm256_set1_epi8(15), bits = (__m256i)a;
+    const __m256i low = _mm256_and_si256(bits, four);
+    const __m256i high = _mm256_and_si256(_mm256_srli_epi16(bits, 4), four);
+    const __m256i in_bytes =
+        _mm256_add_epi8(_mm256_shuffle_epi8(of_four, low), _mm256_shuffle_epi8(of_four, high));
+    return counts + (Long)_mm256_sad_epu8(in_bytes, _mm256_setzero_si256());
+}
+
 }  // namespace infall::INFALL_ISA

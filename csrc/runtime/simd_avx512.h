@@ -148,4 +148,16 @@ INFALL_HD Double load_doubles(const Float16* p) {
 }
 INFALL_HD bool any_bit(Long a) { return _mm512_test_epi64_mask((__m512i)a, (__m512i)a) != 0; }
 
+// counts + the bits that are set in each lane of a.
+INFALL_HD Long add_bits(Long counts, Long a) {
+    const __m512i of_four =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    const __m512i four = _mm512_set1_epi8(15), bits = (__m512i)a;
+    const __m512i low = _mm512_and_si512(bits, four);
+    const __m512i high = _mm512_and_si512(_mm512_srli_epi16(bits, 4), four);
+    const __m512i in_bytes =
+        _mm512_add_epi8(_mm512_shuffle_epi8(of_four, low), _mm512_shuffle_epi8(of_four, high));
+    return counts + (Long)_mm512_sad_epu8(in_bytes, _mm512_setzero_si512());
+}
+
 }  // namespace infall::INFALL_ISA

@@ -108,4 +108,10 @@ INFALL_HD Double fused(Double a, Double b, Double c) { return vfmaq_f64(c, a, b)
 INFALL_HD Double load_doubles(const Float16* p) { return Double{to_float(p[0]), to_float(p[1])}; }
 INFALL_HD bool any_bit(Long a) { return vmaxvq_u32((uint32x4_t)a) != 0; }
 
+// counts + the bits that are set in each lane of a.
+INFALL_HD Long add_bits(Long counts, Long a) {
+    const uint8x16_t in_bytes = vcntq_u8((uint8x16_t)a);
+    return counts + (Long)vpaddlq_u32(vpaddlq_u16(vpaddlq_u8(in_bytes)));
+}
+
 }  // namespace infall::INFALL_ISA

@@ -104,4 +104,9 @@ INFALL_HD Double fused(Double a, Double b, Double c) {
 INFALL_HD Double load_doubles(const Float16* p) { return Double{to_float(p[0]), to_float(p[1])}; }
 INFALL_HD bool any_bit(Long a) { return (a[0] | a[1]) != 0; }
 
+// counts + the bits that are set in each lane of a.
+INFALL_HD Long add_bits(Long counts, Long a) {
+    return counts + by_lane([](int64_t x) -> int64_t { return __builtin_popcountll(x); }, a);
+}
+
 }  // namespace infall::INFALL_ISA

@@ -154,4 +154,10 @@ INFALL_HD Double fused(Double a, Double b, Double c) {
 INFALL_HD Double load_doubles(const Float16* p) { return Double{to_float(p[0]), to_float(p[1])}; }
 INFALL_HD bool any_bit(Long a) { return !_mm_testz_si128((__m128i)a, (__m128i)a); }
 
+// counts + the bits that are set in each lane of a.
+INFALL_HD Long add_bits(Long counts, Long a) {
+    return counts + Long{_mm_popcnt_u64(static_cast<uint64_t>(a[0])),
+                         _mm_popcnt_u64(static_cast<uint64_t>(a[1]))};
+}
+
 }  // namespace infall::INFALL_ISA

@@ -18,23 +18,28 @@ namespace infall::INFALL_ISA {
 
 #if defined(__AVX512F__)
 constexpr int vector_bytes = 64, registers = 32;
-constexpr bool has_fused = true;  // fused multiply-adds are instructions
+constexpr bool has_fused = true;       // fused multiply-adds are instructions
+constexpr bool has_bit_counts = true;  // add_bits is faster than one word at a time
 #define INFALL_LEVEL "runtime/simd_avx512.h"
 #elif defined(__AVX2__)
 constexpr int vector_bytes = 32, registers = 16;
 constexpr bool has_fused = true;
+constexpr bool has_bit_counts = true;
 #define INFALL_LEVEL "runtime/simd_avx2.h"
 #elif defined(__SSE4_2__)
 constexpr int vector_bytes = 16, registers = 16;
 constexpr bool has_fused = false;
+constexpr bool has_bit_counts = false;
 #define INFALL_LEVEL "runtime/simd_sse4.h"
 #elif defined(__ARM_NEON) && defined(__aarch64__)
 constexpr int vector_bytes = 16, registers = 32;
 constexpr bool has_fused = true;
+constexpr bool has_bit_counts = true;
 #define INFALL_LEVEL "runtime/simd_neon.h"
 #else
 constexpr int vector_bytes = 16, registers = 16;
 constexpr bool has_fused = false;
+constexpr bool has_bit_counts = false;
 #define INFALL_LEVEL "runtime/simd_scalar.h"
 #endif
 
