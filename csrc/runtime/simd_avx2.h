@@ -135,5 +135,34 @@ INFALL_HD Word xor3(Word a, Word b, Word c) {
     return _mm256_xor_si256(_mm256_xor_si256(a.v, b.v), c.v);
 }
 
+INFALL_HD Word load_words(const uint32_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+INFALL_HD Word operator-(Word a, Word b) { return _mm256_sub_epi32(a.v, b.v); }
+template <int bits>
+INFALL_HD Word shift_right(Word w) {
+    return _mm256_srli_epi32(w.v, bits);
+}
+template <int bits>
+INFALL_HD Word shift_left(Word w) {
+    return _mm256_slli_epi32(w.v, bits);
+}
+INFALL_HD Word bits_of(Float x) { return _mm256_castps_si256(x.v); }
+
+// Bit i: lane i of |x| (or of x) is not below the bound. True for NaN.
+INFALL_HD uint32_t not_below(Float x, Float bound, bool absolute) {
+    const __m256 value = absolute ? _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x.v) : x.v;
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(value, bound.v, _CMP_NLT_UQ)));
+}
+
+// a b + c, for estimates: rounded as is fastest.
+INFALL_HD Float multiply_add(Float a, Float b, Float c) { return fused(a, b, c); }
+
+// Entry number i mod table_entries, lane by lane; tables are aligned to a vector.
+constexpr int table_entries = 8;
+INFALL_HD Float look_up(const float* table, Word i) {
+    return _mm256_permutevar8x32_ps(_mm256_load_ps(table), i.v);
+}
+
 }  // namespace INFALL_ISA
 }  // namespace infall

@@ -158,5 +158,39 @@ INFALL_HD Word pack_high(Wide a) {
 INFALL_HD Word pack_low(Wide a) { return _mm_blend_epi16(a.even, _mm_slli_epi64(a.odd, 32), 0xCC); }
 INFALL_HD Word xor3(Word a, Word b, Word c) { return _mm_xor_si128(_mm_xor_si128(a.v, b.v), c.v); }
 
+INFALL_HD Word load_words(const uint32_t* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+}
+INFALL_HD Word operator-(Word a, Word b) { return _mm_sub_epi32(a.v, b.v); }
+template <int bits>
+INFALL_HD Word shift_right(Word w) {
+    return _mm_srli_epi32(w.v, bits);
+}
+template <int bits>
+INFALL_HD Word shift_left(Word w) {
+    return _mm_slli_epi32(w.v, bits);
+}
+INFALL_HD Word bits_of(Float x) { return _mm_castps_si128(x.v); }
+
+// Bit i: lane i of |x| (or of x) is not below the bound. True for NaN.
+INFALL_HD uint32_t not_below(Float x, Float bound, bool absolute) {
+    const __m128 value = absolute ? _mm_andnot_ps(_mm_set1_ps(-0.0f), x.v) : x.v;
+    return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpnlt_ps(value, bound.v)));
+}
+
+// a b + c, for estimates: rounded as is fastest.
+INFALL_HD Float multiply_add(Float a, Float b, Float c) {
+    return _mm_add_ps(_mm_mul_ps(a.v, b.v), c.v);
+}
+
+// Entry number i < table_entries, lane by lane.
+constexpr int table_entries = 32;
+INFALL_HD Float look_up(const float* table, Word i) {
+    const uint64_t low = static_cast<uint64_t>(_mm_cvtsi128_si64(i.v));
+    const uint64_t high = static_cast<uint64_t>(_mm_extract_epi64(i.v, 1));
+    return _mm_setr_ps(table[low & 0xFFFFFFFFu], table[low >> 32], table[high & 0xFFFFFFFFu],
+                       table[high >> 32]);
+}
+
 }  // namespace INFALL_ISA
 }  // namespace infall
