@@ -25,9 +25,10 @@ struct Word {
     INFALL_HD Word(__m256i x) : v(x) {}
     INFALL_HD explicit Word(uint32_t x) : v(_mm256_set1_epi32(static_cast<int>(x))) {}
 };
-// 32-bit values in the low halves of 64-bit lanes: lanes 0, 2, ... and lanes 1, 3, ...
+// 32-bit values in the low halves of 64-bit lanes: lanes 0 1 4 5 and 2 3 6 7, which one shuffle
+// puts back in order.
 struct Wide {
-    __m256i even, odd;
+    __m256i first, second;
 };
 
 INFALL_HD Float operator*(Float a, Float b) { return _mm256_mul_ps(a.v, b.v); }
@@ -105,31 +106,35 @@ INFALL_HD uint32_t at_most(Word x, Word bound) {
 
 INFALL_HD Word lane_numbers() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
 INFALL_HD Word operator+(Word a, Word b) { return _mm256_add_epi32(a.v, b.v); }
-INFALL_HD Wide widen(Word w) { return {w.v, _mm256_srli_epi64(w.v, 32)}; }
+INFALL_HD Wide widen(Word w) {
+    return {_mm256_unpacklo_epi32(w.v, w.v), _mm256_unpackhi_epi32(w.v, w.v)};
+}
 
 INFALL_HD Wide multiply_wide(Wide a, uint32_t multiplier) {
     const __m256i m = _mm256_set1_epi64x(multiplier);
-    return {_mm256_mul_epu32(a.even, m), _mm256_mul_epu32(a.odd, m)};
+    return {_mm256_mul_epu32(a.first, m), _mm256_mul_epu32(a.second, m)};
 }
 INFALL_HD Wide high_half(Wide a) {
-    return {_mm256_srli_epi64(a.even, 32), _mm256_srli_epi64(a.odd, 32)};
+    return {_mm256_srli_epi64(a.first, 32), _mm256_srli_epi64(a.second, 32)};
 }
 INFALL_HD Wide xor2(Wide a, Wide b) {
-    return {_mm256_xor_si256(a.even, b.even), _mm256_xor_si256(a.odd, b.odd)};
+    return {_mm256_xor_si256(a.first, b.first), _mm256_xor_si256(a.second, b.second)};
 }
 INFALL_HD Wide xor2(Wide a, uint32_t b) {
     const __m256i word = _mm256_set1_epi32(static_cast<int>(b));
-    return {_mm256_xor_si256(a.even, word), _mm256_xor_si256(a.odd, word)};
+    return {_mm256_xor_si256(a.first, word), _mm256_xor_si256(a.second, word)};
 }
 INFALL_HD Wide xor3(Wide a, Wide b, Word c) {
-    return {_mm256_xor_si256(_mm256_xor_si256(a.even, c.v), b.even),
-            _mm256_xor_si256(_mm256_xor_si256(a.odd, c.v), b.odd)};
+    return {_mm256_xor_si256(_mm256_xor_si256(a.first, c.v), b.first),
+            _mm256_xor_si256(_mm256_xor_si256(a.second, c.v), b.second)};
 }
 INFALL_HD Word pack_high(Wide a) {
-    return _mm256_blend_epi32(_mm256_srli_epi64(a.even, 32), a.odd, 0xAA);
+    return _mm256_castps_si256(
+        _mm256_shuffle_ps(_mm256_castsi256_ps(a.first), _mm256_castsi256_ps(a.second), 0xDD));
 }
 INFALL_HD Word pack_low(Wide a) {
-    return _mm256_blend_epi32(a.even, _mm256_slli_epi64(a.odd, 32), 0xAA);
+    return _mm256_castps_si256(
+        _mm256_shuffle_ps(_mm256_castsi256_ps(a.first), _mm256_castsi256_ps(a.second), 0x88));
 }
 INFALL_HD Word xor3(Word a, Word b, Word c) {
     return _mm256_xor_si256(_mm256_xor_si256(a.v, b.v), c.v);

@@ -25,9 +25,10 @@ struct Word {
     INFALL_HD Word(__m128i x) : v(x) {}
     INFALL_HD explicit Word(uint32_t x) : v(_mm_set1_epi32(static_cast<int>(x))) {}
 };
-// 32-bit values in the low halves of 64-bit lanes: lanes 0, 2 and lanes 1, 3.
+// 32-bit values in the low halves of 64-bit lanes: lanes 0 1 and 2 3, which one shuffle puts back
+// in order.
 struct Wide {
-    __m128i even, odd;
+    __m128i first, second;
 };
 
 // The exact product + addend rounded to odd, given its rounding to nearest, `sum` (Boldo and
@@ -134,28 +135,36 @@ INFALL_HD uint32_t at_most(Word x, Word bound) {
 
 INFALL_HD Word lane_numbers() { return _mm_setr_epi32(0, 1, 2, 3); }
 INFALL_HD Word operator+(Word a, Word b) { return _mm_add_epi32(a.v, b.v); }
-INFALL_HD Wide widen(Word w) { return {w.v, _mm_srli_epi64(w.v, 32)}; }
+INFALL_HD Wide widen(Word w) {
+    return {_mm_unpacklo_epi32(w.v, w.v), _mm_unpackhi_epi32(w.v, w.v)};
+}
 
 INFALL_HD Wide multiply_wide(Wide a, uint32_t multiplier) {
     const __m128i m = _mm_set1_epi64x(multiplier);
-    return {_mm_mul_epu32(a.even, m), _mm_mul_epu32(a.odd, m)};
+    return {_mm_mul_epu32(a.first, m), _mm_mul_epu32(a.second, m)};
 }
-INFALL_HD Wide high_half(Wide a) { return {_mm_srli_epi64(a.even, 32), _mm_srli_epi64(a.odd, 32)}; }
+INFALL_HD Wide high_half(Wide a) {
+    return {_mm_srli_epi64(a.first, 32), _mm_srli_epi64(a.second, 32)};
+}
 INFALL_HD Wide xor2(Wide a, Wide b) {
-    return {_mm_xor_si128(a.even, b.even), _mm_xor_si128(a.odd, b.odd)};
+    return {_mm_xor_si128(a.first, b.first), _mm_xor_si128(a.second, b.second)};
 }
 INFALL_HD Wide xor2(Wide a, uint32_t b) {
     const __m128i word = _mm_set1_epi32(static_cast<int>(b));
-    return {_mm_xor_si128(a.even, word), _mm_xor_si128(a.odd, word)};
+    return {_mm_xor_si128(a.first, word), _mm_xor_si128(a.second, word)};
 }
 INFALL_HD Wide xor3(Wide a, Wide b, Word c) {
-    return {_mm_xor_si128(_mm_xor_si128(a.even, c.v), b.even),
-            _mm_xor_si128(_mm_xor_si128(a.odd, c.v), b.odd)};
+    return {_mm_xor_si128(_mm_xor_si128(a.first, c.v), b.first),
+            _mm_xor_si128(_mm_xor_si128(a.second, c.v), b.second)};
 }
 INFALL_HD Word pack_high(Wide a) {
-    return _mm_blend_epi16(_mm_srli_epi64(a.even, 32), a.odd, 0xCC);
+    return _mm_castps_si128(
+        _mm_shuffle_ps(_mm_castsi128_ps(a.first), _mm_castsi128_ps(a.second), 0xDD));
 }
-INFALL_HD Word pack_low(Wide a) { return _mm_blend_epi16(a.even, _mm_slli_epi64(a.odd, 32), 0xCC); }
+INFALL_HD Word pack_low(Wide a) {
+    return _mm_castps_si128(
+        _mm_shuffle_ps(_mm_castsi128_ps(a.first), _mm_castsi128_ps(a.second), 0x88));
+}
 INFALL_HD Word xor3(Word a, Word b, Word c) { return _mm_xor_si128(_mm_xor_si128(a.v, b.v), c.v); }
 
 INFALL_HD Word load_words(const uint32_t* p) {
