@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <memory>
 
 #include "rows/screen_tables.h"
 #include "runtime/isa.h"
@@ -22,7 +23,7 @@ struct Piece {
     double angle;   // its angle
     double rate;    // of the angle from one word to the next
 
-    Piece(int number, int pieces) {
+    Piece(int64_t number, int64_t pieces) {
         const uint32_t length = static_cast<uint32_t>((uint64_t{1} << 32) / pieces);
         const uint32_t word = static_cast<uint32_t>(number) * length + length / 2;
         const bool swapped = word >> 30 & 1, opposite = word >> 31;
@@ -86,7 +87,7 @@ AnglePolynomials angle_polynomials(const ScreenShape& shape) {
     const size_t size = static_cast<size_t>((shape.degree + 1) * shape.pieces);
     AnglePolynomials polynomials{std::vector<double>(size), std::vector<double>(size)};
     const ArcFit& fit = shape.degree == 1 ? arcs_of_32nds : arcs_of_eighths;
-    for (int i = 0; i < shape.pieces; ++i) {
+    for (int64_t i = 0; i < shape.pieces; ++i) {
         const Piece piece(i, shape.pieces);
         const double cosine = std::cos(piece.angle), sine = std::sin(piece.angle);
         expand(fit, piece, cosine, -sine, polynomials.a.data() + i, shape);
@@ -102,7 +103,7 @@ ScreenDeviations screen_deviations(uint32_t first_word, int64_t count) {
     const AnglePolynomials polynomials = angle_polynomials(shape);
     const auto at = [&](const std::vector<double>& coefficients, size_t piece, double angle) {
         double sum = 0.0;
-        for (int power = shape.degree; power >= 0; --power)
+        for (int64_t power = shape.degree; power >= 0; --power)
             sum = sum * angle + coefficients[piece + static_cast<size_t>(power * shape.pieces)];
         return sum;
     };
@@ -110,7 +111,7 @@ ScreenDeviations screen_deviations(uint32_t first_word, int64_t count) {
     ScreenDeviations largest{0.0, 0.0, 0};
     for (int64_t done = 0; done < count; done += some) {
         const uint32_t first = first_word + static_cast<uint32_t>(done);
-        const size_t piece = static_cast<size_t>(uint64_t{first} * shape.pieces >> 32);
+        const size_t piece = static_cast<size_t>(int64_t{first} * shape.pieces >> 32);
         kernels.pairs(first, some, radius.data(), estimate.data(), a.data(), b.data());
         for (size_t i = 0; i < some; ++i) {
             const double angle = static_cast<int32_t>(first + static_cast<uint32_t>(i));
@@ -133,8 +134,9 @@ Screen::Screen(const Weights& weights)
     const ScreenShape& shape = kernels_.shape;
     const int64_t size = 2 * weights.num_blocks * (shape.degree + 1) * shape.pieces;
     memory_.resize(static_cast<size_t>(size) + vector / sizeof(float));
-    const size_t past = reinterpret_cast<uintptr_t>(memory_.data()) % vector;
-    float* tables = memory_.data() + (vector - past) % vector / sizeof(float);
+    void* start = memory_.data();
+    size_t space = memory_.size() * sizeof(float);
+    auto* tables = static_cast<float*>(std::align(vector, space - vector, start, space));
     tabulate(shape, weights, tables);
     tables_ = tables;
 }

@@ -15,7 +15,7 @@ namespace infall {
 // radius, and in the place of (a, b) polynomials of the angle word on each of `pieces` parts of the
 // circle.
 struct ScreenShape {
-    int pieces, degree;
+    int64_t pieces, degree;
     double angle_error;  // most that the polynomials, in real numbers, are away from (a, b)
     double pair_error;   // most that r (a, b) is from the estimate's radius times them
     double rounding;     // of the polynomial for a unit (w_even, w_odd), in units of 2^-24

@@ -6,9 +6,6 @@
 #include "rows/screen_tables.h"
 
 namespace infall::INFALL_ISA {
-namespace {
-
-constexpr int64_t block_tile = 512;  // Philox blocks (4 columns each) whose constants are at hand
 
 // Row groups that go through the rounds of Philox side by side: what lies between two products is
 // so short here that one group would wait for its products.
@@ -31,7 +28,7 @@ INFALL_HD auto for_each_group(const Operation& operation) -> Groups<decltype(ope
 #define INFALL_GROUPS(expression) \
     for_each_group([&](int g) INFALL_LAMBDA_INLINE { return expression; })
 
-// The words of philox.h.
+// The operations of philox.h; beside those of one vector, which they would hide elsewhere.
 INFALL_HD Groups<Wide> multiply_wide(const Groups<Wide>& a, uint32_t multiplier) {
     return INFALL_GROUPS(multiply_wide(a.of[g], multiplier));
 }
@@ -54,6 +51,10 @@ INFALL_HD Groups<Word> pack_high(const Groups<Wide>& a) {
     return INFALL_GROUPS(pack_high(a.of[g]));
 }
 INFALL_HD Groups<Word> pack_low(const Groups<Wide>& a) { return INFALL_GROUPS(pack_low(a.of[g])); }
+
+namespace {
+
+constexpr int64_t block_tile = 512;  // Philox blocks (4 columns each) whose constants are at hand
 
 // What the level does best: a table of 32 entries in two registers, or one of 8; the radius by a
 // table of its own where that is two instructions, else by a root.

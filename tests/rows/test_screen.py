@@ -168,6 +168,44 @@ def test_one_direction_with_a_threshold_is_screened():
         select(w[:1], 8, True, rows=(0, 4096), num_rows=3, threshold=-math.inf)
 
 
+# Blocks without weights ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("batch", [1, 3, 9])
+def test_blocks_of_zero_weights_are_left_out_without_a_trace(isa, batch, restore_isa):
+    _core.set_isa(isa)
+    rng = np.random.default_rng(batch)
+    dim, count = 203, 500
+    blocks = rng.random((1, 51)) < 0.2
+    blocks[0, -1] = True
+    w = rng.choice([0.0, -0.0, 1.0], (batch, 51, 4)) * rng.standard_normal((batch, 51, 4))
+    w = np.where(blocks[..., None], w, rng.choice([0.0, -0.0], w.shape)).reshape(batch, -1)
+    w[:, 201:] = [0.5, 0.0, 0.0]
+    # Too small to change a sum, but too small for blocks to be left out as well.
+    whole = w.copy()
+    whole[0, 202] = 1e-40
+    task = (dim, 5, 6, 7, 7 + count, count, False, -math.inf, 2, None)
+    left_out = _core.select_stream(w.astype(np.float32), *task)
+    computed = _core.select_stream(whole.astype(np.float32), *task)
+    for (rows, projections), (all_rows, all_projections) in zip(left_out, computed, strict=True):
+        assert_array_equal(rows, all_rows)
+        assert_array_equal(projections.view(np.int64), all_projections.view(np.int64))
+    codes = [
+        _core.hyperplane_codes(x.astype(np.float32), dim, 999, 5, None, 2, None) for x in (w, whole)
+    ]
+    assert_array_equal(*codes)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_no_weights_at_all_project_to_zero(isa, restore_isa):
+    _core.set_isa(isa)
+    w = np.zeros((1, 8), np.float32)
+    [(rows, projections)] = _core.select_stream(w, 8, 0, 0, 0, 100, 100, True, -math.inf, 1, None)
+    assert_array_equal(rows, np.arange(100))
+    assert_array_equal(projections.view(np.int64), 0)
+
+
 # The margin ---------------------------------------------------------------------------------------
 
 
