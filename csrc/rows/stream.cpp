@@ -128,8 +128,15 @@ std::vector<Selection> select_screened(const GaussianLayer& layer, const Selecti
             return to - from;
         },
         task.watch);
-    for (int thread = 0; thread < candidates.size(); ++thread)
-        candidates[thread].finish(collectors.at(thread, 0));
+    const int64_t waiting = row_multiple * candidates.size();
+    run_blocks(
+        candidates.size(), threads_for(waiting * 4 * weights.num_blocks, task.num_threads),
+        [&](int64_t owner, int) {
+            const int thread = static_cast<int>(owner);
+            candidates[thread].finish(collectors.at(thread, 0));
+            return int64_t{0};
+        },
+        nullptr);
     return collectors.merged();
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -28,7 +29,7 @@ class WeightedBlocks {
     WeightedBlocks(const float* w, int64_t batch, int64_t dim) : given_(w) {
         const int64_t width = padded_dim(dim);
         const bool can_leave_out = std::all_of(w, w + batch * width, [](float weight) {
-            return !(weight < 0x1p-60f && weight > -0x1p-60f) || weight == 0.0f;
+            return weight == 0.0f || std::fabs(weight) >= 0x1p-60f;
         });
         for (int64_t block = 0; block < width / 4; ++block)
             if (!can_leave_out || has_weight(w + 4 * block, batch, width))
