@@ -129,7 +129,7 @@ void bind_rows(py::module_& module) {
                 const WeightedBlocks weights(w.data(), 1, dim);
                 const Screen screen(weights.of(0, 1));
                 screen.estimate({seed, layer, dim}, first_row, rows, scores);
-                margin = screen.margin();
+                margin = screen_margin(weights.of(0, 1));
             });
             return py::make_tuple(estimates, margin);
         },

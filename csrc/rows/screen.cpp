@@ -52,21 +52,6 @@ double length_of(const float* pair) {
     return std::hypot(static_cast<double>(pair[0]), static_cast<double>(pair[1]));
 }
 
-// docs/screening.md, term by term.
-double margin_of(const ScreenShape& shape, const Weights& weights) {
-    constexpr double unit = 0x1p-24, largest_radius = 6.78;
-    double lengths = 0.0, pairs = 0.0;
-    for (int64_t column = 0; column < 4 * weights.num_blocks; column += 2) {
-        const double length = length_of(weights.w + column);
-        lengths += length;
-        pairs += length > 0.0 ? 1.0 : 0.0;
-    }
-    const double products = largest_radius * unit;
-    const double polynomials = largest_radius * shape.rounding * unit;
-    const double sums = 6.9 * (4.0 * pairs + 8.0) * unit;
-    return 1.000001 * lengths * (shape.pair_error + products + polynomials + sums) + 1e-30;
-}
-
 // Of each pair of columns, w_even a + w_odd b.
 void tabulate(const ScreenShape& shape, const Weights& weights, float* table) {
     const AnglePolynomials polynomials = angle_polynomials(shape);
@@ -129,7 +114,7 @@ ScreenDeviations screen_deviations(uint32_t first_word, int64_t count) {
 }
 
 Screen::Screen(const Weights& weights)
-    : kernels_(screen_kernels()), weights_(weights), margin_(margin_of(kernels_.shape, weights)) {
+    : kernels_(screen_kernels()), weights_(weights), margin_(screen_margin(weights)) {
     constexpr size_t vector = 64;  // bytes that tables are aligned to
     const ScreenShape& shape = kernels_.shape;
     const int64_t size = 2 * weights.num_blocks * (shape.degree + 1) * shape.pieces;
@@ -146,10 +131,27 @@ float Screen::bound(double threshold) const {
                           -std::numeric_limits<float>::infinity());
 }
 
-bool is_worth_screening(const Screen& screen, int64_t rows, double threshold, bool absolute) {
-    constexpr int64_t tabulating = 1024;  // rows whose exact projection takes longer than tables
-    const double share = (absolute ? 2.0 : 1.0) * tail(threshold - screen.margin());
-    return rows >= tabulating && share < 0.15;
+// docs/screening.md, term by term.
+double screen_margin(const Weights& weights) {
+    const ScreenShape& shape = screen_kernels().shape;
+    constexpr double unit = 0x1p-24, largest_radius = 6.78;
+    double lengths = 0.0, pairs = 0.0;
+    for (int64_t column = 0; column < 4 * weights.num_blocks; column += 2) {
+        const double length = length_of(weights.w + column);
+        lengths += length;
+        pairs += length > 0.0 ? 1.0 : 0.0;
+    }
+    const double products = largest_radius * unit;
+    const double polynomials = largest_radius * shape.rounding * unit;
+    const double sums = 6.9 * (4.0 * pairs + 8.0) * unit;
+    return 1.000001 * lengths * (shape.pair_error + products + polynomials + sums) + 1e-30;
+}
+
+bool is_worth_screening(const Weights& weights, int64_t rows, double threshold, bool absolute) {
+    constexpr int64_t tabulating = 256;  // rows that take as long as the tables
+    if (rows < tabulating) return false;
+    const double tails = absolute ? 2.0 : 1.0;
+    return tails * tail(threshold - screen_margin(weights)) < 0.15;
 }
 
 }  // namespace infall

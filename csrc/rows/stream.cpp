@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
 #include <stdexcept>
 
 #include "rows/blocks.h"
@@ -102,9 +101,9 @@ class Candidates {
 };
 
 std::vector<Selection> select_screened(const GaussianLayer& layer, const SelectionTask& task,
-                                       const Weights& weights, const Screen& screen,
-                                       float threshold) {
+                                       const Weights& weights, float threshold) {
     const ScreenKernels& kernels = screen_kernels();
+    const Screen screen(weights);
     const AlignedBlocks blocks(task.first_row, task.end_row,
                                std::max(screened_rows, block_rows_for(4 * weights.num_blocks, 1)));
     Collectors collectors(task, 1, threshold);
@@ -140,18 +139,15 @@ std::vector<Selection> select_screened(const GaussianLayer& layer, const Selecti
     return collectors.merged();
 }
 
-// The screen of one direction, where its tables are of use.
-std::unique_ptr<Screen> screen_for(const SelectionTask& task, const WeightedBlocks& weights,
-                                   int64_t batch, float threshold, std::optional<bool> screened) {
+bool is_screened(const SelectionTask& task, const Weights& weights, float threshold,
+                 std::optional<bool> screened) {
     const bool possible =
-        batch == 1 && weights.width() / 4 <= Screen::most_blocks && std::isfinite(threshold);
+        weights.batch == 1 && weights.num_blocks <= Screen::most_blocks && std::isfinite(threshold);
     if (screened.value_or(false) && !possible)
         throw std::invalid_argument("only one direction with a threshold can be screened");
-    if (!possible || !screened.value_or(true)) return nullptr;
-    auto screen = std::make_unique<Screen>(weights.of(0, 1));
+    if (!possible) return false;
     const int64_t rows = task.end_row - task.first_row;
-    if (!screened && !is_worth_screening(*screen, rows, threshold, task.absolute)) return nullptr;
-    return screen;
+    return screened ? *screened : is_worth_screening(weights, rows, threshold, task.absolute);
 }
 
 }  // namespace
@@ -160,9 +156,9 @@ std::vector<Selection> select_stream(const GaussianLayer& layer, const Selection
                                      const float* w, int64_t batch, float threshold,
                                      std::optional<bool> screened) {
     const WeightedBlocks weights(w, batch, layer.dim);
-    const auto screen = screen_for(task, weights, batch, threshold, screened);
-    return screen ? select_screened(layer, task, weights.of(0, 1), *screen, threshold)
-                  : select_exactly(layer, task, weights, batch, threshold);
+    if (is_screened(task, weights.of(0, batch), threshold, screened))
+        return select_screened(layer, task, weights.of(0, 1), threshold);
+    return select_exactly(layer, task, weights, batch, threshold);
 }
 
 }  // namespace infall

@@ -82,7 +82,7 @@ def assert_same_selections(w, dim, **settings):
 def test_screened_rows_are_the_exact_ones(isa, absolute, kind, dim, restore_isa):
     _core.set_isa(isa)
     w = direction(kind, dim)
-    rows = (0, max(1100, 2**16 // dim))
+    rows = (0, max(300, 2**16 // dim))
     for threshold, num_rows in [(2.5, 10), (1.0, 5000), (-0.1, 1)]:
         assert_same_selections(
             w, dim, rows=rows, num_rows=num_rows, threshold=threshold, absolute=absolute
