@@ -70,7 +70,7 @@ ISAS := ALL
 
 # The tests also run the CUDA kernels, emulated by the host; nothing else needs them.
 SITE_PACKAGES = $$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
-.venv/emulated: .venv/build-requirements $(filter-out python/%,$(SOURCES))
+.venv/emulated: .venv/build-requirements $(filter-out python/%,$(SOURCES)) | .venv/package
 	$(CMAKE) --preset emulated -DINFALL_WERROR=$(INFALL_WERROR)
 	$(CMAKE) --build --preset emulated
 	$(CMAKE) --install build/emulated --component emulated --prefix "$(SITE_PACKAGES)"
@@ -84,9 +84,9 @@ SITE_PACKAGES = $$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_pa
 	touch $@
 
 # The libraries whose arrays are taken are large and not there for every machine.
-.venv/interop: .venv/package
-	if $(INSTALL) 'infall[interop]'; then touch $@; \
-	else echo 'WARNING: infall[interop] could not be installed: its tests are skipped'; fi
+.venv/interop .venv/bench: .venv/package
+	if $(INSTALL) 'infall[$(@F)]'; then touch $@; \
+	else echo 'WARNING: infall[$(@F)] could not be installed: its tests are skipped'; fi
 
 .PHONY: run
 run: .venv/cli  ## Run the main experiment: width 2^25, depth 8, handwritten digits
@@ -172,7 +172,7 @@ format: .venv/lint  ## Format Python and C++ and apply the safe fixes
 	.venv/bin/clang-format -i $(CSRC)
 
 .PHONY: bench
-bench: .venv/test .venv/interop  ## Check limits of time, measure against peers; writes bench/results
+bench: .venv/test .venv/bench  ## Check limits of time, measure against peers; writes bench/results
 	$(MAKE) timing ARGS=
 	.venv/bin/python bench/run.py $(ARGS)
 

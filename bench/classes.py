@@ -246,6 +246,9 @@ def nc1(name: str, sizes: Sizes, threads: int, rounds: int) -> Problem:
             *(engine("ClassMoments, nc1", "infall_nc1", count) for count in both(threads)),
             peer("PyTorch, between means", "torch", "torch_between_nc1"),
             peer("PyTorch, projected first", "torch", "torch_projected_nc1"),
+            replace(
+                peer("PyTorch, projected first, awake", "torch", "torch_projected_nc1"), spins=True
+            ),
             *dense,
             reads,
         ],

@@ -8,13 +8,15 @@ out for the structure.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from harness import Case, Problem
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
 Run = Callable[[], object]
 
@@ -25,14 +27,22 @@ def problems(*, quick: bool, threads: int) -> list[Problem]:
     lengths = [10, 14] if quick else [14, 18, 20, 22]
     return [
         *(transform(log2, dtype, threads, rounds) for log2 in lengths for dtype in DTYPES),
-        product(9 if quick else 13, 16 if quick else 64, threads, rounds),
+        *(
+            product(9 if quick else 13, 16 if quick else 64, basis, threads, rounds)
+            for basis in BASES
+        ),
         largest(12 if quick else 20, 4000 if quick else 10**6, threads, rounds),
-        classifier(256 if quick else 4096, 1024, 1000, threads, rounds),
+        *(
+            classifier(256 if quick else 4096, 1024, 1000, basis, threads, rounds)
+            for basis in BASES
+        ),
         haar(*((256, 250) if quick else (4096, 4000)), threads, rounds),
     ]
 
 
 DTYPES = ("float32", "float64")
+BASES = ("hadamard", "identity")
+SHORT = {"log2_length": 8}
 
 
 def counts(threads: int) -> list[int]:
@@ -52,7 +62,7 @@ def vectors(count: int, dim: int, dtype: str) -> np.ndarray:
 
 
 def transform(log2_length: int, dtype: str, threads: int, rounds: int) -> Problem:
-    """One long vector: the engine's transform beside SciPy's cosine transform, one thread each."""
+    """One long vector: the engine beside a compiled loop and SciPy's cosine transform."""
     arguments = {"log2_length": log2_length, "dtype": dtype}
     work = 2**log2_length * 1e-9
     cases = [
@@ -63,12 +73,13 @@ def transform(log2_length: int, dtype: str, threads: int, rounds: int) -> Proble
             {**arguments, "threads": count},
             threads=count,
             work=work,
-            small={"log2_length": 8},
+            small=SHORT,
         )
         for count in counts(threads)
     ]
     cases += [
-        Case("DCT-II", "scipy", "scipy_dct", arguments, work=work, small={"log2_length": 8}),
+        Case("radix 4, Numba", "numba", "numba_transform", arguments, work=work, small=SHORT),
+        Case("DCT-II, SciPy", "scipy", "scipy_dct", arguments, work=work, small=SHORT),
         Case("copy", "numpy", "numpy_copy", arguments, work=work, ceiling=True),
     ]
     title = f"transform of 2^{log2_length} {dtype} numbers"
@@ -91,6 +102,16 @@ def scipy_dct(log2_length: int, dtype: str) -> Run:
     return lambda: fft.dct(x, norm="ortho")
 
 
+def numba_transform(log2_length: int, dtype: str) -> Run:
+    """The same transform as a loop in radix 4, compiled by Numba."""
+    import numpy as np
+
+    from numba_peers import walsh_hadamard
+
+    (x,) = vectors(1, 2**log2_length, dtype)
+    return lambda: walsh_hadamard(x, np.empty_like(x))
+
+
 def numpy_copy(log2_length: int, dtype: str) -> Run:
     """A copy to memory that is there: what reading and writing each number once takes."""
     import numpy as np
@@ -103,66 +124,69 @@ def numpy_copy(log2_length: int, dtype: str) -> Run:
 # All logits.
 
 
-def product(log2_dim: int, count: int, threads: int, rounds: int) -> Problem:
+def product(log2_dim: int, count: int, basis: str, threads: int, rounds: int) -> Problem:
     """As many classes as dimensions: the structured product beside the dense one."""
     dim = 2**log2_dim
-    arguments = {"num_classes": dim, "dim": dim, "count": count}
     return Problem(
-        f"product-d{log2_dim}",
-        f"logits of {count} features in all of d = K = {dim} classes, float32",
+        f"product-{basis}-d{log2_dim}",
+        f"logits of {count} features in all of d = K = {dim} classes, {basis} frame, float32",
         "logits/ns",
-        logits_cases("infall_project", "project", arguments, threads, count * dim * 1e-9),
+        logits_cases("project", count, dim, dim, basis, threads),
         rounds,
     )
 
 
-def classifier(count: int, dim: int, num_classes: int, threads: int, rounds: int) -> Problem:
+def classifier(
+    count: int, dim: int, num_classes: int, basis: str, threads: int, rounds: int
+) -> Problem:
     """A classifier of ordinary size: the class of each feature."""
-    arguments = {"num_classes": num_classes, "dim": dim, "count": count}
     return Problem(
-        f"classify-d{dim}-k{num_classes}",
-        f"classes of {count} features, d = {dim}, K = {num_classes}, float32",
+        f"classify-{basis}-d{dim}-k{num_classes}",
+        f"classes of {count} features, d = {dim}, K = {num_classes}, {basis} frame, float32",
         "logits/ns",
-        logits_cases("infall_classify", "classify", arguments, threads, count * num_classes * 1e-9),
+        logits_cases("classify", count, dim, num_classes, basis, threads),
         rounds,
     )
 
 
 def logits_cases(
-    function: str, what: str, arguments: dict[str, int], threads: int, work: float
+    what: str, count: int, dim: int, num_classes: int, basis: str, threads: int
 ) -> list[Case]:
-    """The engine's structured frames, and the product with the stored vectors."""
+    """The engine, the product with the stored vectors, the formula where the basis has one."""
+    largest = {"largest": what == "classify"}
+    peers = [
+        ("dense product, NumPy", "numpy", "numpy_dense", largest),
+        ("dense product, PyTorch", "torch", "torch_dense", largest),
+    ]
+    if basis == "identity":
+        peers.append(("its formula, NumPy", "numpy", f"numpy_identity_{what}", {}))
+        peers.append(("its formula, PyTorch", "torch", f"torch_identity_{what}", {}))
+
+    def case(
+        name: str, library: str, function: str, options: Mapping[str, Any], of_threads: int
+    ) -> Case:
+        sizes = {"num_classes": num_classes, "dim": dim, "count": count}
+        return Case(
+            name,
+            library,
+            function,
+            {**sizes, **options},
+            threads=of_threads,
+            library_threads=of_threads,
+            work=count * num_classes * 1e-9,
+            small={"count": 1},
+        )
+
     cases = []
-    for count in counts(threads):
-        cases += [
-            Case(
-                f"{what}, {basis}",
-                "infall",
-                function,
-                {**arguments, "basis": basis, "threads": count},
-                threads=count,
-                work=work,
-                small={"count": 1},
-            )
-            for basis in ("hadamard", "identity")
-        ]
-        cases += [
-            Case(
-                name,
-                library,
-                peer,
-                {**arguments, "largest": what == "classify"},
-                threads=count,
-                library_threads=count,
-                work=work,
-                small={"count": 1},
-            )
-            for name, library, peer in (
-                ("dense product, NumPy", "numpy", "numpy_dense"),
-                ("dense product, PyTorch", "torch", "torch_dense"),
-            )
-        ]
-    return cases
+    for of_threads in counts(threads):
+        options = {"basis": basis, "threads": of_threads}
+        cases.append(case(f"{what}, {basis}", "infall", f"infall_{what}", options, of_threads))
+        for name, library, function, options in peers:
+            # NumPy's own loops have one thread.
+            if of_threads == 1 or not function.startswith("numpy_identity"):
+                cases.append(case(name, library, function, options, of_threads))
+    awake = [other for other in cases if other.library == "torch" and other.threads == threads]
+    return cases + [replace(other, name=f"{other.name}, awake", spins=True) for other in awake]
 
 
 def infall_project(num_classes: int, dim: int, count: int, basis: str, threads: int) -> Run:
@@ -181,6 +205,49 @@ def infall_classify(num_classes: int, dim: int, count: int, basis: str, threads:
     h = vectors(count, dim, "float32")
     frame = infall.SimplexETF(num_classes, dim, basis=basis)
     return lambda: frame.classify(h, num_threads=threads)
+
+
+def numpy_identity_project(num_classes: int, dim: int, count: int) -> Run:
+    """All logits of an identity frame by its formula, in place where that is possible."""
+    import numpy as np
+
+    h = vectors(count, dim, "float32")
+    scale = np.float32(np.sqrt(num_classes / (num_classes - 1)))
+
+    def run() -> np.ndarray:
+        heads = h[:, :num_classes]
+        logits = np.subtract(heads, heads.mean(axis=1, keepdims=True))
+        return np.multiply(logits, scale, out=logits)
+
+    return run
+
+
+def numpy_identity_classify(num_classes: int, dim: int, count: int) -> Run:
+    """The class of each feature in an identity frame, whose logits ascend with its coordinates."""
+    h = vectors(count, dim, "float32")
+    return lambda: h[:, :num_classes].argmax(axis=1)
+
+
+def torch_identity_project(num_classes: int, dim: int, count: int) -> Run:
+    """All logits of an identity frame in PyTorch."""
+    import torch
+
+    h = torch.from_numpy(vectors(count, dim, "float32"))
+    scale = (num_classes / (num_classes - 1)) ** 0.5
+
+    def run() -> torch.Tensor:
+        heads = h[:, :num_classes]
+        return (heads - heads.mean(dim=1, keepdim=True)).mul_(scale)
+
+    return run
+
+
+def torch_identity_classify(num_classes: int, dim: int, count: int) -> Run:
+    """The same in PyTorch."""
+    import torch
+
+    h = torch.from_numpy(vectors(count, dim, "float32"))
+    return lambda: h[:, :num_classes].argmax(dim=1)
 
 
 def stored(num_classes: int, dim: int) -> np.ndarray:
@@ -234,7 +301,14 @@ def largest(log2_dim: int, num_classes: int, threads: int, rounds: int) -> Probl
             for basis in ("identity", "hadamard")
         ]
     cases += [
-        Case("identity, NumPy", "numpy", "numpy_identity", arguments, work=work, small=small),
+        Case(
+            "identity formula, NumPy",
+            "numpy",
+            "numpy_identity_classify",
+            arguments,
+            work=work,
+            small=small,
+        ),
         Case("cosines, SciPy", "scipy", "scipy_cosines", arguments, work=work, small=small),
     ]
     return Problem(
@@ -245,20 +319,6 @@ def largest(log2_dim: int, num_classes: int, threads: int, rounds: int) -> Probl
         cases,
         rounds,
     )
-
-
-def numpy_identity(num_classes: int, dim: int, count: int) -> Run:
-    """The formula of the identity basis, one feature at a time."""
-    import numpy as np
-
-    h = vectors(count, dim, "float32")
-    scale = np.float32(np.sqrt(num_classes / (num_classes - 1)))
-
-    def run() -> list[int]:
-        heads = (row[:num_classes] for row in h)
-        return [int(np.argmax(scale * (head - head.mean(dtype=np.float64)))) for head in heads]
-
-    return run
 
 
 def scipy_cosines(num_classes: int, dim: int, count: int) -> Run:

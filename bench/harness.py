@@ -26,6 +26,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import instructions
+
 # Runs shorter than this are repeated inside one measurement, so that the clock's grain is small.
 SHORTEST_MEASUREMENT = 0.02
 # The threads of a BLAS spin for some milliseconds after their last job before they sleep.
@@ -53,6 +55,7 @@ class Case:
     small: Mapping[str, Any] = field(default_factory=dict)
     rounds: int | None = None  # fewer than the problem's, for a case that takes long
     meter: str | None = None  # a class of the stem's module in place of HostMeter
+    spins: bool = False  # the threads of OpenMP wait for their next job awake
     ceiling: bool = False  # solves no problem: its rate is what the machine allows the others
 
     @property
@@ -98,8 +101,9 @@ class Worker:
     def __init__(self, stem: str, case: Case, python: Path = Path(sys.executable)) -> None:
         pools = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         settings = dict.fromkeys(pools, str(case.library_threads))
-        # As fast on an idle machine, and many times faster where another process wants a core.
-        settings["OMP_WAIT_POLICY"] = "passive"
+        # Asleep, they are many times faster where another process wants a core; awake, they save
+        # short jobs the time to wake up, but hold their processors beside everything else.
+        settings["OMP_WAIT_POLICY"] = "active" if case.spins else "passive"
         self.process = subprocess.Popen(
             [python, __file__],
             stdin=subprocess.PIPE,
@@ -111,6 +115,7 @@ class Worker:
         self.failure: str | None = None
         self.seconds: list[float] = []
         self.cpu_seconds: list[float] = []
+        self.instructions: list[float | None] = []
         self.send({"stem": stem, **asdict(case)})
 
     def send(self, request: Mapping[str, Any]) -> None:
@@ -139,6 +144,7 @@ class Worker:
         if self.failure is None:
             self.seconds.append(answer["seconds"])
             self.cpu_seconds.append(answer["cpu_seconds"])
+            self.instructions.append(answer["instructions"])
 
     def errors(self) -> dict[str, list[float | None]]:
         if self.failure is not None:
@@ -166,6 +172,7 @@ class Worker:
             "seconds_min": best,
             "seconds_median": statistics.median(self.seconds) if measured else None,
             "cpu_seconds_min": min(self.cpu_seconds) if measured else None,
+            "instructions_min": min(filter(None, self.instructions), default=None),
             "rate": work / best if work is not None and best is not None else None,
             "peak_mebibytes": peak,
         }
@@ -340,7 +347,8 @@ def usable_cores() -> int:
 
 def library_versions() -> dict[str, str | None]:
     versions: dict[str, str | None] = {}
-    for name in ("numpy", "scipy", "scikit-learn", "torch", "neural_collapse", "infall"):
+    peers = ("scikit-learn", "torch", "jax", "numba", "faiss-cpu", "neural_collapse")
+    for name in ("numpy", "scipy", *peers, "infall"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -402,10 +410,15 @@ def time_lines(problem: Mapping[str, Any]) -> list[str]:
     with_ceiling = any("share" in case for case in problem["cases"])
     if with_ceiling:
         header.append("of ceiling")
+    counted = any(case["instructions_min"] for case in problem["cases"])
+    if counted:
+        header.append("G instructions")
     lines = ["", table_row(header), table_row(["---", "---", *["---:"] * (len(header) - 2)])]
     for case in problem["cases"]:
         share = [percent(case["share"])] if with_ceiling else []
-        lines.append(table_row([*case_cells(case), *share]))
+        retired = case["instructions_min"]
+        billions = [three_digits(None if retired is None else retired * 1e-9)] if counted else []
+        lines.append(table_row([*case_cells(case), *share, *billions]))
     return lines
 
 
@@ -494,7 +507,8 @@ def serve() -> None:
             if number * seconds < SHORTEST_MEASUREMENT:
                 number = math.ceil(SHORTEST_MEASUREMENT / seconds)
                 seconds, cpu_seconds = meter.timed(run, number)
-            answer(seconds=seconds, cpu_seconds=cpu_seconds)
+            retired = getattr(meter, "instructions", None)
+            answer(seconds=seconds, cpu_seconds=cpu_seconds, instructions=retired)
     except Exception as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == case["library"]
         summary = " ".join(f"{type(error).__name__}: {error}".split())
@@ -502,17 +516,27 @@ def serve() -> None:
 
 
 class HostMeter:
-    """The clock, and resident memory beyond what is there when the inputs are."""
+    """The clock, instructions, and resident memory beyond what is there when the inputs are."""
+
+    def __init__(self) -> None:
+        self.instructions: float | None = None  # of one of the runs timed last
+        try:
+            self._counter = instructions.Counter()
+        except OSError:
+            self._counter = None
 
     def settle(self) -> None:
         self.baseline = settled_resident_mebibytes()
 
     def timed(self, run: Any, number: int) -> tuple[float, float]:
         """Mean seconds and processor seconds of ``number`` runs in a row."""
+        before = 0 if self._counter is None else self._counter.count()
         cpu_begin, begin = time.process_time(), time.perf_counter()
         for _ in range(number):
             run()
         seconds, cpu_seconds = time.perf_counter() - begin, time.process_time() - cpu_begin
+        if self._counter is not None:
+            self.instructions = (self._counter.count() - before) / number
         return seconds / number, cpu_seconds / number
 
     def peak_mebibytes(self) -> float:

@@ -33,6 +33,7 @@ def problems(*, quick: bool, threads: int) -> list[Problem]:
         *(selection(dim, log2_width, threads, rounds) for dim, log2_width in shapes),
         batch(256, 14 if quick else 20, 32, threads, rounds),
         wide(784, 18 if quick else 25, threads, rounds),
+        *(by_order_statistics(dim, 18 if quick else 25, rounds) for dim in (15, 256, 784)),
         selection_from_memory(64, 18 if quick else 20, threads, rounds),
         codes(256, 784, 2**11 if quick else 2**14, threads, rounds),
         distances(256 if quick else 1024, 2**13, threads, rounds),
@@ -79,6 +80,7 @@ def selection(dim: int, log2_width: int, threads: int, rounds: int) -> Problem:
         case("NumPy Philox", "numpy_select", bit_generator="Philox", threads=1),
         case("PyTorch", "torch_select", threads=threads),
         case("PyTorch, its own threads", "torch_select", threads=1, library_threads=threads),
+        replace(case("JAX, one compiled loop", "jax_select", threads=1), rounds=2),
     ]
     return Problem(
         f"k{dim}-n{log2_width}",
@@ -103,8 +105,8 @@ def batch(dim: int, log2_width: int, inputs: int, threads: int, rounds: int) -> 
         f"select k = {dim} of n = 2^{log2_width} rows for one input and for {inputs} at once",
         "G normals/s",
         [
-            case("stream, 1 input", "infall_select"),
             case(f"stream, {inputs} inputs", "infall_select", inputs=inputs),
+            case("stream, 1 input", "infall_select"),
             case("rotated", "infall_select", rotated_work, inputs=inputs, sampler="rotated"),
             case(f"NumPy SFC64, {inputs} inputs", "numpy_select", inputs=inputs),
         ],
@@ -132,6 +134,24 @@ def wide(dim: int, log2_width: int, threads: int, rounds: int) -> Problem:
             case("rotated", log2_width, width + dim * dim),
             case("order_statistics", log2_width, dim * dim),
             case("order_statistics", 60, dim * dim),
+        ],
+        rounds,
+    )
+
+
+def by_order_statistics(dim: int, log2_width: int, rounds: int) -> Problem:
+    """The law of the selection alone: scores by their order statistics, the rows given them."""
+
+    def case(name: str, function: str, **arguments: Any) -> Case:
+        return layer_case(name, function, dim, log2_width, dim * dim, threads=1, **arguments)
+
+    return Problem(
+        f"order-k{dim}-n{log2_width}",
+        f"k = {dim} rows as if selected of n = 2^{log2_width}, by order statistics",
+        "G normals/s",
+        [
+            case("order_statistics", "infall_select", sampler="order_statistics"),
+            replace(case("twelve lines of NumPy", "numpy_order_statistics"), library="numpy"),
         ],
         rounds,
     )
@@ -226,6 +246,30 @@ class NumPyBest:
         self.rows[loses] = rows[wins]
 
 
+def numpy_order_statistics(dim: int, log2_width: int, threads: int) -> Run:
+    """The k largest |projections| of n rows, and rows that have them, by their laws."""
+    import numpy as np
+    from scipy.special import ndtri
+
+    w, width = input_vectors(dim), 2**log2_width
+    generator = np.random.Generator(np.random.SFC64(2))
+
+    def run() -> NumPyBest:
+        # Of n uniforms the largest, and each next one of those below it.
+        below = np.arange(width, width - dim, -1)
+        tails = -np.expm1(np.cumsum(generator.standard_exponential(dim) / -below))
+        best = NumPyBest(dim, dim)
+        best.indices = generator.choice(width, dim, replace=False, shuffle=False)
+        norm = np.sqrt(w @ w)
+        best.scores = (norm * -ndtri(tails / 2)).astype(np.float32)
+        best.projections = generator.choice([np.float32(-1), np.float32(1)], dim) * best.scores
+        best.rows = generator.standard_normal((dim, dim), dtype=np.float32)
+        best.rows += np.outer((best.projections - best.rows @ w) / norm, w / norm)
+        return best
+
+    return run
+
+
 def torch_select(dim: int, log2_width: int, threads: int, library_threads: int = 1) -> Run:
     """PyTorch's selection: ``threads`` blocks at a time, ``library_threads`` within each."""
     import torch
@@ -284,6 +328,44 @@ class TorchBest:
         self.rows[loses] = rows[wins]
 
 
+def jax_select(dim: int, log2_width: int, threads: int) -> Run:
+    """JAX's selection: drawing, projecting and choosing compiled as one loop over blocks."""
+    import os
+
+    if hasattr(os, "sched_setaffinity"):  # its pool takes all processors there are
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    import jax
+    from jax import lax, random
+    from jax import numpy as jnp
+
+    w = jnp.asarray(input_vectors(dim))
+    # No fewer rows than are selected; smaller blocks than the others': by trial.
+    rows_of_block = min(max(2**16 // dim, dim), 2**log2_width)
+
+    @jax.jit
+    def select(w: Any) -> Any:
+        key = random.key(2)
+
+        def step(best: Any, block: Any) -> Any:
+            rows = random.normal(random.fold_in(key, block), (rows_of_block, dim))
+            projections = jnp.concatenate([best[1], rows @ w])
+            indices = jnp.concatenate([best[0], block * rows_of_block + jnp.arange(len(rows))])
+            _, kept = lax.top_k(jnp.abs(projections), dim)
+            return (indices[kept], projections[kept]), None
+
+        empty = jnp.zeros(dim, jnp.int32), jnp.zeros(dim)
+        blocks = jnp.arange(2**log2_width // rows_of_block)
+        (indices, projections), _ = lax.scan(step, empty, blocks)
+
+        def row(index: Any) -> Any:
+            block = random.normal(random.fold_in(key, index // rows_of_block), (rows_of_block, dim))
+            return block[index % rows_of_block]
+
+        return indices, projections, lax.map(row, indices)
+
+    return lambda: jax.block_until_ready(select(w))
+
+
 def block_rows(dim: int) -> int:
     """Rows of a block: within the cache, yet more than the ``dim`` that are selected."""
     return max(BLOCK_NORMALS // dim, 2 * dim)
@@ -326,6 +408,7 @@ def selection_from_memory(dim: int, log2_rows: int, threads: int, rounds: int) -
         ]
         for count in dict.fromkeys((1, threads))
     ]
+    cases.append(replace(case("PyTorch, threads awake", "torch", threads), spins=True))
     return Problem(
         f"from-memory-k{dim}-n{log2_rows}",
         f"select k = {dim} of the n = 2^{log2_rows} rows of a float32 matrix",
@@ -403,6 +486,10 @@ def codes(num_inputs: int, dim: int, num_bits: int, threads: int, rounds: int) -
         for name, library in [("hyperplane_codes", "infall"), ("NumPy SFC64, GEMM", "numpy")]
         for count in dict.fromkeys((1, threads))
     ]
+    cases += [
+        replace(case("faiss, hyperplanes stored", "faiss", count), library_threads=count)
+        for count in dict.fromkeys((1, threads))
+    ]
     return Problem(
         f"codes-k{dim}-bits{num_bits}",
         f"{num_bits} hyperplane bits of {num_inputs} inputs of length k = {dim}",
@@ -443,6 +530,29 @@ def numpy_codes(num_inputs: int, dim: int, num_bits: int, threads: int) -> Run:
     return run
 
 
+def faiss_codes(num_inputs: int, dim: int, num_bits: int, threads: int) -> Run:
+    """What faiss's LSH index does, with hyperplanes that were drawn beforehand and are stored."""
+    import faiss
+    import numpy as np
+
+    faiss.omp_set_num_threads(threads)
+    x = input_vectors(dim, num_inputs)
+    hyperplanes = np.random.default_rng(2).standard_normal((num_bits, dim), dtype=np.float32)
+    projection = faiss.LinearTransform(dim, num_bits)
+    faiss.copy_array_to_vector(hyperplanes.ravel(), projection.A)
+    projection.is_trained = True
+    del hyperplanes
+
+    def run() -> np.ndarray:
+        projected = projection.apply(x)
+        codes = np.empty((num_inputs, num_bits // 8), np.uint8)
+        pointers = faiss.swig_ptr(projected), faiss.swig_ptr(codes)
+        faiss.fvecs2bitvecs(*pointers, num_bits, num_inputs)
+        return codes
+
+    return run
+
+
 def distances(num_codes: int, num_bits: int, threads: int, rounds: int) -> Problem:
     """All Hamming distances between two sets of codes."""
 
@@ -464,6 +574,7 @@ def distances(num_codes: int, num_bits: int, threads: int, rounds: int) -> Probl
             ("hamming_distances", "infall", "infall_distances"),
             ("NumPy bitwise_count", "numpy", "numpy_count_distances"),
             ("NumPy signs, GEMM", "numpy", "numpy_product_distances"),
+            ("faiss hammings", "faiss", "faiss_distances"),
         ]
         for count in dict.fromkeys((1, threads))
         if count == 1 or function != "numpy_count_distances"  # NumPy has no threads for it
@@ -521,5 +632,22 @@ def numpy_product_distances(num_codes: int, num_bits: int, threads: int) -> Run:
             1 - 2 * np.unpackbits(codes, axis=1).astype(np.float32) for codes in (first, second)
         ]
         return (0.5 * (num_bits - signs[0] @ signs[1].T)).astype(np.int64)
+
+    return run
+
+
+def faiss_distances(num_codes: int, num_bits: int, threads: int) -> Run:
+    """Those of faiss, as it counts them: int32."""
+    import faiss
+    import numpy as np
+
+    faiss.omp_set_num_threads(threads)
+    first, second = random_codes(num_codes, num_bits)
+
+    def run() -> np.ndarray:
+        result = np.empty((num_codes, num_codes), np.int32)
+        pointers = (faiss.swig_ptr(array) for array in (first, second))
+        faiss.hammings(*pointers, num_codes, num_codes, num_bits // 8, faiss.swig_ptr(result))
+        return result
 
     return run

@@ -1,4 +1,4 @@
-"""The script `infall`: it starts the command line, or says in one line why it cannot.
+"""The start of `infall` and `python -m infall`: the command line, or in one line why not.
 
 This is no part of the package: importing the package is what may fail, or be interrupted.
 """

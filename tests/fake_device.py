@@ -88,8 +88,10 @@ class Array(np.lib.mixins.NDArrayOperatorsMixin):
         if out is not None:
             options["out"] = tuple(o._values for o in out)
         with np.errstate(all="ignore"):  # devices do not warn
-            found = ufunc(*values, **options)
-        return tuple(map(self._like, found)) if isinstance(found, tuple) else self._like(found)
+            outputs = ufunc(*values, **options)
+        return (
+            tuple(map(self._like, outputs)) if isinstance(outputs, tuple) else self._like(outputs)
+        )
 
     def __getitem__(self, index):
         if isinstance(index, Array):
@@ -224,8 +226,12 @@ def _functions(array_type):
     def wrapped(function):
         def call(*arguments, **options):
             values = [a._values if isinstance(a, Array) else a for a in arguments]
-            found = function(*values, **options)
-            return tuple(map(array_type, found)) if isinstance(found, tuple) else array_type(found)
+            outputs = function(*values, **options)
+            return (
+                tuple(map(array_type, outputs))
+                if isinstance(outputs, tuple)
+                else array_type(outputs)
+            )
 
         return call
 
@@ -408,11 +414,11 @@ def vector(dim, batch=None, seed=0):
     return np.random.default_rng(seed).normal(size=dim if batch is None else (batch, dim))
 
 
-def same(found, expected, library, number=0):
+def same(actual, expected, library, number=0):
     """Assert that a selection on a device is one on the host, bit for bit."""
     for name in ("indices", "projections", "unit_projections", "rows"):
-        mine, theirs = library.values(getattr(found, name), number), getattr(expected, name)
+        mine, theirs = library.values(getattr(actual, name), number), getattr(expected, name)
         assert mine.dtype == theirs.dtype, name
         assert_array_equal(mine, theirs, err_msg=name)
     for name in ("width", "seed", "layer", "sampler", "score", "order", "row_range"):
-        assert getattr(found, name) == getattr(expected, name)
+        assert getattr(actual, name) == getattr(expected, name)

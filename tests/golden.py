@@ -44,9 +44,9 @@ def digests(named_arrays):
     for name, array in named_arrays:
         dtype = np.asarray(array).dtype.newbyteorder("<")
         little = np.ascontiguousarray(array, dtype=dtype)
-        found = hashes.setdefault(name, hashlib.sha256())
-        found.update(f"{dtype.str} {np.shape(array)} ".encode() + little.tobytes())
-    return {name: found.hexdigest() for name, found in hashes.items()}
+        digest = hashes.setdefault(name, hashlib.sha256())
+        digest.update(f"{dtype.str} {np.shape(array)} ".encode() + little.tobytes())
+    return {name: digest.hexdigest() for name, digest in hashes.items()}
 
 
 # The cases ----------------------------------------------------------------------------------------
@@ -66,10 +66,10 @@ class Host:
 
 def rows(place, seed):
     """Rows of layers, in and past a tile of columns."""
-    numbers = place.put(np.array([0, 1, 2, 1000, 2**32 - 1, 2**32, 2**63 - 1]))
+    indices = place.put(np.array([0, 1, 2, 1000, 2**32 - 1, 2**32, 2**63 - 1]))
     for layer, dim in itertools.product((0, 2**32 - 1), (37, 2100)):
-        found = infall.gaussian_rows(numbers, dim, seed=seed, layer=layer)
-        yield f"layer {layer}", found
+        gaussian = infall.gaussian_rows(indices, dim, seed=seed, layer=layer)
+        yield f"layer {layer}", gaussian
 
 
 def selections(place, seed):
@@ -77,25 +77,30 @@ def selections(place, seed):
     for sampler, batch in itertools.product(("stream", "rotated"), (None, 1, 7)):
         w = place.put(entries(*(() if batch is None else (batch,)), 13))
         for (score, order), row_range in itertools.product(SCORES_AND_ORDERS, ROW_RANGES):
-            found = infall.select_rows(
+            selection = infall.select_rows(
                 w, 2**63 - 1, num_rows=11, seed=seed, layer=5, sampler=sampler, score=score,
                 order=order, row_range=row_range,
             )  # fmt: skip
-            yield from of_selection(found, f"{sampler}, batch {batch}")
+            yield from of_selection(selection, f"{sampler}, batch {batch}")
 
 
 def order_statistics(place, seed):
     """Selections without a layer: all rows, few of many, and of the widest layer."""
     w = place.put(entries(13))
     for width, order in itertools.product((60, 10**6, 2**63 - 1), ("index", "score")):
-        found = infall.select_rows(
+        selection = infall.select_rows(
             w, width, num_rows=60, seed=seed, layer=5, sampler="order_statistics", order=order
         )
-        yield from of_selection(found, f"width {width}")
+        yield from of_selection(selection, f"width {width}")
 
 
-def of_selection(found, name):
-    for array in (found.indices, found.unit_projections, found.projections, found.rows):
+def of_selection(selection, name):
+    for array in (
+        selection.indices,
+        selection.unit_projections,
+        selection.projections,
+        selection.rows,
+    ):
         yield name, array
 
 
@@ -105,19 +110,19 @@ def matrix_selections(place, seed):
     for dtype in ("float32", "float64"):
         matrix = place.put(entries(2000, 21, start=seed % 1000).astype(dtype))
         for score in ("absolute", "signed"):
-            found = infall.select_rows_from(
+            selection = infall.select_rows_from(
                 weights=matrix, w=place.put(w), num_rows=9, score=score, order="score"
             )
-            yield from of_selection(found, dtype)
+            yield from of_selection(selection, dtype)
 
 
 def codes(place, seed):
     """Codes by hyperplanes of their own and by the rows of a layer, and their distances."""
     x = place.put(entries(9, 37))
     for layer in (None, 0, 3):
-        found = infall.hyperplane_codes(x, 1203, seed=seed, layer=layer)
-        yield f"layer {layer}", found
-        yield f"layer {layer}, distances", infall.hamming_distances(found, found)
+        packed = infall.hyperplane_codes(x, 1203, seed=seed, layer=layer)
+        yield f"layer {layer}", packed
+        yield f"layer {layer}, distances", infall.hamming_distances(packed, packed)
 
 
 def frames(place, seed):
@@ -148,12 +153,12 @@ def moments(place, seed):
     labels = np.arange(700) * 7 % 13 % 5
     for dtype in ("float32", "float64"):
         features = entries(700, 19, start=seed % 1000).astype(dtype) + np.array(3.0, dtype)
-        found = infall.ClassMoments(5, 19, scatter=not place.is_device)
-        found.update(place.put(features), place.put(labels))
+        class_moments = infall.ClassMoments(5, 19, scatter=not place.is_device)
+        class_moments.update(place.put(features), place.put(labels))
         for name in ("counts", "means", "variances"):
-            yield f"{dtype}, {name}", getattr(found, name)
+            yield f"{dtype}, {name}", getattr(class_moments, name)
         if not place.is_device:
-            yield f"{dtype}, within_scatter", found.within_scatter
+            yield f"{dtype}, within_scatter", class_moments.within_scatter
 
 
 def networks(place, seed):
@@ -169,11 +174,11 @@ def words(place, seed):
     """What has no public function: deciding entries, haar rows, quantiles."""
     if place.is_device:
         return
-    numbers = np.array([0, 1, 2, 3, 2**32 - 1, 2**32, 2**63 - 1])
+    row_numbers = np.array([0, 1, 2, 3, 2**32 - 1, 2**32, 2**63 - 1])
     for layer in (0, 2**32 - 1):
-        yield "deciding entries", _core.deciding_entries(numbers, 70, seed, layer, 1)
-    haar = np.empty((len(numbers), 37), np.float32)
-    _core.haar_rows(numbers, haar, seed, 0, 1, None)
+        yield "deciding entries", _core.deciding_entries(row_numbers, 70, seed, layer, 1)
+    haar = np.empty((len(row_numbers), 37), np.float32)
+    _core.haar_rows(row_numbers, haar, seed, 0, 1, None)
     yield "haar rows", haar
     # The sums S_j from 2^-130 to 2^6.5, each a variable of its own.
     quantiles = np.ldexp(1.5 + 0.5 * entries(1400, 1), np.arange(1400)[:, None] // 10 - 133)
@@ -209,14 +214,14 @@ def objects():
     trajectory = infall.CollapseTrajectory("epoch")
     for epoch in (1, 2, 3):
         trajectory.add(epoch, entries(300, 7) / epoch + labels[:, None], labels)
-    found = {
+    saved = {
         "MaxLikelihood.npz": infall.MaxLikelihood(3000, depth=3, sampler="rotated").fit(w),
         "ClassMoments.npz": moments,
         "CollapseTrajectory.json": trajectory,
     }
     if hasattr(infall.RowSelection, "save"):
-        found["RowSelection.npz"] = infall.select_rows(w, 3000, num_rows=5)
-    return found
+        saved["RowSelection.npz"] = infall.select_rows(w, 3000, num_rows=5)
+    return saved
 
 
 def contents(thing):
@@ -254,15 +259,15 @@ def main():
     parser.add_argument("--files", action="store_true", help="write the files anew")
     arguments = parser.parse_args()
     known = json.loads(DIGESTS.read_text()) if DIGESTS.exists() else {}
-    found = {}
+    current = {}
     for case in CASES:
-        found |= digests_of(case, Host())
-    for name in sorted(known.keys() | found.keys()):
-        if known.get(name) != found.get(name):
-            how = "changed" if name in known and name in found else "new or gone"
+        current |= digests_of(case, Host())
+    for name in sorted(known.keys() | current.keys()):
+        if known.get(name) != current.get(name):
+            how = "changed" if name in known and name in current else "new or gone"
             sys.stdout.write(f"{how}: {name}\n")
     if arguments.write:
-        write_json(DIGESTS, found)
+        write_json(DIGESTS, current)
     if arguments.files:
         write_files()
 

@@ -145,7 +145,7 @@ def _exponential(high_words, low_words):
 def deciding_column(rows, column, seed, layer, chunk_size=_CHUNK):
     """Deciding column `column` of the rotated sampler at `rows` (N,): (N,) float64."""
     rows = np.asarray(rows)
-    values = np.empty(len(rows))
+    entries = np.empty(len(rows))
     for first in range(0, len(rows), chunk_size):
         chunk = rows[first : first + chunk_size]
         words = stream_words("deciding columns", chunk // 2, column, seed, layer)  # (N, 4)
@@ -153,8 +153,8 @@ def deciding_column(rows, column, seed, layer, chunk_size=_CHUNK):
         angle_words = np.ascontiguousarray(words[:, 1])
         signed = (angle_words << np.uint32(2)).view(np.int32)
         a, b = _direction(angle_words, signed.astype(np.float64) * (np.pi * 2.0**-33))
-        values[first : first + chunk_size] = r * np.where(chunk % 2 == 0, a, b)
-    return values
+        entries[first : first + chunk_size] = r * np.where(chunk % 2 == 0, a, b)
+    return entries
 
 
 def exponentials(m, seed, layer):
@@ -206,11 +206,11 @@ def folded_normal_quantile(s):
 def largest_folded_normals(spacings, width):
     """The largest of `width` iid |N(0, 1)| from independent Exp(1) spacings: (m,) to 30 digits."""
     with mpmath.workdps(40):
-        total, values = mpmath.mpf(0), []
+        total, quantiles = mpmath.mpf(0), []
         for j, spacing in enumerate(spacings):
             total += mpmath.mpf(float(spacing)) / (width - j)
-            values.append(folded_normal_quantile(total))
-        return values
+            quantiles.append(folded_normal_quantile(total))
+        return quantiles
 
 
 def select_rows_literal(weights, w, num_rows, score="absolute", chunk_size=_CHUNK):
@@ -312,10 +312,10 @@ def cdnv_matrix(means, variances):
     """(Var_c + Var_c') / (2 |m_c - m_c'|^2), inf if coincident, 0 on the diagonal: (K, K)."""
     distances = square_distances(means)
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = (variances[:, np.newaxis] + variances) / (2.0 * distances)
-    values[distances == 0.0] = np.inf
-    np.fill_diagonal(values, 0.0)
-    return values
+        cdnv = (variances[:, np.newaxis] + variances) / (2.0 * distances)
+    cdnv[distances == 0.0] = np.inf
+    np.fill_diagonal(cdnv, 0.0)
+    return cdnv
 
 
 def cosine_excess_matrix(means):
@@ -380,9 +380,9 @@ def within_and_between(features, labels, weighting="samples", global_mean="class
 
 def nc1(within, between, rank, num_classes):
     """tr(Sigma_W Sigma_B^+) / K with a pseudo-inverse of a given rank."""
-    values, vectors = np.linalg.eigh(between)
-    values, vectors = values[-rank:], vectors[:, -rank:]
-    return np.trace(within @ (vectors / values) @ vectors.T) / num_classes
+    eigenvalues, vectors = np.linalg.eigh(between)
+    eigenvalues, vectors = eigenvalues[-rank:], vectors[:, -rank:]
+    return np.trace(within @ (vectors / eigenvalues) @ vectors.T) / num_classes
 
 
 def simplex_matrix(num_classes):
@@ -477,6 +477,6 @@ def seli_norms(class_counts):
     """Square roots of the diagonal of (C diag(n) C)^(1/2), C the centring, mean square 1: (K,)."""
     counts = np.asarray(class_counts, dtype=np.float64)
     centring = np.eye(len(counts)) - 1.0 / len(counts)
-    values, vectors = np.linalg.eigh(centring @ np.diag(counts) @ centring)
-    squares = np.diag(vectors @ np.diag(np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
+    eigenvalues, vectors = np.linalg.eigh(centring @ np.diag(counts) @ centring)
+    squares = np.diag(vectors @ np.diag(np.sqrt(np.maximum(eigenvalues, 0.0))) @ vectors.T)
     return np.sqrt(squares / squares.mean())

@@ -36,8 +36,8 @@ def moments_of(features, labels):
 
 
 def selection(**options):
-    found = infall.select_rows(W, 20000 * SCALE, num_rows=30, **options)
-    return found.indices, found.projections, found.rows
+    selected = infall.select_rows(W, 20000 * SCALE, num_rows=30, **options)
+    return selected.indices, selected.projections, selected.rows
 
 
 # Each gives several arrays.
@@ -70,16 +70,16 @@ def at_once(call):
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 def test_calls_do_not_disturb_each_other(call):
     expected = call()
-    for found in at_once(lambda _: call()):
-        for array, other in zip(found, expected, strict=True):
+    for actual in at_once(lambda _: call()):
+        for array, other in zip(actual, expected, strict=True):
             assert_array_equal(array, other)
 
 
 def test_one_frame_serves_several_callers():
     frame = SimplexETF(30, 40, basis="haar")  # which makes its basis at the first call
     results = at_once(lambda _: frame.project(H))
-    for found in results:
-        assert_array_equal(found, results[0])
+    for array in results:
+        assert_array_equal(array, results[0])
 
 
 def test_an_instruction_set_may_be_chosen_while_others_compute():
@@ -90,11 +90,11 @@ def test_an_instruction_set_may_be_chosen_while_others_compute():
         for name in names:
             if number == 0:
                 _core.set_isa(name)
-            found = CALLS["stream"]()
-        return found
+            actual = CALLS["stream"]()
+        return actual
 
-    for found in at_once(call):
-        for array, other in zip(found, expected, strict=True):
+    for actual in at_once(call):
+        for array, other in zip(actual, expected, strict=True):
             assert_array_equal(array, other)
     _core.set_isa(names[0])
 

@@ -57,9 +57,9 @@ def _fake_cuda(monkeypatch):
 @pytest.mark.usefixtures("_fake_cuda")
 def test_no_bit_has_moved_on_the_device(case):
     known = known_of(case)
-    found = golden.digests_of(case, Device())
-    assert found == {name: known[name] for name in found}
-    assert found or case is golden.words
+    digests = golden.digests_of(case, Device())
+    assert digests == {name: known[name] for name in digests}
+    assert digests or case is golden.words
 
 
 def test_every_digest_is_of_a_case():
@@ -69,8 +69,8 @@ def test_every_digest_is_of_a_case():
 def test_digests_see_every_bit_dtype_and_shape():
     a = np.arange(6.0)
     changed = [np.nextafter(a, 9.0), a.astype(np.float32), a.reshape(2, 3), a[:5], a > 0]
-    found = [golden.digests([("a", array)])["a"] for array in (a, *changed)]
-    assert len(set(found)) == len(found)
+    digests = [golden.digests([("a", array)])["a"] for array in (a, *changed)]
+    assert len(set(digests)) == len(digests)
     assert golden.digests([("a", a.astype(">f8"))]) == golden.digests([("a", a)])
 
 

@@ -78,9 +78,9 @@ def vector(dim, batch=None, seed=0):
     return np.random.default_rng(seed).normal(size=dim if batch is None else (batch, dim))
 
 
-def same(found, expected, library, number=0):
+def same(actual, expected, library, number=0):
     for name in NAMES:
-        array = getattr(found, name)
+        array = getattr(actual, name)
         assert isinstance(array, library.array_type)
         assert library.number(array) == number
         assert_array_equal(library.get(array), getattr(expected, name), err_msg=name)
@@ -91,15 +91,15 @@ def test_rows(library, dim):
     indices = np.random.default_rng(dim).integers(0, 2**63 - 1, 500)
     indices[:9] = (0, 1, 2**31, 2**32 - 1, 2**32, 2**40, 2**63 - 1, 7, 7)
     for seed, layer in ((0, 0), (2**64 - 1, 2**32 - 1)):
-        found = infall.gaussian_rows(library.put(indices), dim, seed=seed, layer=layer)
+        rows = infall.gaussian_rows(library.put(indices), dim, seed=seed, layer=layer)
         expected = infall.gaussian_rows(indices, dim, seed=seed, layer=layer)
-        assert_array_equal(library.get(found), expected)
+        assert_array_equal(library.get(rows), expected)
 
 
 def test_many_normals(library):
     indices = np.arange(2**14)
-    found = infall.gaussian_rows(library.put(indices), 1024, seed=3)
-    assert_array_equal(library.get(found), infall.gaussian_rows(indices, 1024, seed=3))
+    rows = infall.gaussian_rows(library.put(indices), 1024, seed=3)
+    assert_array_equal(library.get(rows), infall.gaussian_rows(indices, 1024, seed=3))
 
 
 @pytest.mark.parametrize("sampler", ["stream", "rotated", "order_statistics"])
@@ -146,10 +146,10 @@ def test_many_rows(library, num_rows, order):
         same(infall.select_rows(library.put(w), width, **settings), expected, library)
     matrix = np.random.default_rng(0).integers(-9, 10, (2 * num_rows, 1)).astype(np.float32)
     expected = infall.select_rows_from([1.0], matrix, num_rows=num_rows, order=order)
-    found = infall.select_rows_from(
+    selection = infall.select_rows_from(
         library.put([1.0]), library.put(matrix), num_rows=num_rows, order=order
     )
-    same(found, expected, library)
+    same(selection, expected, library)
 
 
 @pytest.mark.parametrize("sampler", ["stream", "rotated"])
@@ -191,10 +191,10 @@ def test_matrices(library, dtype, dim):
         w = vector(dim, batch)
         expected = infall.select_rows_from(w, wide, num_rows=150, score=score, order="score")
         for variant in (on_device, spread, library.put(np.ascontiguousarray(matrix.T)).T):
-            found = infall.select_rows_from(
+            selection = infall.select_rows_from(
                 library.put(w), variant, num_rows=150, score=score, order="score"
             )
-            same(found, expected, library)
+            same(selection, expected, library)
 
 
 def test_bfloat16_matrices():
@@ -202,11 +202,11 @@ def test_bfloat16_matrices():
     torch = library.module
     matrix = library.put(np.random.default_rng(1).normal(size=(5003, 65))).to(torch.bfloat16)
     w = vector(65)
-    found = infall.select_rows_from(library.put(w), matrix, num_rows=20)
+    selection = infall.select_rows_from(library.put(w), matrix, num_rows=20)
     same_rows = infall.select_rows_from(w, matrix.float().cpu().numpy(), num_rows=20)
-    assert_array_equal(library.get(found.indices), same_rows.indices)
-    assert_array_equal(library.get(found.projections), same_rows.projections)
-    assert_array_equal(library.get(found.rows.float()), same_rows.rows)
+    assert_array_equal(library.get(selection.indices), same_rows.indices)
+    assert_array_equal(library.get(selection.projections), same_rows.projections)
+    assert_array_equal(library.get(selection.rows.float()), same_rows.rows)
 
 
 @pytest.mark.parametrize("num_bits", [1, 7, 8, 9, 64, 1000, 4097])
@@ -214,9 +214,9 @@ def test_codes_and_distances(library, num_bits):
     for dim, count in ((1, 1), (3, 17), (64, 100), (257, 33)):
         x = np.random.default_rng(dim).normal(size=(count, dim))
         codes = infall.hyperplane_codes(x, num_bits, seed=3, layer=1)
-        found = infall.hyperplane_codes(library.put(x), num_bits, seed=3, layer=1)
-        assert_array_equal(library.get(found), codes)
-        distances = infall.hamming_distances(found, found[:5])
+        packed = infall.hyperplane_codes(library.put(x), num_bits, seed=3, layer=1)
+        assert_array_equal(library.get(packed), codes)
+        distances = infall.hamming_distances(packed, packed[:5])
         assert_array_equal(library.get(distances), infall.hamming_distances(codes, codes[:5]))
 
 
@@ -227,8 +227,8 @@ def test_streams(library):
     for _ in range(5):
         with library.stream():
             doubled = on_device * 2.0
-            found = infall.select_rows(doubled * 0.5, 200001)
-            same(found, expected, library)
+            selection = infall.select_rows(doubled * 0.5, 200001)
+            same(selection, expected, library)
 
 
 def test_streams_of_foreign_arrays():
@@ -249,8 +249,8 @@ def test_streams_of_foreign_arrays():
             for _ in range(100):
                 indices += 1
             indices -= 95
-        found = infall.gaussian_rows(Foreign(indices, producer), 1)
-        assert_array_equal(cupy.asnumpy(found), expected)
+        rows = infall.gaussian_rows(Foreign(indices, producer), 1)
+        assert_array_equal(cupy.asnumpy(rows), expected)
 
 
 def test_nothing_waits(library):
@@ -286,12 +286,12 @@ def test_vectors_without_a_direction(library):
     w = vector(6, 5)
     w[1, 2], w[3] = np.nan, 0.0
     for sampler in ("stream", "rotated"):
-        found = infall.select_rows(library.put(w), 9001, sampler=sampler)
-        missing = library.get(found.indices) == -1
+        selection = infall.select_rows(library.put(w), 9001, sampler=sampler)
+        missing = library.get(selection.indices) == -1
         assert_array_equal(missing.any(axis=1), [False, True, False, True, False])
         assert_array_equal(missing.all(axis=1), missing.any(axis=1))
-        assert_array_equal(np.isnan(library.get(found.rows)).all(axis=(1, 2)), missing[:, 0])
-        assert_array_equal(np.isnan(library.get(found.projections)), missing)
+        assert_array_equal(np.isnan(library.get(selection.rows)).all(axis=(1, 2)), missing[:, 0])
+        assert_array_equal(np.isnan(library.get(selection.projections)), missing)
     model = infall.MaxLikelihood(9001, 2).fit(library.put(w[1]))
     with pytest.raises(ValueError, match="w, which the model was fitted to, is zero or not finite"):
         _ = model.layers_
@@ -302,8 +302,8 @@ def test_norms(library, dim):
     for batch in (1, 2) if dim > 5000 else (1, 40):
         w = vector(dim, batch) * 2.0 ** np.random.default_rng(1).integers(-300, 300, (batch, 1))
         expected = infall.select_rows(w, 64, num_rows=1, sampler="rotated")
-        found = infall.select_rows(library.put(w), 64, num_rows=1, sampler="rotated")
-        same(found, expected, library)
+        selection = infall.select_rows(library.put(w), 64, num_rows=1, sampler="rotated")
+        same(selection, expected, library)
 
 
 def test_max_likelihood(library):
@@ -314,7 +314,7 @@ def test_max_likelihood(library):
         assert model == expected
         assert infall.MaxLikelihood(30000, 4, sampler=sampler, device="cuda:0").fit(w) == expected
         for measure in (model.transform, model.angle_scores, model.nll):
-            found = measure(library.put(x), layer=None)
+            measured = measure(library.put(x), layer=None)
             np.testing.assert_allclose(
-                library.get(found), measure(x, layer=None), rtol=1e-10, atol=1e-13
+                library.get(measured), measure(x, layer=None), rtol=1e-10, atol=1e-13
             )

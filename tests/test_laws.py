@@ -233,7 +233,7 @@ def test_folded_normal_top_against_direct_simulation(width, num_rows):
         assert plausible(stats.ks_2samp(top[:, rank], direct[:, rank]).pvalue)
     # The joint law, through two sums over all ranks.
     for statistic in (np.sum, np.linalg.norm):
-        sums = [statistic(values, axis=1) for values in (top, direct)]
+        sums = [statistic(scores, axis=1) for scores in (top, direct)]
         assert plausible(stats.ks_2samp(*sums).pvalue)
 
 
@@ -264,16 +264,16 @@ def test_every_rank_has_its_beta_law(width):
 
 
 def test_whole_sample_is_an_unordered_sample():
-    values = laws.folded_normal_top(50_000, 50_000, rng=7)
-    assert plausible(stats.kstest(values, "halfnorm").pvalue)
+    scores = laws.folded_normal_top(50_000, 50_000, rng=7)
+    assert plausible(stats.kstest(scores, "halfnorm").pvalue)
 
 
 def test_folded_normal_top_is_descending_and_positive():
     for width, num_rows in ((10**6, 10**6), (10**30, 10**6)):
-        values = laws.folded_normal_top(width, num_rows, rng=8)
-        assert np.all(np.diff(values) <= 0.0)
-        assert values[-1] > 0.0
-        assert np.all(np.isfinite(values))
+        scores = laws.folded_normal_top(width, num_rows, rng=8)
+        assert np.all(np.diff(scores) <= 0.0)
+        assert scores[-1] > 0.0
+        assert np.all(np.isfinite(scores))
 
 
 class FixedExponentials(np.random.Generator):
@@ -301,9 +301,9 @@ def test_quantiles_are_accurate_in_the_tail_and_in_the_body():
 
 
 def test_zero_exponential_stays_finite():
-    values = laws.folded_normal_top(10**6, 3, rng=FixedExponentials([0.0, 1.0, 0.0]))
-    assert np.all(np.isfinite(values))
-    assert np.all(np.diff(values) <= 0.0)
+    scores = laws.folded_normal_top(10**6, 3, rng=FixedExponentials([0.0, 1.0, 0.0]))
+    assert np.all(np.isfinite(scores))
+    assert np.all(np.diff(scores) <= 0.0)
 
 
 def test_folded_normals_are_the_same_in_blocks():
@@ -621,9 +621,9 @@ BAD_CALLS = [
 
 def masked(values):
     """Return masked arrays of every layout; what is masked lies out of every range."""
-    found = np.ma.masked_greater(np.asarray(values, dtype=float), 1.0)
+    hidden = np.ma.masked_greater(np.asarray(values, dtype=float), 1.0)
     square = np.ma.masked_greater(np.resize(values, (4, 4)), 1.0)
-    return [found, found[::-1], found[::2], square.T, np.ma.asarray(np.asfortranarray(square))]
+    return [hidden, hidden[::-1], hidden[::2], square.T, np.ma.asarray(np.asfortranarray(square))]
 
 
 @pytest.mark.parametrize("value", masked([0.5, 99.0, 0.25, 1.0]))
@@ -647,9 +647,9 @@ def test_arguments_of_any_real_dtype_and_library():
         x, y = np.array([1, 0, 1], dtype), np.array([1, 1, 0], dtype)
         assert laws.angle(x, y) == expected
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-    found = laws.angle(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([1.0, 1.0, 0.0]))
-    assert isinstance(found, np.float64)
-    assert found == expected
+    angle = laws.angle(torch.tensor([1.0, 0.0, 1.0]), torch.tensor([1.0, 1.0, 0.0]))
+    assert isinstance(angle, np.float64)
+    assert angle == expected
     assert laws.binary_entropy(True) == 0.0
     with pytest.raises(ValueError, match=r"x\[0\] is inf"):
         laws.angle(np.array([np.longdouble("1e4000")]), [1.0])

@@ -334,12 +334,14 @@ def refused(case, array, error):
 def same(result, expected, **tolerance):
     result, expected = parts(result), parts(expected)
     assert len(result) == len(expected)
-    for one, other in zip(result, expected, strict=True):
-        assert one.shape == other.shape
-        if one.dtype.kind == "f":
-            np.testing.assert_allclose(one, other, **(tolerance or {"rtol": 1e-12, "atol": 1e-15}))
+    for entry, other in zip(result, expected, strict=True):
+        assert entry.shape == other.shape
+        if entry.dtype.kind == "f":
+            np.testing.assert_allclose(
+                entry, other, **(tolerance or {"rtol": 1e-12, "atol": 1e-15})
+            )
         else:
-            np.testing.assert_array_equal(one, other)
+            np.testing.assert_array_equal(entry, other)
 
 
 @all_cases

@@ -161,8 +161,8 @@ def test_deciding_columns_are_standard_normal_and_independent():
     rows = np.arange(100_000)
     first, second = (reference.deciding_column(rows, c, 11, 0) for c in (0, 1))
     assert first.dtype == np.float64
-    for values in (first, second, first[0::2] / np.sqrt(2) + first[1::2] / np.sqrt(2)):
-        assert plausible(stats.kstest(values, "norm").pvalue)
+    for normals in (first, second, first[0::2] / np.sqrt(2) + first[1::2] / np.sqrt(2)):
+        assert plausible(stats.kstest(normals, "norm").pvalue)
     assert plausible(stats.pearsonr(first, second).pvalue)
     scattered = np.array([99_999, 4, 5, 4])
     np.testing.assert_array_equal(reference.deciding_column(scattered, 0, 11, 0), first[scattered])
@@ -183,12 +183,12 @@ def test_deciding_pair_from_its_words():
 
 
 def test_exponentials_and_signs():
-    values = reference.exponentials(100_000, 3, 0)
+    exponentials = reference.exponentials(100_000, 3, 0)
     signs = reference.order_statistic_signs(100_000, 3, 0)
-    assert plausible(stats.kstest(values, "expon").pvalue)
+    assert plausible(stats.kstest(exponentials, "expon").pvalue)
     assert set(np.unique(signs)) == {-1.0, 1.0}
     assert plausible(stats.binomtest(int((signs > 0).sum()), len(signs)).pvalue)
-    np.testing.assert_array_equal(reference.exponentials(10, 3, 0), values[:10])
+    np.testing.assert_array_equal(reference.exponentials(10, 3, 0), exponentials[:10])
 
 
 def test_selection_order_and_ties():

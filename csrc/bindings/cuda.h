@@ -3,6 +3,7 @@
 #pragma once
 
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <cstdint>
 #include <string>
@@ -49,6 +50,31 @@ struct Given<T*> {
     using Type = Pointer;
     static T* taken(Pointer argument) { return as<T>(argument); }
 };
+template <class T>
+struct Given<const T&> : Given<T> {};
+template <>
+struct Given<ElementType> {
+    using Type = std::string;
+    static ElementType taken(const Type& dtype) {
+        if (dtype == "float16") return ElementType::float16;
+        if (dtype == "bfloat16") return ElementType::bfloat16;
+        if (dtype == "float32") return ElementType::float32;
+        if (dtype == "float64") return ElementType::float64;
+        throw pybind11::type_error("dtype is '" + dtype + "'");
+    }
+};
+
+// A structure, whose fields Python gives in a tuple.
+template <class T, class... Fields>
+struct GivenFields {
+    using Type = std::tuple<typename Given<Fields>::Type...>;
+    static T taken(const Type& fields) {
+        return std::apply([](const auto&... field) { return T{Given<Fields>::taken(field)...}; },
+                          fields);
+    }
+};
+template <>
+struct Given<FeatureRows> : GivenFields<FeatureRows, const void*, ElementType, int64_t, int64_t> {};
 
 template <class... Parameters, size_t... i>
 void def_launch(pybind11::module_& module, const char* name, void (*launch)(Parameters...),
@@ -80,19 +106,6 @@ auto size_of(size_t (*size)(Arguments...)) {
         const FloatEnvironment environment;
         return size(arguments...);
     };
-}
-
-inline ElementType element_type(const std::string& dtype) {
-    if (dtype == "float16") return ElementType::float16;
-    if (dtype == "bfloat16") return ElementType::bfloat16;
-    if (dtype == "float32") return ElementType::float32;
-    if (dtype == "float64") return ElementType::float64;
-    throw pybind11::type_error("dtype is '" + dtype + "'");
-}
-
-inline FeatureRows rows_of(const void* features, const std::string& dtype, int64_t stride,
-                           int64_t dim) {
-    return {features, element_type(dtype), stride, dim};
 }
 
 // body(zero of the type `name` states).

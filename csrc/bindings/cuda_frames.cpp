@@ -8,14 +8,16 @@
 namespace py = pybind11;
 
 namespace infall {
+
+template <>
+struct Given<Frame> : GivenFields<Frame, int64_t, int64_t, bool, uint64_t, const double*> {};
+
 namespace {
 
 // project (x (count, dim) to out (count, num_classes)) or synthesise (the other way).
 template <bool projects>
-void multiply(const std::string& dtype, int64_t num_classes, int64_t dim, bool hadamard,
-              uint64_t seed, const double* norms, const void* x, int64_t count, void* out,
+void multiply(const std::string& dtype, Frame frame, const void* x, int64_t count, void* out,
               void* workspace, Stream stream) {
-    const Frame frame{num_classes, dim, hadamard, seed, norms};
     in_precision("dtype", dtype, [&](auto zero) {
         using T = decltype(zero);
         const T* from = static_cast<const T*>(x);
@@ -31,17 +33,14 @@ void multiply(const std::string& dtype, int64_t num_classes, int64_t dim, bool h
 void bind_cuda_frames(py::module_& module) {
     module.def(
         "frame_workspace",
-        [](const std::string& dtype, int64_t num_classes, int64_t dim, bool hadamard,
-           int64_t count) {
-            const Frame frame{num_classes, dim, hadamard, 0, nullptr};
+        [](const std::string& dtype, const Given<Frame>::Type& frame, int64_t count) {
             size_t bytes;
             in_precision("dtype", dtype, [&](auto zero) {
-                bytes = device::frame_workspace<decltype(zero)>(frame, count);
+                bytes = device::frame_workspace<decltype(zero)>(Given<Frame>::taken(frame), count);
             });
             return bytes;
         },
-        py::arg("dtype"), py::arg("num_classes"), py::arg("dim"), py::arg("hadamard"),
-        py::arg("count"));
+        py::arg("dtype"), py::arg("frame"), py::arg("count"));
 
     def_launch(module, "walsh_hadamard",
                +[](const std::string& dtype, const void* x, int64_t count, int log2_length,
@@ -55,25 +54,20 @@ void bind_cuda_frames(py::module_& module) {
                {"dtype", "x", "count", "log2_length", "factor", "out"});
 
     def_launch(module, "frame_project", multiply<true>,
-               {"dtype", "num_classes", "dim", "hadamard", "seed", "norms", "x", "count", "out",
-                "workspace"});
+               {"dtype", "frame", "x", "count", "out", "workspace"});
     def_launch(module, "frame_synthesise", multiply<false>,
-               {"dtype", "num_classes", "dim", "hadamard", "seed", "norms", "x", "count", "out",
-                "workspace"});
+               {"dtype", "frame", "x", "count", "out", "workspace"});
 
     def_launch(module, "frame_top_logits",
-               +[](const std::string& dtype, int64_t num_classes, int64_t dim, bool hadamard,
-                   uint64_t seed, const double* norms, const void* x, int64_t count, int64_t top,
+               +[](const std::string& dtype, Frame frame, const void* x, int64_t count, int64_t top,
                    int64_t* classes, void* values, void* workspace, Stream stream) {
-                   const Frame frame{num_classes, dim, hadamard, seed, norms};
                    in_precision("dtype", dtype, [&](auto zero) {
                        using T = decltype(zero);
                        device::top_logits(frame, static_cast<const T*>(x), count, top, classes,
                                           static_cast<T*>(values), workspace, stream);
                    });
                },
-               {"dtype", "num_classes", "dim", "hadamard", "seed", "norms", "x", "count", "top",
-                "classes", "values", "workspace"});
+               {"dtype", "frame", "x", "count", "top", "classes", "values", "workspace"});
 
     def_launch(
         module, "top_scores",

@@ -2,6 +2,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -20,6 +21,14 @@ ClassShifts shifts_of(py::array& shifts) {
 // For kernels that only read: state that is mapped from a file, or shared, is read-only.
 ClassShifts read_only(const py::array& shifts) {
     return {const_cast<void*>(shifts.data()), shifts.dtype().itemsize() == sizeof(double)};
+}
+
+// Counts, shifts, sums and squares.
+using StateArrays = std::tuple<Array<int64_t>, py::array, Array<double>, Array<double>>;
+ClassState state_of(const StateArrays& arrays) {
+    const auto& [counts, shifts, sums, squares] = arrays;
+    return {counts.size(), const_cast<int64_t*>(counts.data()), read_only(shifts),
+            const_cast<double*>(sums.data()), const_cast<double*>(squares.data())};
 }
 
 // An update and the arrays that it writes to.
@@ -171,6 +180,22 @@ void bind_moments(py::module_& module) {
         py::arg("counts").noconvert(), py::arg("shifts").noconvert(), py::arg("sums").noconvert(),
         py::arg("centre").noconvert(), py::arg("with_means"), py::arg("with_offsets"),
         py::arg("num_threads"));
+
+    module.def(
+        "merge_states",
+        [](const StateArrays& mine, const StateArrays& theirs, const StateArrays& merged,
+           int num_threads) {
+            const py::ssize_t dim = std::get<2>(mine).shape(1);
+            require_entries(dim, "sums");
+            const ClassState first = state_of(mine), second = state_of(theirs);
+            const ClassState both = state_of(merged);
+            int64_t overflowed = -1;
+            compute(py::none(), [&](Watch* watch) {
+                overflowed = merge_states(first, second, dim, num_threads, watch, both);
+            });
+            return overflowed;
+        },
+        py::arg("mine"), py::arg("theirs"), py::arg("merged"), py::arg("num_threads"));
 }
 
 }  // namespace infall

@@ -266,6 +266,20 @@ void bind_rows(py::module_& module) {
         py::arg("scale").noconvert(), py::arg("num_threads"), py::arg("progress"));
 
     module.def(
+        "multiply_in_order",
+        [](const Array<float>& rows, const Array<double>& w, int num_threads) {
+            const py::ssize_t count = rows.shape(0), dim = rows.shape(1);
+            if (w.size() != dim) throw std::invalid_argument("w has another length than the rows");
+            Array<double> out(count);
+            double* products = out.mutable_data();
+            compute(py::none(), [&](Watch* watch) {
+                multiply_in_order(rows.data(), count, dim, w.data(), num_threads, watch, products);
+            });
+            return out;
+        },
+        py::arg("rows").noconvert(), py::arg("w").noconvert(), py::arg("num_threads"));
+
+    module.def(
         "hyperplane_codes",
         [](const Array<float>& x, int64_t dim, int64_t num_bits, uint64_t seed,
            std::optional<uint32_t> layer, int num_threads, const py::object& progress) {

@@ -2,36 +2,10 @@
 // built for a newer processor could be linked for everyone.
 #include "classes/decisions.h"
 #include "classes/sums.h"
-#include "runtime/doubles.h"
+#include "runtime/vectors.h"
 
 namespace infall::INFALL_ISA {
 namespace {
-
-typedef int64_t Longs __attribute__((vector_size(8 * double_lanes)));
-typedef float Floats __attribute__((vector_size(8 * double_lanes)));
-typedef int32_t Ints __attribute__((vector_size(8 * double_lanes)));
-typedef float UnalignedFloats __attribute__((vector_size(8 * double_lanes), aligned(4), may_alias));
-
-template <class Number>
-struct Vector;
-template <>
-struct Vector<float> {
-    using Type = Floats;
-    using Index = Ints;
-    using Whole = int32_t;
-    static constexpr int lanes = 2 * double_lanes;
-    INFALL_HD static Floats load(const float* p) {
-        return *reinterpret_cast<const UnalignedFloats*>(p);
-    }
-};
-template <>
-struct Vector<double> {
-    using Type = Doubles;
-    using Index = Longs;
-    using Whole = int64_t;
-    static constexpr int lanes = double_lanes;
-    INFALL_HD static Doubles load(const double* p) { return load_doubles(p); }
-};
 
 // ---------------------------------------------------------------------------------------------
 
@@ -85,24 +59,24 @@ template <class Number>
 void reduce(const Number* products, int64_t count, int64_t classes, int64_t first_class,
             const Number* row_factors, const ScoreBounds<Number>& bounds,
             const RowBests<Number>& bests) {
-    using V = Vector<Number>;
-    using Type = typename V::Type;
-    using Index = typename V::Index;
-    constexpr int lanes = V::lanes;
-    const Type none = Type{} - static_cast<Number>(__builtin_inf());
+    using Scores = Vector<Number>;
+    using Classes = Vector<IntegerOf<Number>>;
+    constexpr int lanes = lanes_of<Number>;
+    const Scores none = Scores{} - static_cast<Number>(__builtin_inf());
     for (int64_t i = 0; i < count; ++i, products += classes) {
-        const Type factor = Type{} + row_factors[i];
-        Type low = none, high = none, second = none;
-        Index place{}, candidate{};
-        for (int lane = 0; lane < lanes; ++lane) place[lane] = static_cast<typename V::Whole>(lane);
+        const Scores factor = Scores{} + row_factors[i];
+        Scores low = none, high = none, second = none;
+        Classes place{}, candidate{};
+        for (int lane = 0; lane < lanes; ++lane) place[lane] = static_cast<IntegerOf<Number>>(lane);
         int64_t c = 0;
         for (; c + lanes <= classes; c += lanes, place += lanes) {
-            const Type score = V::load(products + c) + V::load(bounds.term + c);
-            const Type error = factor * V::load(bounds.norm + c) + V::load(bounds.slack + c);
-            const Type lower = score - error, upper = score + error;
+            const Scores score = load_vector(products + c) + load_vector(bounds.term + c);
+            const Scores error =
+                factor * load_vector(bounds.norm + c) + load_vector(bounds.slack + c);
+            const Scores lower = score - error, upper = score + error;
             low = lower > low ? lower : low;
-            const Index better = upper > high;
-            const Type worse = better ? high : upper;
+            const Classes better = upper > high;
+            const Scores worse = better ? high : upper;
             second = worse > second ? worse : second;
             high = better ? upper : high;
             candidate = better ? place : candidate;

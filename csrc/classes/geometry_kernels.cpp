@@ -8,8 +8,6 @@
 namespace infall::INFALL_ISA {
 namespace {
 
-typedef int64_t Longs __attribute__((vector_size(8 * double_lanes)));
-
 constexpr double infinity = __builtin_inf();
 constexpr int64_t column_tile = 256;  // columns of the means that are packed at a time
 static_assert(partner_block % panel_width == 0 && sum_lanes % double_lanes == 0);
@@ -57,18 +55,18 @@ void square_norms(const double* means, int64_t count, int64_t dim, double scale,
 // distance_between(a, b, dim, scale) by vectors: lane = column % sum_lanes.
 double vector_distance_between(const double* a, const double* b, int64_t dim, double scale) {
     constexpr int vectors = sum_lanes / double_lanes;
-    const Doubles unit = broadcast(scale);
-    Doubles sums[vectors] = {};
+    const Double unit = broadcast(scale);
+    Double sums[vectors] = {};
     int64_t j = 0;
     for (; j + sum_lanes <= dim; j += sum_lanes)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v) {
             const int64_t at = j + v * double_lanes;
-            const Doubles difference = unit * load_doubles(a + at) - unit * load_doubles(b + at);
+            const Double difference = unit * load(a + at) - unit * load(b + at);
             sums[v] = fused(difference, difference, sums[v]);
         }
     double lanes[sum_lanes];
-    for (int v = 0; v < vectors; ++v) store_doubles(lanes + v * double_lanes, sums[v]);
+    for (int v = 0; v < vectors; ++v) store(lanes + v * double_lanes, sums[v]);
     for (; j < dim; ++j) {
         const double difference = scale * a[j] - scale * b[j];
         double& sum = lanes[j % sum_lanes];
@@ -142,17 +140,15 @@ void distances_of(const ClassGeometry& g, int64_t row, int64_t block, int64_t lo
     const int64_t first_partner = block * partner_block;
     const int64_t left = g.classes - first_partner;
     const int64_t partners = left < partner_block ? left : partner_block;
-    const Doubles square = broadcast(g.square_norms[row]), share = broadcast(close_share);
-    Longs any_close{};
+    const Double square = broadcast(g.square_norms[row]), share = broadcast(close_share);
+    Long any_close{};
     for (int64_t k = 0; k < partner_block; k += double_lanes) {
-        const Doubles others = load_doubles(g.square_norms + first_partner + k);
-        const Doubles distance = square_distance(load_doubles(products + k), square, others);
-        store_doubles(distances + k, distance);
+        const Double others = load(g.square_norms + first_partner + k);
+        const Double distance = square_distance(load(products + k), square, others);
+        store(distances + k, distance);
         any_close |= distance <= share * (square + others);
     }
-    bool some = false;
-    for (int lane = 0; lane < double_lanes; ++lane) some = some || any_close[lane] != 0;
-    if (!some) return;
+    if (!any(any_close)) return;
     for (int64_t k = lowest > first_partner ? lowest - first_partner : 0; k < partners; ++k) {
         const int64_t partner = first_partner + k;
         if (partner != row &&
@@ -162,9 +158,9 @@ void distances_of(const ClassGeometry& g, int64_t row, int64_t block, int64_t lo
     }
 }
 
-INFALL_HD Doubles cdnv_of(Doubles a_variance, Doubles b_variance, Doubles distance) {
-    const Doubles value = distance_normalised_variance(a_variance, b_variance, distance);
-    return distance > Doubles{} ? value : broadcast(infinity);
+INFALL_HD Double cdnv_of(Double a_variance, Double b_variance, Double distance) {
+    const Double value = distance_normalised_variance(a_variance, b_variance, distance);
+    return distance > Double{} ? value : broadcast(infinity);
 }
 
 // Largest value of the lanes and its partner, the lowest one on ties.
@@ -193,28 +189,28 @@ void add_block(const ClassGeometry& g, int64_t row, int64_t block, const double*
     double excess_sums[sum_lanes], excess_squares[sum_lanes], excess_largest[sum_lanes];
     double gram_sums[sum_lanes], gram_squares[sum_lanes];
     int64_t cdnv_partners[sum_lanes], excess_partners[sum_lanes];
-    const Doubles variance = broadcast(g.variances[row]), norm = broadcast(g.inverse_norms[row]);
-    const Doubles shift = broadcast(g.excess), offset = broadcast(g.offset);
+    const Double variance = broadcast(g.variances[row]), norm = broadcast(g.inverse_norms[row]);
+    const Double shift = broadcast(g.excess), offset = broadcast(g.offset);
     for (int lane = 0; lane < sum_lanes; lane += double_lanes) {
-        Doubles cdnv_sum{}, cdnv_max = broadcast(-infinity), cdnv_min = broadcast(infinity);
-        Doubles excess_sum{}, excess_square{}, excess_max = broadcast(-infinity);
-        Doubles gram_sum{}, gram_square{};
-        Longs cdnv_argmax = Longs{} - 1, excess_argmax = Longs{} - 1, partner;
+        Double cdnv_sum{}, cdnv_max = broadcast(-infinity), cdnv_min = broadcast(infinity);
+        Double excess_sum{}, excess_square{}, excess_max = broadcast(-infinity);
+        Double gram_sum{}, gram_square{};
+        Long cdnv_argmax = Long{} - 1, excess_argmax = Long{} - 1, partner;
         for (int i = 0; i < double_lanes; ++i) partner[i] = first_partner + lane + i;
         for (int64_t k = lane; k < partner_block; k += sum_lanes, partner += sum_lanes) {
-            const Doubles product = load_doubles(products + k);
-            Doubles v = cdnv_of(variance, load_doubles(variances + k), load_doubles(distances + k));
-            Doubles x = cosine_excess(product, norm, load_doubles(norms + k), shift);
-            Doubles y = product + offset, least = v;
-            Longs larger_v = v > cdnv_max, larger_x = x > excess_max;
+            const Double product = load(products + k);
+            Double v = cdnv_of(variance, load(variances + k), load(distances + k));
+            Double x = cosine_excess(product, norm, load(norms + k), shift);
+            Double y = product + offset, least = v;
+            Long larger_v = v > cdnv_max, larger_x = x > excess_max;
             if (masked) {
-                const Longs counts = (partner > row) & (partner < g.classes);
+                const Long counts = (partner > row) & (partner < g.classes);
                 larger_v &= counts;
                 larger_x &= counts;
                 least = counts ? v : broadcast(infinity);
-                v = counts ? v : Doubles{};
-                x = counts ? x : Doubles{};
-                y = counts ? y : Doubles{};
+                v = counts ? v : Double{};
+                x = counts ? x : Double{};
+                y = counts ? y : Double{};
             }
             cdnv_sum += v;
             cdnv_max = larger_v ? v : cdnv_max;
@@ -227,14 +223,14 @@ void add_block(const ClassGeometry& g, int64_t row, int64_t block, const double*
             gram_sum += y;
             gram_square += y * y;
         }
-        store_doubles(cdnv_sums + lane, cdnv_sum);
-        store_doubles(cdnv_largest + lane, cdnv_max);
-        store_doubles(cdnv_least + lane, cdnv_min);
-        store_doubles(excess_sums + lane, excess_sum);
-        store_doubles(excess_squares + lane, excess_square);
-        store_doubles(excess_largest + lane, excess_max);
-        store_doubles(gram_sums + lane, gram_sum);
-        store_doubles(gram_squares + lane, gram_square);
+        store(cdnv_sums + lane, cdnv_sum);
+        store(cdnv_largest + lane, cdnv_max);
+        store(cdnv_least + lane, cdnv_min);
+        store(excess_sums + lane, excess_sum);
+        store(excess_squares + lane, excess_square);
+        store(excess_largest + lane, excess_max);
+        store(gram_sums + lane, gram_sum);
+        store(gram_squares + lane, gram_square);
         for (int i = 0; i < double_lanes; ++i) {
             cdnv_partners[lane + i] = cdnv_argmax[i];
             excess_partners[lane + i] = excess_argmax[i];
@@ -289,11 +285,10 @@ void cdnv_partners(const ClassGeometry& g, int64_t first_class, int64_t count, i
     for (int64_t i = 0; i < count; ++i) {
         const int64_t row = first_class + i;
         distances_of(g, row, block, 0, scratch.products + i * partner_block, distances);
-        const Doubles variance = broadcast(g.variances[row]);
+        const Double variance = broadcast(g.variances[row]);
         for (int64_t k = 0; k < partner_block; k += double_lanes)
-            store_doubles(values + k,
-                          cdnv_of(variance, load_doubles(g.variances + first_partner + k),
-                                  load_doubles(distances + k)));
+            store(values + k,
+                  cdnv_of(variance, load(g.variances + first_partner + k), load(distances + k)));
         if (row >= first_partner && row < first_partner + partner_block)
             values[row - first_partner] = 0.0;
         memcpy(out + i * g.classes + first_partner, values, sizeof(double) * partners);
@@ -302,11 +297,8 @@ void cdnv_partners(const ClassGeometry& g, int64_t first_class, int64_t count, i
 
 }  // namespace
 
-#if defined(__FMA__) || defined(__ARM_NEON)
-constexpr int64_t block_products = int64_t{1} << 26;
-#else
-constexpr int64_t block_products = int64_t{1} << 22;  // fused multiply-adds by the C library
-#endif
+// Fewer where the C library computes fused multiply-adds.
+constexpr int64_t block_products = int64_t{1} << (has_fused ? 26 : 22);
 
 extern const GeometryKernels geometry_kernels{panel_rows,        block_products, scratch_size,
                                               largest_magnitude, square_norms,   add_partners,

@@ -393,4 +393,83 @@ void class_means(const ClassState& state, int64_t dim, const double* centre, int
         watch);
 }
 
+namespace {
+
+// One class of which both have samples: the other's deviations, taken from the shifts of mine.
+// Returns what they add to the sum of squares.
+template <class Mine, class Theirs, class Merged>
+double merge_class(const Mine* shift, const double* sums, const Theirs* other_shift,
+                   const double* other_sums, int64_t other_count, int64_t dim, Merged* merged_shift,
+                   double* merged_sums) {
+    const auto count = static_cast<double>(other_count);
+    double lanes[8] = {};
+    const auto merge = [&](int64_t j, double& lane) {
+        const double moved = static_cast<double>(other_shift[j]) - static_cast<double>(shift[j]);
+        const double product = count * moved;
+        merged_shift[j] = shift[j];
+        merged_sums[j] = sums[j] + (other_sums[j] + product);
+        lane += moved * (2.0 * other_sums[j] + product);
+    };
+    int64_t j = 0;
+    for (; j + 8 <= dim; j += 8)
+        for (int lane = 0; lane < 8; ++lane) merge(j + lane, lanes[lane]);
+    for (int lane = 0; j + lane < dim; ++lane) merge(j + lane, lanes[lane]);
+    return total_by_halves(lanes);
+}
+
+}  // namespace
+
+int64_t merge_states(const ClassState& mine, const ClassState& theirs, int64_t dim, int num_threads,
+                     Watch* watch, const ClassState& merged) {
+    const int64_t rows = std::max<int64_t>(1, task_entries / dim);
+    const int64_t tasks = (mine.num_classes + rows - 1) / rows;
+    std::vector<int64_t> overflowed(static_cast<size_t>(tasks), -1);
+    const auto merge = [&](int64_t label, const auto* shifts, const auto* other_shifts) {
+        using Shift = decltype(shifts[0] + other_shifts[0]);
+        const int64_t first = label * dim;
+        Shift* merged_shift = static_cast<Shift*>(merged.shifts.data) + first;
+        double* merged_sums = merged.sums + first;
+        const int64_t count = mine.counts[label], other_count = theirs.counts[label];
+        merged.counts[label] = count + other_count;
+        const auto take = [&](const auto* shift, const ClassState& state) {
+            std::copy_n(shift + first, dim, merged_shift);
+            std::copy_n(state.sums + first, dim, merged_sums);
+            merged.squares[label] = state.squares[label];
+        };
+        if (count + other_count == 0) {
+            std::fill_n(merged_shift, dim, Shift{0});
+            std::fill_n(merged_sums, dim, 0.0);
+            merged.squares[label] = 0.0;
+        } else if (other_count == 0) {
+            take(shifts, mine);
+        } else if (count == 0) {
+            take(other_shifts, theirs);
+        } else {
+            const double added =
+                merge_class(shifts + first, mine.sums + first, other_shifts + first,
+                            theirs.sums + first, other_count, dim, merged_shift, merged_sums);
+            const double squares = mine.squares[label] + (theirs.squares[label] + added);
+            merged.squares[label] = squares < 0.0 ? 0.0 : squares;  // but by rounding; NaN stays
+            return std::isfinite(squares) ||
+                   !std::isfinite(mine.squares[label] + theirs.squares[label]);
+        }
+        return true;
+    };
+    run_ranges(
+        mine.num_classes, rows, num_threads,
+        [&](int64_t first, int64_t last) {
+            with_floats(mine.shifts.data, mine.shifts.is_float64, [&](const auto* shifts) {
+                with_floats(theirs.shifts.data, theirs.shifts.is_float64, [&](const auto* others) {
+                    int64_t& of_task = overflowed[static_cast<size_t>(first / rows)];
+                    for (int64_t label = first; label < last; ++label)
+                        if (!merge(label, shifts, others) && of_task < 0) of_task = label;
+                });
+            });
+        },
+        watch);
+    for (const int64_t label : overflowed)
+        if (label >= 0) return label;
+    return -1;
+}
+
 }  // namespace infall

@@ -143,4 +143,11 @@ void projected_square_norms(const FeatureRows& features, int64_t num_samples, co
 void class_means(const ClassState& state, int64_t dim, const double* centre, int num_threads,
                  Watch* watch, double* means, double* square_offsets);
 
+// `merged` = the samples of both, which have as many classes; its shifts are those of `mine` where
+// there are samples of both, in float64 if either's are. Classes without samples are zero. Returns
+// the first class whose squares leave binary64 though those of both are finite; -1 if there is
+// none.
+int64_t merge_states(const ClassState& mine, const ClassState& theirs, int64_t dim, int num_threads,
+                     Watch* watch, const ClassState& merged);
+
 }  // namespace infall

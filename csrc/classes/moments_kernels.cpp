@@ -20,17 +20,17 @@ INFALL_HD void add_rows(const T* const* row, const T* const* next, const Shift* 
                         int64_t columns, double* sums, double* squares) {
     int64_t j = 0;
     for (; j + double_lanes <= columns; j += double_lanes) {
-        const Doubles base = load_doubles(shift + j);
-        Doubles sum = load_doubles(sums + j), square = load_doubles(squares + j);
+        const Double base = load_doubles(shift + j);
+        Double sum = load(sums + j), square = load(squares + j);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; ++r) {
             __builtin_prefetch(next[r] + j);
-            const Doubles deviation = load_doubles(row[r] + j) - base;
+            const Double deviation = load_doubles(row[r] + j) - base;
             sum += deviation;
             square += deviation * deviation;
         }
-        store_doubles(sums + j, sum);
-        store_doubles(squares + j, square);
+        store(sums + j, sum);
+        store(squares + j, square);
     }
     for (; j < columns; ++j)
         for (int r = 0; r < rows; ++r) {
@@ -43,12 +43,12 @@ INFALL_HD void add_rows(const T* const* row, const T* const* next, const Shift* 
 // The sum of square_columns numbers, in eight fixed lanes.
 INFALL_HD double lane_sum(const double* squares) {
     constexpr int parts = 8 / double_lanes;
-    Doubles lanes[parts];
-    for (int p = 0; p < parts; ++p) lanes[p] = load_doubles(squares + p * double_lanes);
+    Double lanes[parts];
+    for (int p = 0; p < parts; ++p) lanes[p] = load(squares + p * double_lanes);
     for (int64_t j = 8; j < square_columns; j += 8)
-        for (int p = 0; p < parts; ++p) lanes[p] += load_doubles(squares + j + p * double_lanes);
+        for (int p = 0; p < parts; ++p) lanes[p] += load(squares + j + p * double_lanes);
     double s[8];
-    for (int p = 0; p < parts; ++p) store_doubles(s + p * double_lanes, lanes[p]);
+    for (int p = 0; p < parts; ++p) store(s + p * double_lanes, lanes[p]);
     return total_by_halves(s);
 }
 
@@ -97,7 +97,7 @@ void add_samples(const FeatureRows& features, const int64_t* samples, int64_t co
 bool all_finite(const FeatureRows& features, int64_t first, int64_t last) {
     return with_elements(features.data, features.type, [&](const auto* data) {
         // x * 0 is zero, but NaN for NaN and infinity, and so is then every sum with it.
-        Doubles zeros{};
+        Double zeros{};
         double tail = 0.0;
         for (int64_t i = first; i < last; ++i) {
             const auto* row = data + i * features.stride;
@@ -124,7 +124,7 @@ INFALL_HD void subtract_of(const T* data, int64_t stride, int64_t dim, int64_t f
         int64_t j = 0;
         for (; j + double_lanes <= columns; j += double_lanes) {
             __builtin_prefetch(ahead + j);
-            store_doubles(out + j, load_doubles(row + j) - load_doubles(origin + j));
+            store(out + j, load_doubles(row + j) - load_doubles(origin + j));
         }
         for (; j < columns; ++j) out[j] = to_double(row[j]) - to_double(origin[j]);
     }
@@ -231,23 +231,23 @@ INFALL_HD void project_single(const double* tile, const double* direction, int64
                               double* lanes) {
     constexpr int rows = 4;
     for (int64_t i = 0; i < projected_rows; i += rows, tile += rows * depth, lanes += rows * 8) {
-        Doubles sum[rows][lane_vectors];
+        Double sum[rows][lane_vectors];
         for (int r = 0; r < rows; ++r)
             for (int v = 0; v < lane_vectors; ++v)
-                sum[r][v] = load_doubles(lanes + r * 8 + v * double_lanes);
+                sum[r][v] = load(lanes + r * 8 + v * double_lanes);
         int64_t j = 0;
         for (; j + 8 <= depth; j += 8)
 #pragma GCC unroll 4
             for (int v = 0; v < lane_vectors; ++v) {
-                const Doubles factor = load_doubles(direction + j + v * double_lanes);
+                const Double factor = load(direction + j + v * double_lanes);
 #pragma GCC unroll 4
                 for (int r = 0; r < rows; ++r)
-                    sum[r][v] = fused(load_doubles(tile + r * depth + j + v * double_lanes), factor,
-                                      sum[r][v]);
+                    sum[r][v] =
+                        fused(load(tile + r * depth + j + v * double_lanes), factor, sum[r][v]);
             }
         for (int r = 0; r < rows; ++r) {
             for (int v = 0; v < lane_vectors; ++v)
-                store_doubles(lanes + r * 8 + v * double_lanes, sum[r][v]);
+                store(lanes + r * 8 + v * double_lanes, sum[r][v]);
             for (int64_t k = j; k < depth; ++k)
                 lanes[r * 8 + k - j] =
                     __builtin_fma(tile[r * depth + k], direction[k], lanes[r * 8 + k - j]);

@@ -42,7 +42,7 @@ INFALL_HD void first_pass(const T* x, const uint32_t* signs, int64_t length, T* 
         }
         levels_across<first_levels_across>(a);
 #pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v) store_vector(out + i + v * lanes, a[v]);
+        for (int v = 0; v < vectors; ++v) store(out + i + v * lanes, a[v]);
     }
 }
 
@@ -97,11 +97,6 @@ void combine(T* x, int64_t stride, int levels, int64_t columns) {
 // ---------------------------------------------------------------------------------------------
 // Elementwise, in binary64.
 
-INFALL_HD void store_rounded(double* p, Doubles a) { store_doubles(p, a); }
-INFALL_HD void store_rounded(float* p, Doubles a) {
-    *reinterpret_cast<HalfFloats*>(p) = __builtin_convertvector(a, HalfFloats);
-}
-
 template <class T>
 void scale(const T* x, const uint32_t* signs, int64_t first, int64_t count, double factor, T* out) {
     const auto one = [&](int64_t i) {
@@ -117,7 +112,7 @@ void scale(const T* x, const uint32_t* signs, int64_t first, int64_t count, doub
             const int64_t at = first + i;
             a = negate_where<T>(a, lanes_set<T>(signs[at >> 5] >> (at & 31)));
         }
-        store_vector(signed_x, a);
+        store(signed_x, a);
 #pragma GCC unroll 4
         for (int k = 0; k < lanes_of<T>; k += double_lanes)
             store_rounded(out + i + k, load_doubles(signed_x + k) * factor);
@@ -128,14 +123,14 @@ void scale(const T* x, const uint32_t* signs, int64_t first, int64_t count, doub
 template <class T>
 double sum(const T* x, const double* norms, int64_t count) {
     constexpr int vectors = frame_sum_lanes / double_lanes;
-    Doubles sums[vectors] = {};
+    Double sums[vectors] = {};
     int64_t i = 0;
     if (norms) {
         for (; i + frame_sum_lanes <= count; i += frame_sum_lanes)
 #pragma GCC unroll 16
             for (int v = 0; v < vectors; ++v)
-                sums[v] += load_doubles(norms + i + v * double_lanes) *
-                           load_doubles(x + i + v * double_lanes);
+                sums[v] +=
+                    load(norms + i + v * double_lanes) * load_doubles(x + i + v * double_lanes);
     } else {
         for (; i + frame_sum_lanes <= count; i += frame_sum_lanes)
 #pragma GCC unroll 16
@@ -143,7 +138,7 @@ double sum(const T* x, const double* norms, int64_t count) {
     }
     double lane[frame_sum_lanes];
 #pragma GCC unroll 16
-    for (int v = 0; v < vectors; ++v) store_doubles(lane + v * double_lanes, sums[v]);
+    for (int v = 0; v < vectors; ++v) store(lane + v * double_lanes, sums[v]);
     for (int k = 0; i + k < count; ++k)
         lane[k] +=
             norms ? norms[i + k] * static_cast<double>(x[i + k]) : static_cast<double>(x[i + k]);
@@ -154,8 +149,8 @@ template <class T>
 void centre(const T* x, const double* norms, int64_t count, double offset, double factor, T* out) {
     int64_t i = 0;
     for (; i + double_lanes <= count; i += double_lanes) {
-        Doubles a = load_doubles(x + i);
-        if (norms) a = load_doubles(norms + i) * a;
+        Double a = load_doubles(x + i);
+        if (norms) a = load(norms + i) * a;
         store_rounded(out + i, factor * (a - offset));
     }
     for (; i < count; ++i) {
@@ -169,8 +164,8 @@ struct Law {
     double offset, factor;
 
     template <class T>
-    INFALL_HD Doubles vector(const T* x, int64_t i) const {
-        const Doubles weight = norms ? factor * load_doubles(norms + i) : broadcast(factor);
+    INFALL_HD Double vector(const T* x, int64_t i) const {
+        const Double weight = norms ? factor * load(norms + i) : broadcast(factor);
         return weight * (load_doubles(x + i) - offset);
     }
     template <class T>
@@ -197,7 +192,7 @@ bool all_finite(const T* x, int64_t count) {
 #pragma GCC unroll 4
         for (int v = 0; v < 4; ++v) sums[v] += load_vector(x + i + v * lanes_of<T>) * T{0};
     T lanes[lanes_of<T>];
-    store_vector(lanes, sums[0] + sums[1] + sums[2] + sums[3]);
+    store(lanes, sums[0] + sums[1] + sums[2] + sums[3]);
     T sum = 0;
     for (const T lane : lanes) sum += lane;
     for (; i < count; ++i) sum += x[i] * T{0};
@@ -212,33 +207,42 @@ T largest(const T* x, const double* norms, int64_t count, double offset, double 
     int64_t i = 0;
     T best = law.one(x, 0);
     if (!norms) {
-        constexpr int lanes = lanes_of<T>;
+        constexpr int lanes = lanes_of<T>, width = 4 * lanes;
         T top = x[0];
-        if (count >= 4 * lanes) {
+        if (count >= width) {
             Vector<T> most[4];
 #pragma GCC unroll 4
             for (int v = 0; v < 4; ++v) most[v] = load_vector(x + v * lanes);
-            for (i = 4 * lanes; i + 4 * lanes <= count; i += 4 * lanes)
+            for (i = width; i < count; i += width) {
+                // The last ones once more, where they are no multiple.
+                const T* from = x + (i + width <= count ? i : count - width);
 #pragma GCC unroll 4
                 for (int v = 0; v < 4; ++v) {
-                    const Vector<T> a = load_vector(x + i + v * lanes);
+                    const Vector<T> a = load_vector(from + v * lanes);
                     most[v] = a > most[v] ? a : most[v];
                 }
-            T each[4 * lanes];
-            for (int v = 0; v < 4; ++v) store_vector(each + v * lanes, most[v]);
-            for (int k = 0; k < 4 * lanes; ++k) top = each[k] > top ? each[k] : top;
+            }
+            most[0] = most[1] > most[0] ? most[1] : most[0];
+            most[2] = most[3] > most[2] ? most[3] : most[2];
+            T each[lanes];
+            store(each, most[2] > most[0] ? most[2] : most[0]);
+#pragma GCC unroll 16
+            for (int half = lanes / 2; half > 0; half /= 2)
+                for (int k = 0; k < half; ++k)
+                    each[k] = each[k + half] > each[k] ? each[k + half] : each[k];
+            top = each[0];
         }
         for (; i < count; ++i) top = x[i] > top ? x[i] : top;
         return law.one(&top, 0);
     }
     if (count >= double_lanes) {
-        Doubles most = law.vector(x, 0);
+        Double most = law.vector(x, 0);
         for (i = double_lanes; i + double_lanes <= count; i += double_lanes) {
-            const Doubles a = law.vector(x, i);
+            const Double a = law.vector(x, i);
             most = a > most ? a : most;
         }
         double each[double_lanes];
-        store_doubles(each, most);
+        store(each, most);
         for (int k = 0; k < double_lanes; ++k) {
             const T a = static_cast<T>(each[k]);
             best = a > best ? a : best;
@@ -251,16 +255,62 @@ T largest(const T* x, const double* norms, int64_t count, double offset, double 
     return best;
 }
 
+INFALL_HD float next_below(float a) { return __builtin_nextafterf(a, -__builtin_inff()); }
+INFALL_HD double next_below(double a) { return __builtin_nextafter(a, -__builtin_inf()); }
+
+// Without norms logits ascend with the products: those of products below this are below `bound`.
+template <class T>
+INFALL_HD T least_product(const Law& law, double bound) {
+    const double quotient = bound / law.factor;
+    // The law rounds three times, and what is subnormal to a multiple of 2^-1074.
+    const double margin =
+        0x1p-50 * (__builtin_fabs(law.offset) + __builtin_fabs(quotient)) + 0x1p-1000;
+    return next_below(static_cast<T>(law.offset + quotient - margin));
+}
+
+template <class T>
+INFALL_HD bool all_below(const T* x, int64_t count, T bound) {
+    Vector<T> most = load_vector(x);
+    for (int64_t i = lanes_of<T>; i < count; i += lanes_of<T>) {
+        const Vector<T> a = load_vector(x + i);
+        most = a > most ? a : most;
+    }
+    return !any(most >= Vector<T>{} + bound);
+}
+
+template <class T>
+INFALL_HD bool all_below(const Law& law, const T* x, int64_t first, int64_t count, double bound) {
+    Double most = law.vector(x, first);
+    for (int64_t i = double_lanes; i < count; i += double_lanes) {
+        const Double a = law.vector(x, first + i);
+        most = a > most ? a : most;
+    }
+    return !any(most >= broadcast(bound));
+}
+
 template <class T>
 int64_t at_least(const T* x, const double* norms, int64_t count, double offset, double factor,
                  T threshold, int32_t* positions) {
+    constexpr int lanes = lanes_of<T>, stretch = 64;
     const Law law{norms, offset, factor};
-    int64_t found = 0;
-    for (int64_t i = 0; i < count; ++i) {
-        positions[found] = static_cast<int32_t>(i);
-        found += law.one(x, i) >= threshold;
+    const double bound = next_below(threshold);  // what is less rounds to less than the threshold
+    const T least = least_product<T>(law, bound);
+    const auto none = [&](int64_t first, int64_t length) {
+        return norms ? all_below(law, x, first, length, bound)
+                     : all_below(x + first, length, least);
+    };
+    int64_t hits = 0;
+    for (int64_t first = 0, end; first < count; first = end) {
+        end = first + stretch;
+        if (end <= count && none(first, stretch)) continue;
+        end = first + lanes < count ? first + lanes : count;
+        if (end == first + lanes && none(first, lanes)) continue;
+        for (int64_t i = first; i < end; ++i) {
+            positions[hits] = static_cast<int32_t>(i);
+            hits += law.one(x, i) >= threshold;
+        }
     }
-    return found;
+    return hits;
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -298,25 +348,25 @@ void add_products(const double* a, int64_t a_stride, int64_t rows, const double*
 
 double dot(const double* a, const double* b, int64_t count) {
     constexpr int vectors = frame_sum_lanes / double_lanes;
-    Doubles sums[vectors] = {};
+    Double sums[vectors] = {};
     int64_t i = 0;
     for (; i + frame_sum_lanes <= count; i += frame_sum_lanes)
 #pragma GCC unroll 16
         for (int v = 0; v < vectors; ++v)
-            sums[v] = fused(load_doubles(a + i + v * double_lanes),
-                            load_doubles(b + i + v * double_lanes), sums[v]);
+            sums[v] =
+                fused(load(a + i + v * double_lanes), load(b + i + v * double_lanes), sums[v]);
     double lane[frame_sum_lanes];
 #pragma GCC unroll 16
-    for (int v = 0; v < vectors; ++v) store_doubles(lane + v * double_lanes, sums[v]);
+    for (int v = 0; v < vectors; ++v) store(lane + v * double_lanes, sums[v]);
     for (int k = 0; i + k < count; ++k) lane[k] = __builtin_fma(a[i + k], b[i + k], lane[k]);
     return total_by_halves<frame_sum_lanes>(lane);
 }
 
 void subtract(const double* x, double factor, int64_t count, double* y) {
-    const Doubles negative = broadcast(-factor);
+    const Double negative = broadcast(-factor);
     int64_t i = 0;
     for (; i + double_lanes <= count; i += double_lanes)
-        store_doubles(y + i, fused(negative, load_doubles(x + i), load_doubles(y + i)));
+        store(y + i, fused(negative, load(x + i), load(y + i)));
     for (; i < count; ++i) y[i] = __builtin_fma(-factor, x[i], y[i]);
 }
 

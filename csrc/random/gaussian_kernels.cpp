@@ -1,5 +1,7 @@
 // Compiled once per instruction set with INFALL_ISA naming it. No STL templates here: a weak copy
 // built for a newer processor could be linked for everyone.
+#include <cstring>
+
 #include "random/gaussian.h"
 #include "random/vector_normal.h"
 
@@ -12,7 +14,7 @@ void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t c
     const Broadcast broadcast(key);
     const Broadcast* b = opaque(broadcast);
     const int64_t first_block = first_column / 4, blocks = padded_dim(columns) / 4;
-    alignas(64) float z[4][lanes];
+    alignas(64) float last[4 * lanes];
     // Lane = column block here: one row at a time, from any place in the layer.
     for (int64_t i = 0; i < count; ++i, out += layer.dim) {
         const uint64_t row = static_cast<uint64_t>(indices[i]);
@@ -34,13 +36,9 @@ void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t c
             Float z0, z1, z2, z3;
             box_muller(w0, pack_low(s.p1), b->normal, z0, z1);
             box_muller(w2, pack_low(s.p0), b->normal, z2, z3);
-            store(z[0], z0);
-            store(z[1], z1);
-            store(z[2], z2);
-            store(z[3], z3);
             const int64_t left = columns - 4 * first;
-            const int64_t here = left < 4 * lanes ? left : 4 * lanes;
-            for (int64_t j = 0; j < here; ++j) out[4 * first + j] = z[j % 4][j / 4];
+            store_interleaved(left < 4 * lanes ? last : out + 4 * first, z0, z1, z2, z3);
+            if (left < 4 * lanes) memcpy(out + 4 * first, last, sizeof(float) * left);
         }
     }
 }

@@ -5,7 +5,7 @@
 #include "random/gaussian.h"
 #include "random/normal.h"
 #include "random/philox.h"
-#include "runtime/simd.h"
+#include "runtime/vectors.h"
 
 namespace infall::INFALL_ISA {
 namespace {

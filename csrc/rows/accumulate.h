@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "runtime/simd.h"
+#include "runtime/vectors.h"
 
 namespace infall::INFALL_ISA {
 namespace {

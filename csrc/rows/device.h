@@ -35,7 +35,7 @@ struct DeviceSelection {
     int64_t first_row, end_row;
     int64_t num_rows, batch;
     bool absolute, by_index;
-    double thresholds[2];
+    double first_threshold, second_threshold;
     void* workspace;      // selection_workspace() bytes, aligned to 16
     int64_t* indices;     // (batch, num_rows)
     double* projections;  // (batch, num_rows)

@@ -15,7 +15,7 @@ __device__ void offer_row(const DeviceSelection& task, const Workspace& space, i
                           int64_t direction, double projection, int64_t row) {
     const Candidate candidate{projection, row};
     if (row >= task.first_row && row < task.end_row &&
-        score_of(candidate, task.absolute) >= (pass ? task.thresholds[1] : task.thresholds[0]))
+        score_of(candidate, task.absolute) >= (pass ? task.second_threshold : task.first_threshold))
         offer(task, space, pass, direction, candidate);
 }
 

@@ -4,9 +4,12 @@
 #include <limits>
 #include <vector>
 
-#include "rows/rotation.h"
+#include "runtime/isa.h"
 
 namespace infall {
+
+INFALL_KERNEL_TABLES(DirectionKernels, direction_kernels)
+
 namespace {
 
 constexpr int64_t polled_every = 1 << 20;  // entries; a multiple of norm_lanes
@@ -55,31 +58,61 @@ void unit_vectors(const double* w, int64_t batch, int64_t dim, double* direction
 
 void householder(const double* w, int64_t batch, int64_t dim, double* v, double* scale,
                  double* factors, Watch* watch) {
-    const RotationKernels& kernels = rotation_kernels();
+    const DirectionKernels& kernels = direction_kernels();
     const int64_t span = std::min(batch, dim);
-    std::vector<double> work(w, w + batch * dim);  // (batch, dim): columns of w^T
+    // w^T by tiles (dim, width): rows a power of two apart would share few lines of a cache.
+    const int64_t width = std::min(batch, tile_rows), tiles = (batch + width - 1) / width;
+    std::vector<double> columns(static_cast<size_t>(tiles * dim * width));
+    const auto column = [&](int64_t b) {
+        return columns.data() + b / width * dim * width + b % width;
+    };
+    for (int64_t b = 0; b < batch; ++b) {
+        double* x = column(b);
+        for (int64_t j = 0; j < dim; ++j) x[j * width] = w[b * dim + j];
+    }
     std::fill(v, v + span * dim, 0.0);
     for (int64_t h = 0; h < span; ++h) {
-        double* x = work.data() + h * dim;
+        double *direction = v + h * dim, *x = column(h);
+        for (int64_t j = h; j < dim; ++j) direction[j] = x[j * width];
         double tail = 0.0;
-        for (int64_t j = h + 1; j < dim; ++j) {
-            tail = fused(x[j], x[j], tail);
-            if (watch && j % polled_every == 0) watch->poll(0);
-        }
-        const Reflection reflection = reflection_of(x[h], tail);
-        double* direction = v + h * dim;
-        direction[h] = reflection.first;
-        if (reflection.has_rest) std::copy(x + h + 1, x + dim, direction + h + 1);
-        scale[h] = reflection.scale;
-        for (int64_t b = h + 1; b < batch; ++b) {
-            kernels.reflect(work.data() + b * dim, dim, v, scale, h, h + 1);
+        for (int64_t first = h + 1; first < dim; first += polled_every) {
+            const int64_t end = std::min(first + polled_every, dim);
+            tail = kernels.add_squares(direction + first, end - first, tail);
             if (watch) watch->poll(0);
         }
-        x[h] = reflection.norm;  // H x, known exactly
+        const Reflection reflection = reflection_of(direction[h], tail);
+        direction[h] = reflection.first;
+        if (!reflection.has_rest) std::fill(direction + h + 1, direction + dim, 0.0);
+        scale[h] = reflection.scale;
+        // The columns before are done: what a reflection does to theirs behind h is not read.
+        for (int64_t tile = (h + 1) / width; tile < tiles; ++tile) {
+            kernels.reflect(columns.data() + tile * dim * width, width, width, direction, scale[h],
+                            h, dim);
+            if (watch) watch->poll(0);
+        }
+        x[h * width] = reflection.norm;  // H x, known exactly
     }
-    for (int64_t b = 0; b < batch; ++b)
-        for (int64_t h = 0; h < span; ++h)
-            factors[h * batch + b] = h <= b ? work[static_cast<size_t>(b * dim + h)] : 0.0;
+    for (int64_t h = 0; h < span; ++h)
+        for (int64_t b = 0; b < batch; ++b)
+            factors[h * batch + b] = h <= b ? column(b)[h * width] : 0.0;
+}
+
+void multiply_in_order(const float* rows, int64_t count, int64_t dim, const double* w,
+                       int num_threads, Watch* watch, double* out) {
+    constexpr int64_t part = 1024;  // columns of a tile: in the second cache
+    const DirectionKernels& kernels = direction_kernels();
+    run_ranges(
+        count, tile_rows, threads_for(total_blocks(count, dim), num_threads),
+        [&](int64_t first, int64_t end) {
+            alignas(64) double tile[part * tile_rows], totals[tile_rows] = {};
+            for (int64_t column = 0; column < dim; column += part) {
+                const int64_t columns = std::min(part, dim - column);
+                kernels.load_tile(rows + first * dim + column, dim, end - first, columns, tile);
+                kernels.add_products(tile, columns, w + column, totals);
+            }
+            std::copy(totals, totals + (end - first), out + first);
+        },
+        watch);
 }
 
 }  // namespace infall

@@ -128,7 +128,29 @@ INFALL_HD void reflect_row(float* z, int64_t dim, const double* deciding, const 
 }
 
 // ---------------------------------------------------------------------------------------------
-// Over vectors on the host.
+// Over vectors on the host. Rows are taken by tiles: element j of row i is at x[j * tile_rows + i].
+
+constexpr int64_t tile_rows = 16;
+
+struct DirectionKernels {
+    // The first `rows` rows of a tile, from z, whose rows are `stride` apart, or to z (rows, dim);
+    // what else a loaded tile has is zero.
+    void (*load_tile)(const float* z, int64_t stride, int64_t rows, int64_t columns, double* x);
+    void (*store_tile)(const double* x, int64_t rows, int64_t dim, float* z);
+
+    // Each column of x (dim, columns), rows `stride` apart, <- H x with H = I - scale v v^T, v zero
+    // before `first`.
+    void (*reflect)(double* x, int64_t columns, int64_t stride, const double* v, double scale,
+                    int64_t first, int64_t dim);
+
+    // sum + x_0^2 + x_1^2 ..., in order, each rounded once.
+    double (*add_squares)(const double* x, int64_t count, double sum);
+
+    // totals (tile_rows,) += the rows of a tile times w (columns,), in order: products and sums
+    // are rounded one by one.
+    void (*add_products)(const double* x, int64_t columns, const double* w, double* totals);
+};
+const DirectionKernels& direction_kernels();
 
 // Directions (batch, dim) of w (batch, dim), and |w| = norms 2^exponents, the exponent that of the
 // largest magnitude. For a vector that is zero or not finite norm and direction are NaN.
@@ -140,5 +162,9 @@ void unit_vectors(const double* w, int64_t batch, int64_t dim, double* direction
 // results; span = min(batch, dim).
 void householder(const double* w, int64_t batch, int64_t dim, double* v, double* scale,
                  double* factors, Watch* watch);
+
+// out (count,) = rows (count, dim) times w (dim,), summed column by column in binary64.
+void multiply_in_order(const float* rows, int64_t count, int64_t dim, const double* w,
+                       int num_threads, Watch* watch, double* out);
 
 }  // namespace infall

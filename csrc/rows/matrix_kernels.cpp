@@ -4,7 +4,7 @@
 
 #include "rows/matrix.h"
 #include "runtime/scalar.h"
-#include "runtime/simd.h"
+#include "runtime/vectors.h"
 
 namespace infall::INFALL_ISA {
 namespace {

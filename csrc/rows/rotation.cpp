@@ -158,41 +158,43 @@ void largest_folded_normals(double* exponentials, int64_t count, double width, W
 
 void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,
                  const double* scale, int64_t span, int num_threads, Watch* watch) {
-    const RotationKernels& kernels = rotation_kernels();
-    const int64_t rows = std::max<int64_t>(1, block_work / 4 / (dim * span));
-    const int64_t reflections = std::max<int64_t>(1, part_work / dim);  // between two pulses
-    run_blocks((count + rows - 1) / rows, num_threads,
+    constexpr int64_t longest = 1 << 15;  // rows taken by tiles, of 4 MiB then
+    const DirectionKernels& kernels = direction_kernels();
+    const int64_t width = dim <= longest ? tile_rows : 1;
+    const int64_t reflections = std::max<int64_t>(1, part_work / (width * dim));
+    run_blocks((count + width - 1) / width, num_threads,
                [&](int64_t block, int, Pulse& pulse) {
-                   const int64_t first = block * rows, end = std::min(first + rows, count);
-                   std::vector<double> x(static_cast<size_t>(dim));
-                   for (int64_t i = first; i < end; ++i) {
-                       load_row(z + i * dim, dim, deciding + i * span, span, x.data(), 1);
-                       for (int64_t h = span; h > 0; h -= reflections) {
-                           if (h < span) pulse();
-                           kernels.reflect(x.data(), dim, v, scale,
-                                           std::max<int64_t>(h - reflections, 0), h);
-                       }
-                       store_row(x.data(), 1, dim, z + i * dim);
+                   const int64_t first = block * width, rows = std::min(width, count - first);
+                   float* target = z + first * dim;
+                   std::vector<double> x(static_cast<size_t>(width * dim));
+                   if (width == 1)
+                       std::copy(target, target + dim, x.data());
+                   else
+                       kernels.load_tile(target, dim, rows, dim, x.data());
+                   for (int64_t i = 0; i < rows; ++i)
+                       for (int64_t c = 0; c < span; ++c)
+                           x[static_cast<size_t>(c * width + i)] = deciding[(first + i) * span + c];
+                   for (int64_t h = span - 1; h >= 0; --h) {
+                       kernels.reflect(x.data(), width, width, v + h * dim, scale[h], h, dim);
+                       if (h > 0 && h % reflections == 0) pulse();
                    }
-                   return end - first;
+                   if (width == 1)
+                       store_row(x.data(), 1, dim, target);
+                   else
+                       kernels.store_tile(x.data(), rows, dim, target);
+                   return rows;
                },
                watch);
 }
 
 void deciding_entries(const GaussianLayer& layer, const int64_t* rows, int64_t count, int64_t span,
                       int num_threads, Watch* watch, double* out) {
-    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    const RotationKernels& kernels = rotation_kernels();
     const int64_t block = std::max<int64_t>(1, (1 << 14) / span);
     run_ranges(
-        count, block, num_threads,
-        [&](int64_t first, int64_t last) {
-            for (int64_t i = first; i < last; ++i)
-                for (int64_t c = 0; c < span; ++c) {
-                    double even, odd;
-                    deciding_pair(static_cast<uint64_t>(rows[i]) / 2, static_cast<uint32_t>(c),
-                                  layer.layer, key, even, odd);
-                    out[i * span + c] = rows[i] % 2 ? odd : even;
-                }
+        count, block, threads_for(100 * total_blocks(count, span), num_threads),
+        [&](int64_t first, int64_t end) {
+            kernels.deciding_entries(layer, rows + first, end - first, span, out + first * span);
         },
         watch);
 }

@@ -156,7 +156,7 @@ void select_rotated(const GaussianLayer& layer, const DeviceSelection& task, con
     const int64_t pairs = (task.end_row - 1) / 2 - task.first_row / 2 + 1;
     const unsigned tiles = grid_for(blocks_of(pairs, block_threads) + 1);
     select(task, stream, [&](const Workspace& space, int pass) {
-        const double t = task.thresholds[pass];
+        const double t = pass ? task.second_threshold : task.first_threshold;
         if (task.batch == 1) {
             // |D| >= t needs a radius of at least t, so a radius uniform of at most exp(-t^2 / 2).
             double bound = 4294967295.0;

@@ -42,9 +42,9 @@ struct RotationKernels {
                               int64_t span, const float* factors, int64_t batch, float* even,
                               float* odd, float* square_radii);
 
-    // x (dim,) <- H_first ... H_{end-1} x with H_h = I - scale_h v_h v_h^T; v is (.., dim).
-    void (*reflect)(double* x, int64_t dim, const double* v, const double* scale, int64_t first,
-                    int64_t end);
+    // out (count, span): deciding columns of some rows.
+    void (*deciding_entries)(const GaussianLayer& layer, const int64_t* rows, int64_t count,
+                             int64_t span, double* out);
 
     // exponentials (count,) become the next `count` of the largest, descending.
     void (*largest_folded_normals)(LargestFoldedNormals& largest, double* exponentials,

@@ -4,7 +4,6 @@
 
 #include "random/vector_normal.h"
 #include "rows/accumulate.h"
-#include "rows/directions.h"
 #include "rows/rotation.h"
 
 namespace infall::INFALL_ISA {
@@ -76,9 +75,16 @@ void estimate_deciding(const GaussianLayer& layer, int64_t first_pair, int64_t p
     }
 }
 
-void reflect(double* x, int64_t dim, const double* v, const double* scale, int64_t first,
-             int64_t end) {
-    for (int64_t h = end - 1; h >= first; --h) infall::reflect(x, 1, v + h * dim, scale[h], h, dim);
+void deciding_entries(const GaussianLayer& layer, const int64_t* rows, int64_t count, int64_t span,
+                      double* out) {
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    for (int64_t i = 0; i < count; ++i)
+        for (int64_t c = 0; c < span; ++c) {
+            double even, odd;
+            deciding_pair(static_cast<uint64_t>(rows[i]) / 2, static_cast<uint32_t>(c), layer.layer,
+                          key, even, odd);
+            out[i * span + c] = rows[i] % 2 ? odd : even;
+        }
 }
 
 void largest_folded_normals(LargestFoldedNormals& largest, double* exponentials, int64_t count) {
@@ -87,7 +93,7 @@ void largest_folded_normals(LargestFoldedNormals& largest, double* exponentials,
 
 }  // namespace
 
-extern const RotationKernels rotation_kernels{deciding_candidates, estimate_deciding, reflect,
-                                              largest_folded_normals};
+extern const RotationKernels rotation_kernels{deciding_candidates, estimate_deciding,
+                                              deciding_entries, largest_folded_normals};
 
 }  // namespace infall::INFALL_ISA

@@ -3,13 +3,13 @@
 // set.
 #pragma once
 
-#include "runtime/doubles.h"
+#include "runtime/vectors.h"
 
 namespace infall::INFALL_ISA {
 
 // Rows of a at a time, and rows of b (a row of b is a lane): as many sums as there are registers.
-constexpr int panel_rows = vector_registers == 32 ? 8 : 4;
-constexpr int panel_vectors = vector_registers == 32 ? 3 : 2;
+constexpr int panel_rows = registers == 32 ? 8 : 4;
+constexpr int panel_vectors = registers == 32 ? 3 : 2;
 constexpr int panel_width = panel_vectors * double_lanes;
 
 // sums[i][k] += sum over j < depth of a[i][j] b[j][k], i < rows, k < vectors * double_lanes =
@@ -18,19 +18,19 @@ constexpr int panel_width = panel_vectors * double_lanes;
 template <int rows = panel_rows, int vectors = panel_vectors>
 INFALL_HD void add_panel(const double* a, int64_t a_stride, const double* b, int64_t depth,
                          double* sums, int64_t sums_stride) {
-    Doubles sum[rows][vectors];
+    Double sum[rows][vectors];
 #pragma GCC unroll 16
     for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v)
-            sum[i][v] = load_doubles(sums + i * sums_stride + v * double_lanes);
+            sum[i][v] = load(sums + i * sums_stride + v * double_lanes);
     for (int64_t j = 0; j < depth; ++j, b += vectors * double_lanes) {
-        Doubles column[vectors];
+        Double column[vectors];
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; ++v) column[v] = load_doubles(b + v * double_lanes);
+        for (int v = 0; v < vectors; ++v) column[v] = load(b + v * double_lanes);
 #pragma GCC unroll 16
         for (int i = 0; i < rows; ++i) {
-            const Doubles entry = broadcast(a[i * a_stride + j]);
+            const Double entry = broadcast(a[i * a_stride + j]);
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; ++v) sum[i][v] = fused(entry, column[v], sum[i][v]);
         }
@@ -39,7 +39,7 @@ INFALL_HD void add_panel(const double* a, int64_t a_stride, const double* b, int
     for (int i = 0; i < rows; ++i)
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; ++v)
-            store_doubles(sums + i * sums_stride + v * double_lanes, sum[i][v]);
+            store(sums + i * sums_stride + v * double_lanes, sum[i][v]);
 }
 
 }  // namespace infall::INFALL_ISA

@@ -3,22 +3,8 @@
 
 #include <immintrin.h>
 
-#include <cstdint>
+namespace infall::INFALL_ISA {
 
-#include "runtime/host_device.h"
-
-namespace infall {
-namespace INFALL_ISA {
-
-constexpr int lanes = 8;
-constexpr int registers = 16;
-
-struct Float {
-    __m256 v;
-    Float() = default;
-    INFALL_HD Float(__m256 x) : v(x) {}
-    INFALL_HD explicit Float(float x) : v(_mm256_set1_ps(x)) {}
-};
 struct Word {
     __m256i v;
     Word() = default;
@@ -31,15 +17,10 @@ struct Wide {
     __m256i first, second;
 };
 
-INFALL_HD Float operator*(Float a, Float b) { return _mm256_mul_ps(a.v, b.v); }
-INFALL_HD Float operator-(Float a, Float b) { return _mm256_sub_ps(a.v, b.v); }
 INFALL_HD Float fused(Float a, Float b, Float c) { return _mm256_fmadd_ps(a.v, b.v, c.v); }
 INFALL_HD Float fused_minus(Float a, Float b, Float c) { return _mm256_fmsub_ps(a.v, b.v, c.v); }
 INFALL_HD Float minus_fused(Float c, Float a, Float b) { return _mm256_fnmadd_ps(a.v, b.v, c.v); }
 INFALL_HD Float square_root(Float a) { return _mm256_sqrt_ps(a.v); }
-INFALL_HD Float load(const float* p) { return _mm256_loadu_ps(p); }
-INFALL_HD void store(float* p, Float a) { _mm256_storeu_ps(p, a.v); }
-
 INFALL_HD Float larger(Float a, Float b) { return _mm256_max_ps(a.v, b.v); }
 
 // out[j] = column j of the 8 x 8 block whose rows start `stride` elements apart.
@@ -65,6 +46,26 @@ INFALL_HD void load_transposed(const float* p, int64_t stride, Float* out) {
         out[c].v = _mm256_permute2f128_ps(a[c], a[4 + c], 0x20);
         out[4 + c].v = _mm256_permute2f128_ps(a[c], a[4 + c], 0x31);
     }
+}
+
+// out[4 i + c] = lane i of z_c.
+INFALL_HD void store_interleaved(float* out, Float z0, Float z1, Float z2, Float z3) {
+    const __m256d low01 = _mm256_castps_pd(_mm256_unpacklo_ps(z0.v, z1.v));
+    const __m256d high01 = _mm256_castps_pd(_mm256_unpackhi_ps(z0.v, z1.v));
+    const __m256d low23 = _mm256_castps_pd(_mm256_unpacklo_ps(z2.v, z3.v));
+    const __m256d high23 = _mm256_castps_pd(_mm256_unpackhi_ps(z2.v, z3.v));
+    // Half h of each: lane 4 h + 0, 1, 2, 3 of all four.
+    const __m256d lane0 = _mm256_unpacklo_pd(low01, low23);
+    const __m256d lane1 = _mm256_unpackhi_pd(low01, low23);
+    const __m256d lane2 = _mm256_unpacklo_pd(high01, high23);
+    const __m256d lane3 = _mm256_unpackhi_pd(high01, high23);
+    const auto put = [out](int quarter, __m256d a) {
+        _mm256_storeu_ps(out + 8 * quarter, _mm256_castpd_ps(a));
+    };
+    put(0, _mm256_permute2f128_pd(lane0, lane1, 0x20));
+    put(1, _mm256_permute2f128_pd(lane2, lane3, 0x20));
+    put(2, _mm256_permute2f128_pd(lane0, lane1, 0x31));
+    put(3, _mm256_permute2f128_pd(lane2, lane3, 0x31));
 }
 
 INFALL_HD Float to_float(Word w) {
@@ -140,6 +141,12 @@ INFALL_HD Word xor3(Word a, Word b, Word c) {
     return _mm256_xor_si256(_mm256_xor_si256(a.v, b.v), c.v);
 }
 
+INFALL_HD Double fused(Double a, Double b, Double c) { return _mm256_fmadd_pd(a, b, c); }
+INFALL_HD Double load_doubles(const Float16* p) {
+    return _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+INFALL_HD bool any_bit(Long a) { return !_mm256_testz_si256((__m256i)a, (__m256i)a); }
+
 INFALL_HD Word load_words(const uint32_t* p) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
 }
@@ -169,5 +176,4 @@ INFALL_HD Float look_up(const float* table, Word i) {
     return _mm256_permutevar8x32_ps(_mm256_load_ps(table), i.v);
 }
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

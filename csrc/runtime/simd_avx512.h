@@ -3,22 +3,8 @@
 
 #include <immintrin.h>
 
-#include <cstdint>
+namespace infall::INFALL_ISA {
 
-#include "runtime/host_device.h"
-
-namespace infall {
-namespace INFALL_ISA {
-
-constexpr int lanes = 16;
-constexpr int registers = 32;
-
-struct Float {
-    __m512 v;
-    Float() = default;
-    INFALL_HD Float(__m512 x) : v(x) {}
-    INFALL_HD explicit Float(float x) : v(_mm512_set1_ps(x)) {}
-};
 struct Word {
     __m512i v;
     Word() = default;
@@ -30,15 +16,10 @@ struct Wide {
     __m512i even, odd;
 };
 
-INFALL_HD Float operator*(Float a, Float b) { return _mm512_mul_ps(a.v, b.v); }
-INFALL_HD Float operator-(Float a, Float b) { return _mm512_sub_ps(a.v, b.v); }
 INFALL_HD Float fused(Float a, Float b, Float c) { return _mm512_fmadd_ps(a.v, b.v, c.v); }
 INFALL_HD Float fused_minus(Float a, Float b, Float c) { return _mm512_fmsub_ps(a.v, b.v, c.v); }
 INFALL_HD Float minus_fused(Float c, Float a, Float b) { return _mm512_fnmadd_ps(a.v, b.v, c.v); }
 INFALL_HD Float square_root(Float a) { return _mm512_sqrt_ps(a.v); }
-INFALL_HD Float load(const float* p) { return _mm512_loadu_ps(p); }
-INFALL_HD void store(float* p, Float a) { _mm512_storeu_ps(p, a.v); }
-
 INFALL_HD Float larger(Float a, Float b) { return _mm512_max_ps(a.v, b.v); }
 
 // out[j] = column j of the 16 x 16 block whose rows start `stride` elements apart.
@@ -71,6 +52,30 @@ INFALL_HD void load_transposed(const float* p, int64_t stride, Float* out) {
         out[4 + c].v = _mm512_shuffle_f32x4(odd_low, odd_high, 0x88);
         out[12 + c].v = _mm512_shuffle_f32x4(odd_low, odd_high, 0xDD);
     }
+}
+
+// out[4 i + c] = lane i of z_c.
+INFALL_HD void store_interleaved(float* out, Float z0, Float z1, Float z2, Float z3) {
+    const __m512d low01 = _mm512_castps_pd(_mm512_unpacklo_ps(z0.v, z1.v));
+    const __m512d high01 = _mm512_castps_pd(_mm512_unpackhi_ps(z0.v, z1.v));
+    const __m512d low23 = _mm512_castps_pd(_mm512_unpacklo_ps(z2.v, z3.v));
+    const __m512d high23 = _mm512_castps_pd(_mm512_unpackhi_ps(z2.v, z3.v));
+    // Quarter q of each: lane 4 q + 0, 1, 2, 3 of all four.
+    const __m512d lane0 = _mm512_unpacklo_pd(low01, low23);
+    const __m512d lane1 = _mm512_unpackhi_pd(low01, low23);
+    const __m512d lane2 = _mm512_unpacklo_pd(high01, high23);
+    const __m512d lane3 = _mm512_unpackhi_pd(high01, high23);
+    const __m512d first_low = _mm512_shuffle_f64x2(lane0, lane1, 0x44);
+    const __m512d first_high = _mm512_shuffle_f64x2(lane0, lane1, 0xEE);
+    const __m512d second_low = _mm512_shuffle_f64x2(lane2, lane3, 0x44);
+    const __m512d second_high = _mm512_shuffle_f64x2(lane2, lane3, 0xEE);
+    const auto put = [out](int quarter, __m512d a) {
+        _mm512_storeu_ps(out + 16 * quarter, _mm512_castpd_ps(a));
+    };
+    put(0, _mm512_shuffle_f64x2(first_low, second_low, 0x88));
+    put(1, _mm512_shuffle_f64x2(first_low, second_low, 0xDD));
+    put(2, _mm512_shuffle_f64x2(first_high, second_high, 0x88));
+    put(3, _mm512_shuffle_f64x2(first_high, second_high, 0xDD));
 }
 
 INFALL_HD Float to_float(Word w) { return _mm512_cvtepu32_ps(w.v); }
@@ -135,6 +140,14 @@ INFALL_HD Word xor3(Word a, Word b, Word c) {
     return _mm512_ternarylogic_epi32(a.v, b.v, c.v, 0x96);
 }
 
+INFALL_HD Double fused(Double a, Double b, Double c) { return _mm512_fmadd_pd(a, b, c); }
+INFALL_HD Double load_doubles(const float* p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
+INFALL_HD void store_rounded(float* p, Double a) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(a)); }
+INFALL_HD Double load_doubles(const Float16* p) {
+    return _mm512_cvtps_pd(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+INFALL_HD bool any_bit(Long a) { return _mm512_test_epi64_mask((__m512i)a, (__m512i)a) != 0; }
+
 INFALL_HD Word load_words(const uint32_t* p) { return _mm512_loadu_si512(p); }
 INFALL_HD Word operator-(Word a, Word b) { return _mm512_sub_epi32(a.v, b.v); }
 template <int bits>
@@ -162,5 +175,4 @@ INFALL_HD Float look_up(const float* table, Word i) {
     return _mm512_permutex2var_ps(_mm512_load_ps(table), i.v, _mm512_load_ps(table + 16));
 }
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

@@ -3,22 +3,8 @@
 
 #include <arm_neon.h>
 
-#include <cstdint>
+namespace infall::INFALL_ISA {
 
-#include "runtime/host_device.h"
-
-namespace infall {
-namespace INFALL_ISA {
-
-constexpr int lanes = 4;
-constexpr int registers = 32;
-
-struct Float {
-    float32x4_t v;
-    Float() = default;
-    INFALL_HD Float(float32x4_t x) : v(x) {}
-    INFALL_HD explicit Float(float x) : v(vdupq_n_f32(x)) {}
-};
 struct Word {
     uint32x4_t v;
     Word() = default;
@@ -31,16 +17,12 @@ struct Wide {
     uint32x4_t low, high;
 };
 
-INFALL_HD Float operator*(Float a, Float b) { return vmulq_f32(a.v, b.v); }
-INFALL_HD Float operator-(Float a, Float b) { return vsubq_f32(a.v, b.v); }
 INFALL_HD Float fused(Float a, Float b, Float c) { return vfmaq_f32(c.v, a.v, b.v); }
 INFALL_HD Float fused_minus(Float a, Float b, Float c) {
     return vfmaq_f32(vnegq_f32(c.v), a.v, b.v);
 }
 INFALL_HD Float minus_fused(Float c, Float a, Float b) { return vfmsq_f32(c.v, a.v, b.v); }
 INFALL_HD Float square_root(Float a) { return vsqrtq_f32(a.v); }
-INFALL_HD Float load(const float* p) { return vld1q_f32(p); }
-INFALL_HD void store(float* p, Float a) { vst1q_f32(p, a.v); }
 
 // Not vmaxq_f32, which differs from the other instruction sets in NaN.
 INFALL_HD Float larger(Float a, Float b) { return vbslq_f32(vcgtq_f32(a.v, b.v), a.v, b.v); }
@@ -58,6 +40,11 @@ INFALL_HD void load_transposed(const float* p, int64_t stride, Float* out) {
     out[1].v = vreinterpretq_f32_f64(vtrn1q_f64(odd_low, odd_high));
     out[2].v = vreinterpretq_f32_f64(vtrn2q_f64(even_low, even_high));
     out[3].v = vreinterpretq_f32_f64(vtrn2q_f64(odd_low, odd_high));
+}
+
+// out[4 i + c] = lane i of z_c.
+INFALL_HD void store_interleaved(float* out, Float z0, Float z1, Float z2, Float z3) {
+    vst4q_f32(out, float32x4x4_t{{z0.v, z1.v, z2.v, z3.v}});
 }
 
 INFALL_HD Float to_float(Word w) { return vcvtq_f32_u32(w.v); }
@@ -89,7 +76,8 @@ INFALL_HD uint32_t lane_bits(uint32x4_t mask) {
 }
 // Bit i: lane i of |x| (or of x) is at least the threshold. False for NaN.
 INFALL_HD uint32_t at_least(Float x, Float threshold, bool absolute) {
-    return lane_bits(vcgeq_f32(absolute ? vabsq_f32(x.v) : x.v, threshold.v));
+    const Float value = absolute ? Float(vabsq_f32(x.v)) : x;
+    return lane_bits(vcgeq_f32(value.v, threshold.v));
 }
 INFALL_HD uint32_t at_most(Word x, Word bound) { return lane_bits(vcleq_u32(x.v, bound.v)); }
 
@@ -115,6 +103,10 @@ INFALL_HD Wide xor3(Wide a, Wide b, Word c) {
 INFALL_HD Word pack_high(Wide a) { return a.high; }
 INFALL_HD Word pack_low(Wide a) { return a.low; }
 INFALL_HD Word xor3(Word a, Word b, Word c) { return veorq_u32(veorq_u32(a.v, b.v), c.v); }
+
+INFALL_HD Double fused(Double a, Double b, Double c) { return vfmaq_f64(c, a, b); }
+INFALL_HD Double load_doubles(const Float16* p) { return Double{to_float(p[0]), to_float(p[1])}; }
+INFALL_HD bool any_bit(Long a) { return vmaxvq_u32((uint32x4_t)a) != 0; }
 
 INFALL_HD Word load_words(const uint32_t* p) { return vld1q_u32(p); }
 INFALL_HD Word operator-(Word a, Word b) { return vsubq_u32(a.v, b.v); }
@@ -145,5 +137,4 @@ INFALL_HD Float look_up(const float* table, Word i) {
     return vld1q_lane_f32(table + vgetq_lane_u32(i.v, 3), entries, 3);
 }
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

@@ -1,34 +1,108 @@
-// One lane, for processors without a vector header of their own.
+// Vectors of 4 lanes for processors without a header of their own: lane by lane where the
+// compiler's vector extensions end.
 #pragma once
 
-#include <cmath>
-#include <cstdint>
+namespace infall::INFALL_ISA {
 
-#include "runtime/scalar.h"
+struct Word {
+    Vector<uint32_t> v;
+    Word() = default;
+    INFALL_HD Word(Vector<uint32_t> x) : v(x) {}
+    INFALL_HD explicit Word(uint32_t x) : v(x - Vector<uint32_t>{}) {}
+};
+// The low and the high halves of 64-bit lanes.
+struct Wide {
+    Vector<uint32_t> low, high;
+};
 
-namespace infall {
-namespace INFALL_ISA {
-
-constexpr int lanes = 1;
-constexpr int registers = 16;
-
-using Float = float;
-using Word = uint32_t;
-using Wide = ScalarWide;
-
-INFALL_HD Float load(const float* p) { return *p; }
-INFALL_HD void store(float* p, Float a) { *p = a; }
-INFALL_HD Float larger(Float a, Float b) { return a > b ? a : b; }
-INFALL_HD void load_transposed(const float* p, int64_t, Float* out) { *out = *p; }
-INFALL_HD uint32_t at_least(Float x, Float threshold, bool absolute) {
-    return (absolute ? std::fabs(x) : x) >= threshold ? 1u : 0u;
+// f of each lane of all the arguments.
+template <class Function, class V, class... More>
+INFALL_HD V by_lane(const Function& f, V a, More... more) {
+    for (size_t lane = 0; lane < sizeof a / sizeof a[0]; ++lane)
+        a[lane] = f(a[lane], more[lane]...);
+    return a;
 }
-INFALL_HD uint32_t at_most(Word x, Word bound) { return x <= bound ? 1u : 0u; }
-INFALL_HD Word lane_numbers() { return 0; }
-INFALL_HD Wide widen(Word w) { return {w, 0}; }
+INFALL_HD Float fused(Float a, Float b, Float c) {
+    return by_lane([](float x, float y, float z) { return infall::fused(x, y, z); }, a.v, b.v, c.v);
+}
+INFALL_HD Float fused_minus(Float a, Float b, Float c) { return fused(a, b, -c.v); }
+INFALL_HD Float minus_fused(Float c, Float a, Float b) { return fused(-a.v, b, c); }
+INFALL_HD Float square_root(Float a) {
+    return by_lane([](float x) { return infall::square_root(x); }, a.v);
+}
+INFALL_HD Float larger(Float a, Float b) { return a.v > b.v ? a.v : b.v; }
+INFALL_HD void load_transposed(const float* p, int64_t stride, Float* out) {
+    for (int i = 0; i < lanes; ++i)
+        for (int j = 0; j < lanes; ++j) out[j].v[i] = p[i * stride + j];
+}
+
+// out[4 i + c] = lane i of z_c.
+INFALL_HD void store_interleaved(float* out, Float z0, Float z1, Float z2, Float z3) {
+    for (int lane = 0; lane < lanes; ++lane) {
+        out[4 * lane] = z0.v[lane];
+        out[4 * lane + 1] = z1.v[lane];
+        out[4 * lane + 2] = z2.v[lane];
+        out[4 * lane + 3] = z3.v[lane];
+    }
+}
+
+INFALL_HD Float to_float(Word w) { return __builtin_convertvector(w.v, Vector<float>); }
+INFALL_HD Float to_signed_float(Word w) {
+    return __builtin_convertvector((Vector<int32_t>)w.v, Vector<float>);
+}
+INFALL_HD Word shift_left_2(Word w) { return w.v << 2; }
+INFALL_HD Float exponent(Float x) {
+    return by_lane([](float lane) { return infall::exponent(lane); }, x.v);
+}
+INFALL_HD Float significand(Float x) {
+    return by_lane([](float lane) { return infall::significand(lane); }, x.v);
+}
+INFALL_HD Float flip_sign_by_bit31(Float x, Word w) {
+    return (Vector<float>)((Vector<uint32_t>)x.v ^ (w.v & 0x80000000u));
+}
+INFALL_HD void swap_by_bit30(Float& a, Float& b, Word w) {
+    const Vector<int32_t> swap = (w.v & 0x40000000u) != 0;
+    const Float first = swap ? b.v : a.v;
+    b = swap ? a.v : b.v;
+    a = first;
+}
+
+INFALL_HD uint32_t lane_bits(Vector<int32_t> mask) {
+    uint32_t bits = 0;
+    for (int lane = 0; lane < lanes; ++lane) bits |= (mask[lane] ? 1u : 0u) << lane;
+    return bits;
+}
+// Bit i: lane i of |x| (or of x) is at least the threshold. False for NaN.
+INFALL_HD uint32_t at_least(Float x, Float threshold, bool absolute) {
+    const auto magnitude = (Vector<float>)((Vector<uint32_t>)x.v & 0x7FFFFFFFu);
+    return lane_bits((absolute ? magnitude : x.v) >= threshold.v);
+}
+INFALL_HD uint32_t at_most(Word x, Word bound) { return lane_bits(x.v <= bound.v); }
+
+INFALL_HD Word lane_numbers() { return Vector<uint32_t>{0, 1, 2, 3}; }
+INFALL_HD Word operator+(Word a, Word b) { return a.v + b.v; }
+INFALL_HD Wide widen(Word w) { return {w.v, w.v}; }
+INFALL_HD Wide multiply_wide(Wide a, uint32_t multiplier) {
+    for (int lane = 0; lane < lanes; ++lane) {
+        const ScalarWide product = infall::multiply_wide(ScalarWide{a.low[lane], 0}, multiplier);
+        a.low[lane] = product.low;
+        a.high[lane] = product.high;
+    }
+    return a;
+}
+INFALL_HD Wide high_half(Wide a) { return {a.high, a.high}; }
+INFALL_HD Wide xor2(Wide a, Wide b) { return {a.low ^ b.low, a.high}; }
+INFALL_HD Wide xor2(Wide a, uint32_t b) { return {a.low ^ b, a.high}; }
+INFALL_HD Wide xor3(Wide a, Wide b, Word c) { return {a.low ^ b.low ^ c.v, a.high}; }
 INFALL_HD Word pack_high(Wide a) { return a.high; }
 INFALL_HD Word pack_low(Wide a) { return a.low; }
-INFALL_HD Word xor3(Word a, Word b, Word c) { return a ^ b ^ c; }
+INFALL_HD Word xor3(Word a, Word b, Word c) { return a.v ^ b.v ^ c.v; }
+
+INFALL_HD Double fused(Double a, Double b, Double c) {
+    return by_lane([](double x, double y, double z) { return infall::fused(x, y, z); }, a, b, c);
+}
+INFALL_HD Double load_doubles(const Float16* p) { return Double{to_float(p[0]), to_float(p[1])}; }
+INFALL_HD bool any_bit(Long a) { return (a[0] | a[1]) != 0; }
 
 INFALL_HD Word load_words(const uint32_t* p) { return *p; }
 template <int bits>
@@ -51,5 +125,4 @@ INFALL_HD Float multiply_add(Float a, Float b, Float c) { return a * b + c; }
 constexpr int table_entries = 32;
 INFALL_HD Float look_up(const float* table, Word i) { return table[i]; }
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

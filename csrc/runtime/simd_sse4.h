@@ -3,22 +3,8 @@
 
 #include <immintrin.h>
 
-#include <cstdint>
+namespace infall::INFALL_ISA {
 
-#include "runtime/host_device.h"
-
-namespace infall {
-namespace INFALL_ISA {
-
-constexpr int lanes = 4;
-constexpr int registers = 16;
-
-struct Float {
-    __m128 v;
-    Float() = default;
-    INFALL_HD Float(__m128 x) : v(x) {}
-    INFALL_HD explicit Float(float x) : v(_mm_set1_ps(x)) {}
-};
 struct Word {
     __m128i v;
     Word() = default;
@@ -77,12 +63,7 @@ INFALL_HD __m128 negative(__m128 a) { return _mm_xor_ps(a, _mm_set1_ps(-0.0f)); 
 INFALL_HD Float fused_minus(Float a, Float b, Float c) { return fused(a, b, negative(c.v)); }
 INFALL_HD Float minus_fused(Float c, Float a, Float b) { return fused(negative(a.v), b, c); }
 
-INFALL_HD Float operator*(Float a, Float b) { return _mm_mul_ps(a.v, b.v); }
-INFALL_HD Float operator-(Float a, Float b) { return _mm_sub_ps(a.v, b.v); }
 INFALL_HD Float square_root(Float a) { return _mm_sqrt_ps(a.v); }
-INFALL_HD Float load(const float* p) { return _mm_loadu_ps(p); }
-INFALL_HD void store(float* p, Float a) { _mm_storeu_ps(p, a.v); }
-
 INFALL_HD Float larger(Float a, Float b) { return _mm_max_ps(a.v, b.v); }
 
 // out[j] = column j of the 4 x 4 block whose rows start `stride` elements apart.
@@ -95,6 +76,15 @@ INFALL_HD void load_transposed(const float* p, int64_t stride, Float* out) {
     out[1].v = _mm_movehl_ps(first_high, first_low);
     out[2].v = _mm_movelh_ps(last_low, last_high);
     out[3].v = _mm_movehl_ps(last_high, last_low);
+}
+
+// out[4 i + c] = lane i of z_c.
+INFALL_HD void store_interleaved(float* out, Float z0, Float z1, Float z2, Float z3) {
+    _MM_TRANSPOSE4_PS(z0.v, z1.v, z2.v, z3.v);
+    _mm_storeu_ps(out, z0.v);
+    _mm_storeu_ps(out + 4, z1.v);
+    _mm_storeu_ps(out + 8, z2.v);
+    _mm_storeu_ps(out + 12, z3.v);
 }
 
 INFALL_HD Float to_float(Word w) {
@@ -167,6 +157,12 @@ INFALL_HD Word pack_low(Wide a) {
 }
 INFALL_HD Word xor3(Word a, Word b, Word c) { return _mm_xor_si128(_mm_xor_si128(a.v, b.v), c.v); }
 
+INFALL_HD Double fused(Double a, Double b, Double c) {
+    return Double{__builtin_fma(a[0], b[0], c[0]), __builtin_fma(a[1], b[1], c[1])};
+}
+INFALL_HD Double load_doubles(const Float16* p) { return Double{to_float(p[0]), to_float(p[1])}; }
+INFALL_HD bool any_bit(Long a) { return !_mm_testz_si128((__m128i)a, (__m128i)a); }
+
 INFALL_HD Word load_words(const uint32_t* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
 }
@@ -201,5 +197,4 @@ INFALL_HD Float look_up(const float* table, Word i) {
                        table[high >> 32]);
 }
 
-}  // namespace INFALL_ISA
-}  // namespace infall
+}  // namespace infall::INFALL_ISA

@@ -14,7 +14,8 @@ from infall.frames.polytopes import Cube, Orthoplex, SimplexETF
 from infall.maxlikelihood.network import MaxLikelihood
 from infall.rows.codes import hamming_distances, hyperplane_codes
 from infall.rows.gaussian import gaussian_rows
-from infall.rows.selection import RowSelection, merge_selections, select_rows, select_rows_from
+from infall.rows.merge import merge_selections
+from infall.rows.selection import RowSelection, select_rows, select_rows_from
 
 __all__ = [
     "ClassMoments",

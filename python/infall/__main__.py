@@ -1,5 +1,5 @@
 """``python -m infall``: the command line."""
 
-from infall.cli import main
+from infall_command import main
 
 main()

@@ -99,6 +99,9 @@ def rotate_rows(
     num_threads: int,
     progress: _Progress,
 ) -> None: ...
+def multiply_in_order(
+    rows: NDArray[np.float32], w: NDArray[np.float64], num_threads: int
+) -> NDArray[np.float64]: ...
 def hyperplane_codes(
     x: NDArray[np.float32],
     dim: int,
@@ -163,6 +166,10 @@ def class_means(
     with_offsets: bool,
     num_threads: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+
+_State = tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float64], NDArray[np.float64]]
+
+def merge_states(mine: _State, theirs: _State, merged: _State, num_threads: int) -> int: ...
 def pair_geometry(
     means: NDArray[np.float64],
     variances: NDArray[np.float64],

@@ -2,6 +2,24 @@ from collections.abc import Sequence
 
 # Addresses and streams are integers; everything is queued on `stream` of device number `device`.
 
+# seed, number of the layer, dim
+_Layer = tuple[int, int, int]
+# first and end row, num_rows, batch, absolute, by_index, both thresholds; workspace, indices,
+# projections
+_Selection = tuple[int, int, int, int, bool, bool, float, float, int, int, int]
+# entries, dtype, shape, strides
+_Matrix = tuple[int, str, int, int, int, int]
+# entries, dtype, stride of the rows, dim
+_Features = tuple[int, str, int, int]
+# num_samples, order, starts
+_ClassOrder = tuple[int, int, int]
+# num_classes, counts, shifts and whether they are float64, sums, squares
+_ClassState = tuple[int, int, tuple[int, bool], int, int]
+# num_classes, dim, hadamard, seed, norms
+_Frame = tuple[int, int, bool, int, int]
+# factor, constant, what all classes have in common (3), longest
+_RowBounds = tuple[float, float, float, float, float, float]
+
 def device_count() -> int: ...
 def architectures() -> str: ...
 def selection_workspace(num_rows: int, available_rows: int, batch: int) -> int: ...
@@ -32,77 +50,18 @@ def multiply_in_order(
     rows: int, count: int, dim: int, w: int, out: int, device: int, stream: int
 ) -> None: ...
 def gaussian_rows(
-    indices: int, count: int, dim: int, seed: int, layer: int, out: int, device: int, stream: int
+    layer: _Layer, indices: int, count: int, out: int, device: int, stream: int
 ) -> None: ...
-def select_stream(
-    w: int,
-    dim: int,
-    seed: int,
-    layer: int,
-    first_row: int,
-    end_row: int,
-    num_rows: int,
-    batch: int,
-    absolute: bool,
-    by_index: bool,
-    thresholds: tuple[float, float],
-    workspace: int,
-    indices: int,
-    projections: int,
-    device: int,
-    stream: int,
-) -> None: ...
+def select_stream(layer: _Layer, task: _Selection, w: int, device: int, stream: int) -> None: ...
 def select_rotated(
-    factors: int,
-    span: int,
-    seed: int,
-    layer: int,
-    first_row: int,
-    end_row: int,
-    num_rows: int,
-    batch: int,
-    absolute: bool,
-    by_index: bool,
-    thresholds: tuple[float, float],
-    workspace: int,
-    indices: int,
-    projections: int,
-    device: int,
-    stream: int,
+    layer: _Layer, task: _Selection, factors: int, span: int, device: int, stream: int
 ) -> None: ...
-def select_matrix(
-    weights: int,
-    dtype: str,
-    rows: int,
-    dim: int,
-    row_stride: int,
-    column_stride: int,
-    w: int,
-    num_rows: int,
-    batch: int,
-    absolute: bool,
-    by_index: bool,
-    workspace: int,
-    indices: int,
-    projections: int,
-    device: int,
-    stream: int,
-) -> None: ...
+def select_matrix(matrix: _Matrix, task: _Selection, w: int, device: int, stream: int) -> None: ...
 def gather_rows(
-    matrix: int,
-    dtype: str,
-    rows: int,
-    dim: int,
-    row_stride: int,
-    column_stride: int,
-    indices: int,
-    count: int,
-    out: int,
-    device: int,
-    stream: int,
+    matrix: _Matrix, indices: int, count: int, out: int, device: int, stream: int
 ) -> None: ...
 def deciding_entries(
-    rows: int, count: int, span: int, seed: int, layer: int, out: int, device: int, stream: int
+    layer: _Layer, rows: int, count: int, span: int, out: int, device: int, stream: int
 ) -> None: ...
 def rotate_rows(
     z: int,
@@ -132,31 +91,16 @@ def hamming_distances(
 ) -> None: ...
 def moments_scratch(num_classes: int, dim: int) -> int: ...
 def accumulate_moments(
-    features: int,
-    dtype: str,
-    stride: int,
-    dim: int,
-    num_samples: int,
-    order: int,
-    starts: int,
-    num_classes: int,
-    counts: int,
-    shifts: int,
-    shifts_are_float64: bool,
-    sums: int,
-    squares: int,
+    features: _Features,
+    samples: _ClassOrder,
+    state: _ClassState,
     scratch: int,
     device: int,
     stream: int,
 ) -> None: ...
 def class_means(
-    num_classes: int,
+    state: _ClassState,
     dim: int,
-    counts: int,
-    shifts: int,
-    shifts_are_float64: bool,
-    sums: int,
-    squares: int,
     centre: int,
     means: int,
     square_offsets: int,
@@ -164,10 +108,7 @@ def class_means(
     stream: int,
 ) -> None: ...
 def subtract(
-    features: int,
-    dtype: str,
-    stride: int,
-    dim: int,
+    features: _Features,
     num_samples: int,
     labels: int,
     num_classes: int,
@@ -178,14 +119,7 @@ def subtract(
     stream: int,
 ) -> None: ...
 def sums_by_class(
-    values: int,
-    num_samples: int,
-    order: int,
-    starts: int,
-    num_classes: int,
-    sums: int,
-    device: int,
-    stream: int,
+    values: int, samples: _ClassOrder, num_classes: int, sums: int, device: int, stream: int
 ) -> None: ...
 def geometry_workspace(classes: int) -> int: ...
 
@@ -218,10 +152,7 @@ def cdnv_block(
 # A bias at address 0 stands for distances.
 def centre_samples(
     precision: str,
-    rows: int,
-    dtype: str,
-    stride: int,
-    dim: int,
+    rows: _Features,
     first: int,
     count: int,
     centre: int,
@@ -238,7 +169,7 @@ def reduce_scores(
     classes: int,
     first_class: int,
     norms: int,
-    row_bounds: Sequence[float],
+    row_bounds: _RowBounds,
     bounds: Sequence[int],
     bests: Sequence[int],
     device: int,
@@ -246,17 +177,13 @@ def reduce_scores(
 ) -> None: ...
 def decide_samples(
     precision: str,
-    rows: int,
-    dtype: str,
-    stride: int,
-    dim: int,
+    rows: _Features,
     first: int,
     count: int,
     norms: int,
-    row_bounds: Sequence[float],
+    row_bounds: _RowBounds,
     bests: Sequence[int],
-    class_rows: int,
-    class_dtype: str,
+    class_rows: _Features,
     classes: int,
     scale: float,
     bias: int,
@@ -264,7 +191,7 @@ def decide_samples(
     device: int,
     stream: int,
 ) -> None: ...
-def frame_workspace(dtype: str, num_classes: int, dim: int, hadamard: bool, count: int) -> int: ...
+def frame_workspace(dtype: str, frame: _Frame, count: int) -> int: ...
 def walsh_hadamard(
     dtype: str,
     x: int,
@@ -277,11 +204,7 @@ def walsh_hadamard(
 ) -> None: ...
 def frame_project(
     dtype: str,
-    num_classes: int,
-    dim: int,
-    hadamard: bool,
-    seed: int,
-    norms: int,
+    frame: _Frame,
     x: int,
     count: int,
     out: int,
@@ -291,11 +214,7 @@ def frame_project(
 ) -> None: ...
 def frame_synthesise(
     dtype: str,
-    num_classes: int,
-    dim: int,
-    hadamard: bool,
-    seed: int,
-    norms: int,
+    frame: _Frame,
     x: int,
     count: int,
     out: int,
@@ -305,11 +224,7 @@ def frame_synthesise(
 ) -> None: ...
 def frame_top_logits(
     dtype: str,
-    num_classes: int,
-    dim: int,
-    hadamard: bool,
-    seed: int,
-    norms: int,
+    frame: _Frame,
     x: int,
     count: int,
     top: int,

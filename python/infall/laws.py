@@ -441,8 +441,7 @@ def _chi(degrees: int, samples: int, generator: np.random.Generator) -> NDArray[
 
 def angle_of_units(unit_x: NDArray[np.float64], unit_y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the angle of unit vectors (..., k); pi / 2 where one of them is zero instead."""
-    angles: NDArray[np.float64] = 2.0 * np.arctan2(_norm(unit_x - unit_y), _norm(unit_x + unit_y))
-    return angles
+    return 2.0 * np.arctan2(_norm(unit_x - unit_y), _norm(unit_x + unit_y))
 
 
 def _norm(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -482,10 +481,9 @@ def _unit_vectors(x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.float64], NDAr
     return unit_x, unit_y
 
 
-def _unwrap(values: NDArray[np.float64]) -> np.float64 | NDArray[np.float64]:
+def _unwrap(entries: NDArray[np.float64]) -> np.float64 | NDArray[np.float64]:
     # A NumPy scalar for scalar input, as a ufunc returns it.
-    unwrapped: np.float64 | NDArray[np.float64] = np.asarray(values)[()]
-    return unwrapped
+    return np.asarray(entries)[()]
 
 
 def _real_array(name: str, value: ArrayLike) -> NDArray[np.float64]:
@@ -501,19 +499,19 @@ def _angles_in_half_turn(name: str, value: ArrayLike) -> NDArray[np.float64]:
 
 def _require_range(
     name: str,
-    values: NDArray[np.float64],
+    entries: NDArray[np.float64],
     low: float,
     high: float,
     *,
     open_low: bool = False,
     open_high: bool = False,
 ) -> None:
-    above = values > low if open_low else values >= low
-    below = values < high if open_high else values <= high
+    above = entries > low if open_low else entries >= low
+    below = entries < high if open_high else entries <= high
     inside = above & below  # False for NaN
     if not np.all(inside):
         bounds = f"{'(' if open_low else '['}{low}, {high}{')' if open_high else ']'}"
-        value, position = values[~inside][0], _first_position(~inside)
+        value, position = entries[~inside][0], _first_position(~inside)
         raise ValueError(f"{name}{position} is {value}, expected a value in {bounds}")
 
 

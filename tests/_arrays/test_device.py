@@ -77,10 +77,10 @@ def test_selections_are_those_of_the_cpu(library, number, sampler, batch, order)
             if score == "signed" and sampler == "order_statistics":
                 continue
             expected = infall.select_rows(w, 5000, score=score, num_rows=17, **settings)
-            found = infall.select_rows(
+            selection = infall.select_rows(
                 library.put(w, number), 5000, score=score, num_rows=17, **settings
             )
-            same(found, expected, library, number)
+            same(selection, expected, library, number)
     stream = fake_device.current_streams[number]
     assert {call[1:] for call in fake_device.calls} == {(number, stream)}
     assert fake_device.synchronisations == []
@@ -107,10 +107,12 @@ def test_projections_beyond_float64_are_infinite(library):
     w = np.full(3, 1.7e308)
     with pytest.raises(ValueError, match="w is too long: its projections overflow float64"):
         infall.select_rows(w, 1000)
-    found = infall.select_rows(library.put(w), 1000)
+    selection = infall.select_rows(library.put(w), 1000)
     expected = infall.select_rows(w / 1024.0, 1000)
-    assert_array_equal(library.values(found.indices), expected.indices)
-    assert_array_equal(library.values(found.projections), np.copysign(np.inf, expected.projections))
+    assert_array_equal(library.values(selection.indices), expected.indices)
+    assert_array_equal(
+        library.values(selection.projections), np.copysign(np.inf, expected.projections)
+    )
 
 
 @both_libraries
@@ -133,8 +135,8 @@ def test_rows_are_those_of_the_cpu(library, dtype):
         indices[0] = 2**63 - 1
     expected = infall.gaussian_rows(indices, 7, seed=5, layer=2)
     for given in (indices, np.repeat(indices, 2)[::2]):
-        found = infall.gaussian_rows(library.put(given, 1), 7, seed=5, layer=2)
-        assert_array_equal(library.values(found, 1), expected)
+        rows = infall.gaussian_rows(library.put(given, 1), 7, seed=5, layer=2)
+        assert_array_equal(library.values(rows, 1), expected)
     out = library.put(np.empty((5, 7), np.float32))
     assert infall.gaussian_rows(library.put(indices), 7, seed=5, layer=2, out=out) is out
     assert_array_equal(library.values(out), expected)
@@ -175,14 +177,14 @@ def test_matrices_of_any_strides(library, dtype):
     for score in ("absolute", "signed"):
         expected = infall.select_rows_from(w, wide, num_rows=11, score=score, order="score")
         for variant in (*variants, matrix[::-1][::-1]):
-            found = infall.select_rows_from(
+            selection = infall.select_rows_from(
                 library.put(w), library.put(variant), num_rows=11, score=score, order="score"
             )
-            assert_array_equal(library.values(found.indices), expected.indices)
-            assert_array_equal(library.values(found.projections), expected.projections)
-            assert_array_equal(library.values(found.rows), matrix[expected.indices])
-    one = infall.select_rows_from(library.put(w[0]), library.put(matrix))
-    assert one.indices.shape == (7,)
+            assert_array_equal(library.values(selection.indices), expected.indices)
+            assert_array_equal(library.values(selection.projections), expected.projections)
+            assert_array_equal(library.values(selection.rows), matrix[expected.indices])
+    alone = infall.select_rows_from(library.put(w[0]), library.put(matrix))
+    assert alone.indices.shape == (7,)
 
 
 def test_progress_is_reported_once_on_a_device():
@@ -203,19 +205,25 @@ def test_progress_is_reported_once_on_a_device():
 @both_libraries
 def test_integer_matrices_are_converted(library):
     matrix, w = np.arange(-60, 60).reshape(20, 6), vector(6)
-    found = infall.select_rows_from(library.put(w), library.put(matrix))
+    selection = infall.select_rows_from(library.put(w), library.put(matrix))
     expected = infall.select_rows_from(w, matrix.astype(float))
-    same(found, expected, library)
+    same(selection, expected, library)
 
 
 @both_libraries
 def test_no_vectors_give_no_results(library):
     nothing = library.put(np.empty((0, 5)))
     for sampler in ("stream", "rotated", "order_statistics"):
-        found = infall.select_rows(nothing, 100, num_rows=7, sampler=sampler)
-        same(found, infall.select_rows(np.empty((0, 5)), 100, num_rows=7, sampler=sampler), library)
-    found = infall.select_rows_from(nothing, library.put(np.ones((20, 5), np.float32)))
-    same(found, infall.select_rows_from(np.empty((0, 5)), np.ones((20, 5), np.float32)), library)
+        selection = infall.select_rows(nothing, 100, num_rows=7, sampler=sampler)
+        same(
+            selection,
+            infall.select_rows(np.empty((0, 5)), 100, num_rows=7, sampler=sampler),
+            library,
+        )
+    selection = infall.select_rows_from(nothing, library.put(np.ones((20, 5), np.float32)))
+    same(
+        selection, infall.select_rows_from(np.empty((0, 5)), np.ones((20, 5), np.float32)), library
+    )
     codes = infall.hyperplane_codes(nothing, 20)
     assert library.values(codes).shape == (0, 3)
     assert library.values(infall.hamming_distances(codes)).shape == (0, 0)
@@ -231,21 +239,21 @@ def test_a_single_code_has_no_axis_in_the_distances(library):
     expected = infall.hamming_distances(codes)
     there = library.put(codes)
     assert_array_equal(library.values(infall.hamming_distances(there)), expected)
-    found = infall.hamming_distances(library.put(codes[1]), there)
-    assert_array_equal(library.values(found), expected[1])
-    found = infall.hamming_distances(there, library.put(codes[1]))
-    assert_array_equal(library.values(found), expected[:, 1])
+    distances = infall.hamming_distances(library.put(codes[1]), there)
+    assert_array_equal(library.values(distances), expected[1])
+    distances = infall.hamming_distances(there, library.put(codes[1]))
+    assert_array_equal(library.values(distances), expected[:, 1])
 
 
 @both_libraries
 def test_selections_on_a_device_are_saved_and_compared(library, tmp_path):
     w = vector(5, 3)
     w[1] = 0.0  # without a direction: rows -1
-    found = infall.select_rows(library.put(w), 900, num_rows=4)
-    found.save(tmp_path / "selection")
+    selection = infall.select_rows(library.put(w), 900, num_rows=4)
+    selection.save(tmp_path / "selection")
     loaded = infall.RowSelection.load(tmp_path / "selection")
     assert isinstance(loaded.rows, np.ndarray)
-    assert loaded == found
+    assert loaded == selection
     assert_array_equal(loaded.indices[1], -1)
     direct = infall.select_rows(vector(5), 900)
     assert infall.select_rows(library.put(vector(5)), 900) == direct
@@ -260,8 +268,8 @@ def test_selections_on_a_device_are_saved_and_compared(library, tmp_path):
 def test_a_foreign_array_makes_the_current_stream_wait_for_its_own(version, stream):
     w = vector(6)
     interface = {"version": version} | ({"stream": stream} if version == 3 else {})
-    found = infall.select_rows(Foreign(w, 1, **interface), 2000)
-    same(found, infall.select_rows(w, 2000), CUPY, 1)
+    selection = infall.select_rows(Foreign(w, 1, **interface), 2000)
+    same(selection, infall.select_rows(w, 2000), CUPY, 1)
     current = fake_device.current_streams[1]
     waits = [] if version == 2 or stream in (None, current) else [(current, stream)]
     assert fake_device.waits == waits
@@ -347,9 +355,9 @@ def test_errors_are_those_of_the_cpu(library):
         with pytest.raises((TypeError, ValueError)) as host:
             function(*arguments)
         moved = [library.put(a) if isinstance(a, np.ndarray) else a for a in arguments]
-        with pytest.raises(host.type) as found:
+        with pytest.raises(host.type) as raised:
             function(*moved)
-        assert str(found.value) == str(host.value)
+        assert str(raised.value) == str(host.value)
     assert fake_device.calls == []
     with pytest.raises(TypeError, match="weights has dtype complex128; expected real numbers"):
         infall.select_rows_from(library.put(vector(2)), library.put(np.ones((3, 2), complex)))
@@ -359,14 +367,14 @@ def test_arguments_in_different_places_are_refused():
     matrix, w = vector(3, 9), vector(3)
     message = r"weights is in {}, w in {}; expected both in one place"
     memory = "memory of cuda:{} held by {}"
-    for there, here, one, other in (
+    for weights, given_w, first_place, second_place in (
         (CUPY.put(matrix), w, "host memory", memory.format(0, "cupy")),
         (matrix, CUPY.put(w), memory.format(0, "cupy"), "host memory"),
         (CUPY.put(matrix), CUPY.put(w, 1), memory.format(1, "cupy"), memory.format(0, "cupy")),
         (CUPY.put(matrix), TORCH.put(w), memory.format(0, "torch"), memory.format(0, "cupy")),
     ):
-        with pytest.raises(TypeError, match=message.format(other, one)):
-            infall.select_rows_from(here, there)
+        with pytest.raises(TypeError, match=message.format(second_place, first_place)):
+            infall.select_rows_from(given_w, weights)
     codes = np.ones((2, 2), np.uint8)
     with pytest.raises(TypeError, match="b is in host memory, a in memory of cuda:1"):
         infall.hamming_distances(CUPY.put(codes, 1), codes)
@@ -413,10 +421,10 @@ def test_importing_and_host_arrays_import_no_array_library():
         "infall.MaxLikelihood(100, 1).fit(numpy.ones(3)).angles(numpy.ones(3)); "
         "print(*(name in sys.modules for name in ('cupy', 'torch', 'infall._cuda')))"
     )
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert found.stdout.split() == ["False"] * 3
+    assert result.stdout.split() == ["False"] * 3
 
 
 # MaxLikelihood ------------------------------------------------------------------------------------
@@ -449,14 +457,14 @@ def test_vectors_go_through_the_layers_where_they_live(library, shape, layer):
     model = infall.MaxLikelihood(3000, 3, seed=4).fit(vector(6))
     x = np.random.default_rng(2).normal(size=shape).astype(np.float32)
     for measure in (model.transform, model.angle_scores, model.loss, model.nll):
-        found = library.values(measure(library.put(x, 1), layer), 1)
+        actual = library.values(measure(library.put(x, 1), layer), 1)
         expected = measure(x, layer)
-        assert np.shape(found) == np.shape(expected)
-        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
-    for found, expected in zip(
+        assert np.shape(actual) == np.shape(expected)
+        np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-14)
+    for actual, expected in zip(
         model.pole_distances(library.put(x), layer), model.pole_distances(x, layer), strict=True
     ):
-        np.testing.assert_allclose(library.values(found), expected, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(library.values(actual), expected, rtol=1e-12, atol=1e-14)
     with pytest.raises(ValueError, match="X has 5 columns; expected 6"):
         model.angle_scores(library.put(np.ones(5)))
 

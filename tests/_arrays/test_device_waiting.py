@@ -42,9 +42,9 @@ def same_model(model, expected):
 def test_no_function_of_rows_waits(library):
     w, batch = library.put(vector(5)), library.put(vector(5, 3))
     for sampler in SAMPLERS:
-        found = infall.select_rows(w, 1000, sampler=sampler)
-        assert "RowSelection" in repr(found)
-        found.regenerate(w)
+        selection = infall.select_rows(w, 1000, sampler=sampler)
+        assert "RowSelection" in repr(selection)
+        selection.regenerate(w)
     for sampler in SAMPLERS[:2]:
         infall.select_rows(batch, 1000, sampler=sampler, score="signed", order="score")
     infall.select_rows_from(batch, library.put(vector(5, 300).astype(np.float32)))
@@ -66,8 +66,8 @@ def test_values_are_not_searched(library):
     likelihoods = library.values(model.nll(library.put(x)))
     np.testing.assert_allclose(likelihoods[sound], model.nll(x[sound]), rtol=1e-9)
     assert 0.0 <= library.values(model.nll(library.put(model.input_), layer=0)) < 1e-13
-    found = library.values(model.transform(library.put(x)))
-    assert_array_equal(np.isnan(found).any(axis=1), np.isin(np.arange(30), [11, 12]))
+    transformed = library.values(model.transform(library.put(x)))
+    assert_array_equal(np.isnan(transformed).any(axis=1), np.isin(np.arange(30), [11, 12]))
     assert synchronisations == []
 
 
@@ -104,10 +104,10 @@ def test_a_vector_without_a_direction_selects_nothing(library, bad, sampler, wid
     w = np.zeros(3)
     w[1] = bad
     for order in ("index", "score"):
-        found = infall.select_rows(library.put(w), width, sampler=sampler, order=order)
-        assert (library.values(found.indices) == -1).all()
+        selection = infall.select_rows(library.put(w), width, sampler=sampler, order=order)
+        assert (library.values(selection.indices) == -1).all()
         for name in ("projections", "unit_projections", "rows"):
-            assert np.isnan(library.values(getattr(found, name))).all(), name
+            assert np.isnan(library.values(getattr(selection, name))).all(), name
     assert synchronisations == []
 
 
@@ -117,21 +117,21 @@ def test_the_other_vectors_of_a_batch_are_selected_for(library, sampler):
     w = vector(4, 6)
     w[1, 2], w[4] = np.nan, 0.0
     sound = [0, 2, 3, 5]
-    found = infall.select_rows(library.put(w), 3000, sampler=sampler)
+    selection = infall.select_rows(library.put(w), 3000, sampler=sampler)
     for name in ("indices", "projections", "rows"):
-        values = library.values(getattr(found, name))
-        missing = values == -1 if name == "indices" else np.isnan(values)
+        on_host = library.values(getattr(selection, name))
+        missing = on_host == -1 if name == "indices" else np.isnan(on_host)
         assert missing[[1, 4]].all(), name
         assert not missing[sound].any(), name
-    rows = library.values(found.rows)[sound].astype(np.float64)
+    rows = library.values(selection.rows)[sound].astype(np.float64)
     products = np.einsum("bij,bj->bi", rows, w[sound])
     np.testing.assert_allclose(
-        library.values(found.projections)[sound], products, rtol=1e-5, atol=1e-5
+        library.values(selection.projections)[sound], products, rtol=1e-5, atol=1e-5
     )
     if sampler == "stream":
         expected = infall.select_rows(w[sound], 3000)
-        assert_array_equal(library.values(found.indices)[sound], expected.indices)
-        assert_array_equal(library.values(found.projections)[sound], expected.projections)
+        assert_array_equal(library.values(selection.indices)[sound], expected.indices)
+        assert_array_equal(library.values(selection.projections)[sound], expected.projections)
 
 
 @both_libraries
@@ -140,13 +140,13 @@ def test_a_matrix_gives_no_rows_for_such_a_vector(library, dtype):
     matrix = vector(4, 200).astype(dtype)
     w = vector(4, 3)
     w[1, 0] = np.inf
-    found = infall.select_rows_from(library.put(w), library.put(matrix))
-    rows = library.values(found.rows)
+    selection = infall.select_rows_from(library.put(w), library.put(matrix))
+    rows = library.values(selection.rows)
     assert rows.dtype == dtype
     assert np.isnan(rows[1]).all()
-    assert np.isnan(library.values(found.projections)[1]).all()
-    assert_array_equal(library.values(found.indices)[1], -1)
-    assert_array_equal(rows[::2], matrix[library.values(found.indices)[::2]])
+    assert np.isnan(library.values(selection.projections)[1]).all()
+    assert_array_equal(library.values(selection.indices)[1], -1)
+    assert_array_equal(rows[::2], matrix[library.values(selection.indices)[::2]])
 
 
 @both_libraries
@@ -166,18 +166,18 @@ def test_a_fit_is_queued_and_fetched_when_it_is_looked_at(library, sampler):
     expected = infall.MaxLikelihood(3000, 3, sampler=sampler).fit(w)
     model = infall.MaxLikelihood(3000, 3, sampler=sampler).fit(library.put(w, 1))
     measures = ("transform", "angle_scores", "loss", "nll")
-    found = [
+    actual = [
         library.values(getattr(model, name)(library.put(x, 1), layer), 1)
         for name in measures
         for layer in (None, 0, 2, -1)
     ]
     assert "fitted to k=6" in repr(model)
     assert synchronisations == []
-    for values, (name, layer) in zip(
-        found, [(name, layer) for name in measures for layer in (None, 0, 2, -1)], strict=True
+    for on_host, (name, layer) in zip(
+        actual, [(name, layer) for name in measures for layer in (None, 0, 2, -1)], strict=True
     ):
         np.testing.assert_allclose(
-            values, getattr(expected, name)(x, layer), rtol=1e-12, atol=1e-14
+            on_host, getattr(expected, name)(x, layer), rtol=1e-12, atol=1e-14
         )
     assert model.layers_.shape == (3, 6, 6)
     assert synchronisations[0] == "an event"
@@ -210,8 +210,8 @@ def test_other_streams_and_devices_go_through_the_host(library, monkeypatch):
         assert synchronisations == []
         with monkeypatch.context() as patch:
             patch.setitem(fake_device.current_streams, number, stream)
-            found = library.values(model.angle_scores(library.put(x, number)), number)
-        np.testing.assert_allclose(found, expected.angle_scores(x), rtol=1e-12)
+            actual = library.values(model.angle_scores(library.put(x, number)), number)
+        np.testing.assert_allclose(actual, expected.angle_scores(x), rtol=1e-12)
         assert synchronisations.count("an event") == 1
         synchronisations.clear()
 

@@ -32,8 +32,8 @@ every_frame = pytest.mark.parametrize("frame", FRAMES, ids=repr)
 
 def tensor(*shape, seed=0, dtype=None, tracked=True):
     """Standard normals that require a gradient."""
-    values = np.random.default_rng(seed).normal(size=shape)
-    return torch.tensor(values, dtype=dtype or torch.float64, requires_grad=tracked)
+    entries = np.random.default_rng(seed).normal(size=shape)
+    return torch.tensor(entries, dtype=dtype or torch.float64, requires_grad=tracked)
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +53,13 @@ def test_gradients_of_products_are_right_to_any_order(frame):
             assert gradgradcheck(operator, tensor(*shape))
         # A third derivative: of the sum of cubes, 6 M M^T M^T in turn.
         x, direction = tensor(length), tensor(length, seed=1, tracked=False)
-        found = (operator(x) ** 3).sum()
+        derivative = (operator(x) ** 3).sum()
         for _ in range(3):
-            (gradient,) = torch.autograd.grad(found, x, create_graph=True)
-            found = gradient @ direction
-        assert_allclose(found.item(), 6.0 * (operator(direction) ** 3).sum().item(), rtol=1e-12)
+            (gradient,) = torch.autograd.grad(derivative, x, create_graph=True)
+            derivative = gradient @ direction
+        assert_allclose(
+            derivative.item(), 6.0 * (operator(direction) ** 3).sum().item(), rtol=1e-12
+        )
 
 
 @every_frame
@@ -74,10 +76,10 @@ def test_the_gradient_is_the_adjoint_whatever_the_layout(frame):
         assert_array_equal(logits.detach(), frame.project(h))
         logits.backward(weights.T.contiguous().T)
         assert_allclose(leaf.grad, expected, rtol=1e-14, atol=1e-14)
-    one = h[0].clone().requires_grad_()
-    frame.project(one.expand(6, -1)).sum().backward()  # features and gradient without strides
+    feature = h[0].clone().requires_grad_()
+    frame.project(feature.expand(6, -1)).sum().backward()  # features and gradient without strides
     ones = torch.ones(6, frame.num_classes, dtype=torch.float64)
-    assert_allclose(one.grad, frame.adjoint(ones).sum(dim=0), atol=1e-13)
+    assert_allclose(feature.grad, frame.adjoint(ones).sum(dim=0), atol=1e-13)
     none = torch.empty(0, frame.dim, requires_grad=True)
     frame.project(none).sum().backward()
     assert none.grad.shape == (0, frame.dim)

@@ -39,21 +39,21 @@ def files(folder):
 
 def rewritten(path, **members):
     """Store the members of a file again, some of them replaced."""
-    found = dict(np.load(path)) | members
-    np.savez(path.with_suffix(".npz"), **found)
+    members_written = dict(np.load(path)) | members
+    np.savez(path.with_suffix(".npz"), **members_written)
     return path.with_suffix(".npz")
 
 
 def test_what_is_saved_is_loaded(tmp_path):
     arrays = {"a": np.arange(6).reshape(2, 3), "b": np.asfortranarray(np.eye(3)[:2]), "c": "text"}
     save(tmp_path / "x", **arrays, empty=np.empty((0, 4), dtype=np.float32))
-    found = load(tmp_path / "x")
-    assert (found["a"] == arrays["a"]).all()
-    assert (found["b"] == arrays["b"]).all()
-    assert str(found["c"]) == "text"
-    assert found["empty"].shape == (0, 4)
-    assert str(found["engine"]) == infall.__version__
-    assert int(found["mapping"]) == _saved.MAPPING_VERSION == 1
+    loaded = load(tmp_path / "x")
+    assert (loaded["a"] == arrays["a"]).all()
+    assert (loaded["b"] == arrays["b"]).all()
+    assert str(loaded["c"]) == "text"
+    assert loaded["empty"].shape == (0, 4)
+    assert str(loaded["engine"]) == infall.__version__
+    assert int(loaded["mapping"]) == _saved.MAPPING_VERSION == 1
     assert files(tmp_path) == ["x"]
 
 
@@ -214,12 +214,12 @@ def test_every_flipped_bit_and_every_cut_is_seen(tmp_path):
         damaged[position] ^= 1 << bit
         path.write_bytes(damaged)
         try:
-            found = load(path)
+            loaded = load(path)
         except ValueError:
             continue
         # The bit was in what zip archives say twice, or about dates.
-        assert found.keys() == expected.keys()
-        assert all((found[name] == expected[name]).all() for name in expected)
+        assert loaded.keys() == expected.keys()
+        assert all((loaded[name] == expected[name]).all() for name in expected)
     damaged = bytearray(whole)
     damaged[start + 300] ^= 1
     path.write_bytes(damaged)
@@ -291,8 +291,8 @@ def test_two_processes_may_save_under_one_name(tmp_path):
         for number in (1, 2)
     ]
     while any(process.poll() is None for process in processes):
-        values = load(tmp_path / "x")["values"]
-        assert (values == values[0]).all()
+        entries = load(tmp_path / "x")["values"]
+        assert (entries == entries[0]).all()
         time.sleep(0.01)
     assert [process.returncode for process in processes] == [0, 0]
     assert files(tmp_path) == ["x"]

@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -149,14 +150,15 @@ def test_tabulates_errors_and_reports_failures(harness, error_stem):
 
 def test_a_table_of_failures_alone_shows_them(harness, error_stem):
     (table,) = error_stem.problems(quick=True, threads=1)
-    found = harness.tabulate("stem_of_errors", replace(table, cases=table.cases[2:3]))
-    assert harness.error_lines(found)[-1] == "| absent | peer | not installed |  |"
+    failures = harness.tabulate("stem_of_errors", replace(table, cases=table.cases[2:3]))
+    assert harness.error_lines(failures)[-1] == "| absent | peer | not installed |  |"
 
 
 def test_quickest_problem_has_every_case(harness, rows):
     problem = rows.selection(15, 14, threads=2, rounds=1)
-    assert {case.library for case in problem.cases} == {"infall", "numpy", "torch"}
-    installed = replace(problem, cases=[c for c in problem.cases if c.library != "torch"])
+    assert {case.library for case in problem.cases} == {"infall", "numpy", "torch", "jax"}
+    installed = [case for case in problem.cases if case.library in ("infall", "numpy")]
+    installed = replace(problem, cases=installed)
     result = harness.measure("rows", installed)
     assert [case["name"] for case in result["cases"]] == [case.name for case in installed.cases]
     for case in result["cases"]:
@@ -207,6 +209,100 @@ def test_pytorch_peer_selects_the_best_rows(rows):
     assert torch.equal(best.projections, projections[best.indices])
 
 
+def test_jax_peer_selects_the_best_rows(rows):
+    jax = pytest.importorskip("jax", reason="the peer is optional")
+    dim, log2_width = 16, 13  # two blocks
+    indices, projections, selected = map(np.asarray, rows.jax_select(dim, log2_width, 1)())
+    key, num_rows = jax.random.key(2), 2**16 // dim
+    blocks = [
+        jax.random.normal(jax.random.fold_in(key, block), (num_rows, dim)) for block in range(2)
+    ]
+    layer = np.concatenate(blocks)
+    expected = np.argsort(-np.abs(layer @ rows.input_vectors(dim)))[:dim]
+    np.testing.assert_array_equal(indices, expected)
+    np.testing.assert_array_equal(selected, layer[expected])
+    np.testing.assert_allclose(projections, selected @ rows.input_vectors(dim), rtol=1e-5)
+
+
+def test_numpy_order_statistics_have_their_law(rows):
+    """The largest of n half-normals: its probability integral transform is uniform."""
+    from scipy import stats
+
+    dim, log2_width = 15, 12
+    w = rows.input_vectors(dim)
+    run = rows.numpy_order_statistics(dim, log2_width, 1)
+    uniforms = []
+    for _ in range(400):
+        best = run()
+        np.testing.assert_allclose(best.rows @ w, best.projections, rtol=1e-4)
+        assert len(set(best.indices)) == dim
+        assert np.all(np.diff(best.scores) <= 0)
+        largest = best.scores[0] / np.linalg.norm(w)
+        uniforms.append(stats.halfnorm.cdf(largest) ** (2**log2_width))
+    assert stats.kstest(uniforms, "uniform").pvalue > 1e-6
+
+
+def test_faiss_peers_compute_what_numpys_do(rows):
+    pytest.importorskip("faiss", reason="the peer is optional")
+    counted = rows.numpy_count_distances(20, 256, 1)()
+    np.testing.assert_array_equal(rows.faiss_distances(20, 256, 1)(), counted)
+    codes = rows.faiss_codes(3, 8, 64, 1)()
+    hyperplanes = np.random.default_rng(2).standard_normal((64, 8), dtype=np.float32)
+    signs = rows.input_vectors(8, 3) @ hyperplanes.T >= 0
+    np.testing.assert_array_equal(codes, np.packbits(signs, axis=1, bitorder="little"))
+
+
+def test_the_counter_counts_the_threads_started_after_it(harness):
+    instructions = importlib.import_module("instructions")
+    try:
+        counter = instructions.Counter(instructions.SOFTWARE, instructions.TASK_CLOCK)
+    except OSError as error:
+        pytest.skip(f"the system counts no events: {error}")
+
+    def work():
+        end = time.thread_time() + 0.1
+        while time.thread_time() < end:
+            pass
+
+    work()
+    alone = counter.count()
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    with_thread = counter.count()
+    counter.close()
+    assert alone >= 0.1e9  # nanoseconds of processor time
+    assert with_thread - alone >= 0.1e9
+
+
+def test_side_by_side_names_the_strongest_peer(harness):
+    side_by_side = importlib.import_module("side_by_side")
+
+    def case(name, role, threads, seconds):
+        return {"name": name, "role": role, "threads": threads, "seconds_min": seconds}
+
+    cases = [
+        case("engine", "engine", 1, 2.0),
+        case("engine", "engine", 2, 1.0),
+        case("less work", "engine", 2, 0.1),
+        case("slow", "peer", 1, 4.0),
+        case("fast", "peer", 2, 0.5),
+        case("many threads", "peer", 8, 0.1),
+        case("failed", "peer", 2, None),
+        case("copy", "ceiling", 2, 0.01),
+    ]
+    problem = {"name": "p", "cases": cases}
+    machine = {"processor": "A", "cores": 2, "engine": {"isa": "x86-64-v4"}, "commit": "abc"}
+    result = {"machine": machine, "stems": {"rows": [problem, {"name": "e", "columns": []}]}}
+    other = {"machine": {**machine, "processor": "B"}, "stems": {"rows": []}}
+    lines = side_by_side.table([result, other]).splitlines()
+    assert lines[:2] == [
+        "1. A, 2 cores, x86-64-v4, commit abc",
+        "2. B, 2 cores, x86-64-v4, commit abc",
+    ]
+    assert lines[-1] == "| rows: p | 1 | 0.5 | 0.5 | fast |  |  |  |  |"
+
+
 def test_numpy_peer_covers_every_row_with_any_number_of_threads(rows, monkeypatch):
     monkeypatch.setattr(rows, "BLOCK_NORMALS", 2**8)
     (best,) = rows.numpy_select(8, 12, threads=3)()
@@ -225,6 +321,7 @@ def test_peers_agree_on_codes_and_distances(rows):
 # Enough of CuPy over NumPy for the GPU cases: the same calls, the host's clock, a pool that holds
 # 2 MiB with the inputs and 6 MiB once something has run.
 CUPY = """
+import threading
 import time
 from types import SimpleNamespace
 
@@ -429,7 +526,7 @@ def test_pytorch_gpu_peer_selects_the_best_rows(rows_gpu):
     generator = torch.Generator().manual_seed(2)
     blocks = [torch.randn(2**6, dim, generator=generator) for _ in range(2**4)]
     layer = torch.cat(blocks).numpy()
-    best = rows_gpu.Best(*(values.numpy() for values in best))
+    best = rows_gpu.Best(*(tensor.numpy() for tensor in best))
     check_best(best, layer, rows_gpu.input_vectors(dim))
     assert rows_gpu.torch_select_from(dim, 8, device="cpu")().rows.shape == (dim, dim)
 
@@ -457,7 +554,8 @@ def test_frame_problems_are_distinct_and_their_cases_run(frames):
                 assert len(set(keys)) == len(keys)
                 for case in problem.cases:
                     function = getattr(frames, case.function)
-                    if quick and threads == 1 and case.library != "torch":
+                    optional = {"torch", "numba", "faiss", "jax"}
+                    if quick and threads == 1 and case.library not in optional:
                         function(**{**case.arguments, **case.small})()
 
 
@@ -465,8 +563,11 @@ def test_frame_peers_compute_what_the_engine_does(frames):
     import infall
 
     h = frames.vectors(3, 32, "float32")
-    chosen = frames.numpy_identity(20, 32, 3)()
+    chosen = frames.numpy_identity_classify(20, 32, 3)()
     frame = infall.SimplexETF(20, 32, basis="identity")
+    np.testing.assert_allclose(
+        frames.numpy_identity_project(20, 32, 3)(), frame.project(h), rtol=1e-5, atol=1e-6
+    )
     np.testing.assert_array_equal(chosen, frame.classify(h))
     np.testing.assert_array_equal(frames.infall_classify(20, 32, 3, "identity", 1)(), chosen)
     made = frames.numpy_haar(5, 7)()  # (7, 5)
@@ -478,7 +579,25 @@ def test_frame_peers_compute_what_the_engine_does(frames):
     np.testing.assert_array_equal(products.argmax(axis=1), classes)
 
 
+@pytest.mark.parametrize("log2_length", [0, 1, 2, 5, 16, 17, 19])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_numba_peer_computes_the_transform(frames, log2_length, dtype):
+    import infall
+
+    pytest.importorskip("numba", reason="the peer is optional")
+    (expected,) = infall.frames.walsh_hadamard(frames.vectors(1, 2**log2_length, dtype))
+    transformed = frames.numba_transform(log2_length, dtype)()
+    tolerance = 30 * np.finfo(dtype).eps
+    np.testing.assert_allclose(transformed, expected, rtol=0, atol=tolerance)
+    assert transformed.dtype == dtype
+
+
 def test_pytorch_frame_peer_computes_what_numpys_does(frames):
     pytest.importorskip("torch", reason="the peer is optional")
     expected = frames.numpy_dense(20, 32, 3, largest=False)()
     np.testing.assert_allclose(frames.torch_dense(20, 32, 3, largest=False)(), expected, atol=1e-5)
+    logits = frames.torch_identity_project(20, 32, 3)()
+    formula = frames.numpy_identity_project(20, 32, 3)()
+    np.testing.assert_allclose(logits, formula, rtol=1e-5, atol=1e-6)
+    classes = frames.torch_identity_classify(20, 32, 3)()
+    np.testing.assert_array_equal(classes, frames.numpy_identity_classify(20, 32, 3)())

@@ -62,9 +62,9 @@ def test_all_find_the_same_nc1(classes, results, library):
     features, labels = classes.labelled_features(*sizes)
     within, between, _ = reference.within_and_between(features, labels)
     expected = reference.nc1(within, between, rank=4, num_classes=5)
-    found = results(classes.nc1("test", sizes, 2, 1), library)
-    assert found
-    for case, value in found:
+    actual = results(classes.nc1("test", sizes, 2, 1), library)
+    assert actual
+    for case, value in actual:
         assert value == pytest.approx(expected, rel=tolerance(case)), case.name
 
 
@@ -78,9 +78,9 @@ def test_all_find_the_same_moments(classes, results, library):
         classes.one_hot_moments(sizes, 2),
         classes.streaming(sizes, 2, 1),
     ]
-    found = [pair for problem in problems for pair in results(problem, library)]
-    assert found or library == "sklearn"
-    for case, moments in found:
+    pairs = [pair for problem in problems for pair in results(problem, library)]
+    assert pairs or library == "sklearn"
+    for case, moments in pairs:
         rtol = tolerance(case)
         np.testing.assert_allclose(moments[0], means, rtol=rtol, atol=rtol)
         np.testing.assert_allclose(moments[1], variances, rtol=rtol)
@@ -152,9 +152,9 @@ def test_cases_of_classes_make_a_table(harness, classes):
     names = ["ClassMoments, nc1", "SciPy d x d float32, pinvh", "two reads of the features"]
     chosen = replace(problem, cases=[case for case in problem.cases if case.name in names])
     measured = harness.measure("classes", chosen)
-    one, several, peer, ceiling = measured["cases"]
+    single_thread, several, peer, ceiling = measured["cases"]
     assert [case["status"] for case in measured["cases"]] == ["ok"] * 4
-    assert one["ratio"] == several["ratio"] == 1
+    assert single_thread["ratio"] == several["ratio"] == 1
     assert peer["ratio"] == peer["seconds_min"] / several["seconds_min"]
     assert several["share"] == several["rate"] / ceiling["rate"]
     assert ceiling["ratio"] is None
@@ -183,17 +183,17 @@ def test_problems_of_classes_are_distinct_and_their_cases_exist(classes, class_p
 def test_reference_of_the_errors_is_right_where_collapse_is_deepest(classes, accuracy):
     for offset in accuracy.OFFSETS:
         features, labels = classes.labelled_features(3000, 12, 5, accuracy.NOISES[-1], offset)
-        found = accuracy.reference_values(features, labels, 5)
+        reference = accuracy.reference_values(features, labels, 5)
         samples = features.astype(np.longdouble)
         means = np.array([samples[labels == c].mean(axis=0) for c in range(5)])
         deviations = samples - means[labels]
         trace = (deviations**2).sum() / 3000
-        assert found.trace == pytest.approx(float(trace), rel=1e-12)
+        assert reference.trace == pytest.approx(float(trace), rel=1e-12)
         # (C C^T)^+ C h, for C h has no part along the ones vector, by which C C^T is made regular.
         centred = means - means.mean(axis=0)
         gram = (centred @ centred.T + 1.0).astype(np.float64)
         along = (centred @ deviations.T).astype(np.float64)
-        assert found.nc1 == pytest.approx(
+        assert reference.nc1 == pytest.approx(
             (np.linalg.solve(gram, along) ** 2).sum() / 3000, rel=1e-9
         )
 
@@ -205,8 +205,8 @@ def test_engine_keeps_its_digits_where_the_textbook_loses_them(harness, accuracy
     assert table.columns[-1] == "1e-07, offset 100"
     libraries = ("infall", "scipy")
     chosen = replace(table, cases=[case for case in table.cases if case.library in libraries])
-    found = harness.tabulate("classes_accuracy", chosen)
-    for case in found["cases"]:
+    tabulated = harness.tabulate("classes_accuracy", chosen)
+    for case in tabulated["cases"]:
         assert case["status"] == "ok", case["name"]
         assert list(case["errors"]) == ["NC1", "tr Σ_W", "CDNV"]
         for errors in case["errors"].values():
@@ -215,7 +215,7 @@ def test_engine_keeps_its_digits_where_the_textbook_loses_them(harness, accuracy
                 assert max(errors) < 1e-8, case["name"]
             elif "E[h" in case["name"]:
                 assert errors[-1] is None or errors[-1] > 1e-2, case["name"]
-    assert json.loads(json.dumps(found)) == found
+    assert json.loads(json.dumps(tabulated)) == tabulated
 
 
 @pytest.mark.parametrize("library", ["sklearn", *OPTIONAL])

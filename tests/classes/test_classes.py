@@ -126,9 +126,9 @@ def test_merge_is_the_whole(parts, missing, seed):
     ends = np.cumsum(parts)
     order = np.argsort(labels, kind="stable") if missing else np.arange(total)
     for start, stop in zip([0, *ends[:-1]], ends, strict=True):
-        some = order[start:stop]
+        batch = order[start:stop]
         part = ClassMoments(5, 9, scatter=True)
-        part.update(features[some], labels[some])
+        part.update(features[batch], labels[batch])
         before = bits(part, "counts", "means", "variances")
         merged.merge(part)
         assert bits(part, "counts", "means", "variances") == before
@@ -203,8 +203,8 @@ def test_within_projection(width, dim):
     expected = np.bincount(
         labels, weights=((deviations @ directions) ** 2).sum(axis=1), minlength=8
     )
-    found = within_projection(features, labels, moments, directions)
-    np.testing.assert_allclose(found, expected, rtol=1e-11)
+    sums = within_projection(features, labels, moments, directions)
+    np.testing.assert_allclose(sums, expected, rtol=1e-11)
 
 
 def test_bfloat16():
@@ -395,8 +395,8 @@ def test_save_and_load(tmp_path, scatter, names):
     loaded = ClassMoments.load(tmp_path / "moments")
     kept = ("counts", "means", "variances", "between_scatter")
     kept += ("within_scatter",) if scatter else ()
-    for one in (moments, loaded):
-        one.update(features[299:], given_labels[299:])
+    for either in (moments, loaded):
+        either.update(features[299:], given_labels[299:])
     assert bits(loaded, *kept) == bits(moments, *kept)
     assert (loaded.classes, loaded.scatter) == (names, scatter)
 
@@ -406,7 +406,7 @@ def test_damaged_files(tmp_path):
     moments = ClassMoments(2, 3)
     moments.update(np.eye(3), [0, 1, 1])
     moments.save(path)
-    found = dict(np.load(path))
+    members = dict(np.load(path))
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     with raises(ValueError, "is not a saved infall.ClassMoments, or a damaged one"):
@@ -420,7 +420,7 @@ def test_damaged_files(tmp_path):
         ("observed", np.array([1, 0]), "observed is not an ascending list"),
         ("within", np.zeros((3, 3)), "within is float64 of shape (3, 3)"),
     ):
-        np.savez(tmp_path / "damaged.npz", **{**found, name: value})
+        np.savez(tmp_path / "damaged.npz", **{**members, name: value})
         with raises(ValueError, text):
             ClassMoments.load(tmp_path / "damaged.npz")
     with raises(TypeError, "classes can be saved if they are all text or all integers"):

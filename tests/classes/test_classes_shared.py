@@ -415,15 +415,15 @@ def test_pickles_and_copies(scatter, names, missing, tmp_path):
     restored = [pickle.loads(pickle.dumps(moments, protocol)) for protocol in range(2, 6)]
     restored += [copy.copy(moments), copy.deepcopy(moments), read_only(moments)]
     restored += [mapped(moments, tmp_path)]
-    for one in restored:
-        assert bits(one) == whole
-        assert type(one.means) is type(one.counts) is np.ndarray
-        assert (one.scatter, one.classes, one.num_threads) == (scatter, names, None)
-        assert repr(collapse_report(one)) == repr(report)
-        one.merge(ClassMoments(10, 64, scatter=scatter, classes=names))
-        assert bits(one)[0] == whole[0]
-        one.update(features, given)
-        assert bits(one) == bits(expected)
+    for each in restored:
+        assert bits(each) == whole
+        assert type(each.means) is type(each.counts) is np.ndarray
+        assert (each.scatter, each.classes, each.num_threads) == (scatter, names, None)
+        assert repr(collapse_report(each)) == repr(report)
+        each.merge(ClassMoments(10, 64, scatter=scatter, classes=names))
+        assert bits(each)[0] == whole[0]
+        each.update(features, given)
+        assert bits(each) == bits(expected)
     assert bits(moments) == whole
     again = mapped(moments, tmp_path)
     again.update(features, given)
@@ -461,8 +461,8 @@ def test_state_dict(scatter, names):
     stored = io.BytesIO()
     np.savez(stored, **state)  # in whatever format
     stored.seek(0)
-    for found in (state, {name: np.array(part) for name, part in np.load(stored).items()}):
-        restored = ClassMoments.from_state_dict(found)
+    for stored_state in (state, {name: np.array(part) for name, part in np.load(stored).items()}):
+        restored = ClassMoments.from_state_dict(stored_state)
         assert bits(restored) == bits(moments)
         assert restored.classes == names
     restored.update(features, given)
@@ -534,31 +534,31 @@ def layouts(features):
 def test_any_layout(layout, scatter):
     features, labels = samples(2000, dtype=np.float64)
     given = layouts(features)[layout]
-    found, expected = (
+    actual, expected = (
         ClassMoments(10, 64, scatter=scatter),
         moments_of(features, labels, scatter=scatter),
     )
     reported = []
     with blocks_of(700 * 64):
-        found.update(given, labels, progress=lambda *part: reported.append(part))
+        actual.update(given, labels, progress=lambda *part: reported.append(part))
     assert reported[-1] == (2000, 2000, "samples")
-    assert found.counts.tobytes() == expected.counts.tobytes()
-    assert found.means.tobytes() == expected.means.tobytes()
-    np.testing.assert_allclose(found.variances, expected.variances, rtol=1e-14)
+    assert actual.counts.tobytes() == expected.counts.tobytes()
+    assert actual.means.tobytes() == expected.means.tobytes()
+    np.testing.assert_allclose(actual.variances, expected.variances, rtol=1e-14)
     if scatter:
-        assert found.within_scatter.tobytes() == expected.within_scatter.tobytes()
+        assert actual.within_scatter.tobytes() == expected.within_scatter.tobytes()
     directions = np.random.default_rng(1).normal(size=(64, 5))
-    along = classes.within_projection(given, labels, found, directions)
+    along = classes.within_projection(given, labels, actual, directions)
     assert (
-        along.tobytes() == classes.within_projection(features, labels, found, directions).tobytes()
+        along.tobytes() == classes.within_projection(features, labels, actual, directions).tobytes()
     )
-    before = bits(found)
+    before = bits(actual)
     if layout != "list":
         spoilt = np.array(given, order="K", copy=True, subok=True)
         spoilt[1801, 7] = np.nan
         with raises(ValueError, "features is not finite: nan at position (1801, 7)"):
-            found.update(spoilt, labels)
-        assert bits(found) == before
+            actual.update(spoilt, labels)
+        assert bits(actual) == before
 
 
 @pytest.mark.parametrize(
@@ -567,9 +567,9 @@ def test_any_layout(layout, scatter):
 def test_any_dtype(dtype):
     features = np.random.default_rng(0).integers(0, 2 if dtype == "?" else 100, (500, 9))
     labels = np.arange(500) % 4
-    found = moments_of(features.astype(dtype), labels, 4)
+    moments = moments_of(features.astype(dtype), labels, 4)
     expected = moments_of(features.astype(np.float64), labels, 4)
-    assert bits(found) == bits(expected)
+    assert bits(moments) == bits(expected)
 
 
 def test_bfloat16_in_any_layout():

@@ -30,26 +30,26 @@ def order(labels, num_classes):
     return samples, np.searchsorted(labels[samples], np.arange(num_classes + 1))
 
 
+def stored(features, dtype):
+    stride = features.strides[0] // features.itemsize
+    return pointer(features), dtype or features.dtype.name, stride, features.shape[1]
+
+
+def device_state(moments):
+    counts, shifts, sums, squares = moments
+    shifts = (pointer(shifts), shifts.dtype == np.float64)
+    return len(counts), pointer(counts), shifts, pointer(sums), pointer(squares)
+
+
 def add(features, labels, moments, dtype=None):
     """Add samples on the emulated device."""
-    counts, shifts, sums, squares = moments
-    samples, starts = order(labels, len(counts))
-    dim = features.shape[1]
-    scratch = np.full(cuda.moments_scratch(len(counts), dim), np.nan)
+    num_classes, dim = moments[2].shape
+    samples, starts = order(labels, num_classes)
+    scratch = np.full(cuda.moments_scratch(num_classes, dim), np.nan)
     cuda.accumulate_moments(
-        pointer(features),
-        dtype or features.dtype.name,
-        features.strides[0] // features.itemsize,
-        dim,
-        len(labels),
-        pointer(samples),
-        pointer(starts),
-        len(counts),
-        pointer(counts),
-        pointer(shifts),
-        shifts.dtype == np.float64,
-        pointer(sums),
-        pointer(squares),
+        stored(features, dtype),
+        (len(labels), pointer(samples), pointer(starts)),
+        device_state(moments),
         pointer(scratch),
         0,
         0,
@@ -75,38 +75,28 @@ def test_moments(dtype, dim):
     features, labels = wide[:, 1 : dim + 1], rng.integers(0, 6, 150)
     labels[labels == 3] = 1  # a class that stays empty
     shift_type = np.float64 if dtype == "float64" else np.float32
-    expected, found = state(6, dim, shift_type), state(6, dim, shift_type)
+    expected, actual = state(6, dim, shift_type), state(6, dim, shift_type)
     for batch in (slice(0, 40), slice(40, 41), slice(41, 150)):
         add_on_host(features[batch], labels[batch], expected)
-        add(features[batch], labels[batch], found, dtype)
+        add(features[batch], labels[batch], actual, dtype)
     seen = expected[0] > 0
     assert not seen[3]
-    assert_array_equal(found[0], expected[0])
-    for mine, theirs in zip(found[1:], expected[1:], strict=True):
+    assert_array_equal(actual[0], expected[0])
+    for mine, theirs in zip(actual[1:], expected[1:], strict=True):
         assert mine[seen].tobytes() == theirs[seen].tobytes()
 
     centre = rng.normal(size=dim)
     means, offsets = _core.class_means(*expected[:3], centre, True, True, 1)
     device_means, device_offsets = np.zeros_like(means), np.zeros_like(offsets)
-    cuda.class_means(
-        6,
-        dim,
-        *(pointer(a) for a in found[:2]),
-        shift_type == np.float64,
-        *(pointer(a) for a in (*found[2:], centre, device_means, device_offsets)),
-        0,
-        0,
-    )
+    results = (pointer(device_means), pointer(device_offsets))
+    cuda.class_means(device_state(actual), dim, pointer(centre), *results, 0, 0)
     assert_array_equal(device_means, means)
     assert_array_equal(device_offsets, offsets)
 
     out, device_out = np.empty((150, dim)), np.empty((150, dim))
     _core.deviations(features, labels, expected[1], out, 1)
     cuda.subtract(
-        pointer(features),
-        dtype,
-        features.strides[0] // features.itemsize,
-        dim,
+        stored(features, dtype),
         150,
         pointer(labels),
         6,
@@ -123,10 +113,10 @@ def test_long_classes_are_added_in_the_same_parts():
     rng = np.random.default_rng(5)
     features, labels = rng.normal(size=(2**16 * 2 + 77, 1)).astype(np.float32), None
     labels = (rng.random(len(features)) < 0.01).astype(np.int64)
-    expected, found = state(2, 1), state(2, 1)
+    expected, actual = state(2, 1), state(2, 1)
     add_on_host(features, labels, expected)
-    add(features, labels, found)
-    for mine, theirs in zip(found, expected, strict=True):
+    add(features, labels, actual)
+    for mine, theirs in zip(actual, expected, strict=True):
         assert_array_equal(mine, theirs)
 
 
@@ -150,10 +140,9 @@ def test_nan_stays_in_its_class():
 
 def test_sums_by_class():
     rng = np.random.default_rng(6)
-    values, labels = rng.integers(-1000, 1000, 5000).astype(np.float64), rng.integers(0, 7, 5000)
+    features, labels = rng.integers(-1000, 1000, 5000).astype(np.float64), rng.integers(0, 7, 5000)
     samples, starts = order(labels, 8)
     sums = np.empty(8)
-    cuda.sums_by_class(
-        pointer(values), 5000, pointer(samples), pointer(starts), 8, pointer(sums), 0, 0
-    )
-    assert_array_equal(sums, np.bincount(labels, weights=values, minlength=8))
+    by_class = (5000, pointer(samples), pointer(starts))
+    cuda.sums_by_class(pointer(features), by_class, 8, pointer(sums), 0, 0)
+    assert_array_equal(sums, np.bincount(labels, weights=features, minlength=8))

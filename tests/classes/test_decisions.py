@@ -84,9 +84,9 @@ def test_a_classifier_of_other_classes_and_dtype():
     nearest, predicted = decisions(features, means, classifier)
     assert_array_equal(nearest, reference.nearest_means(features, means))
     assert_array_equal(predicted, reference.largest_outputs(features, classifier, np.zeros(9)))
-    found, none = decisions(features, means)
+    decided, none = decisions(features, means)
     assert none is None
-    assert_array_equal(found, nearest)
+    assert_array_equal(decided, nearest)
 
 
 # Near ties ----------------------------------------------------------------------------------------
@@ -184,9 +184,9 @@ def test_products_need_not_be_better_than_their_bound(monkeypatch, small_blocks)
         out[:] = exact + rng.choice([-1.0, 1.0], exact.shape) * (a.shape[1] - 1) * unit * norms
 
     monkeypatch.setattr(np, "matmul", rough)
-    found = decisions(features, means, classifier, bias)
-    assert_array_equal(found[0], expected[0])
-    assert_array_equal(found[1], expected[1])
+    decided = decisions(features, means, classifier, bias)
+    assert_array_equal(decided[0], expected[0])
+    assert_array_equal(decided[1], expected[1])
 
 
 # Layout, scale, errors ----------------------------------------------------------------------------
@@ -200,9 +200,9 @@ def test_neither_instruction_set_nor_threads_decide(dtype, restore_isa, small_bl
     for isa in ISAS:
         _core.set_isa(isa)
         for threads in (1, 2, 3):
-            found = decisions(features, means, classifier, bias, num_threads=threads)
-            assert_array_equal(found[0], expected[0])
-            assert_array_equal(found[1], expected[1])
+            decided = decisions(features, means, classifier, bias, num_threads=threads)
+            assert_array_equal(decided[0], expected[0])
+            assert_array_equal(decided[1], expected[1])
 
 
 def test_bfloat16_comes_as_its_bits(monkeypatch):
@@ -210,10 +210,10 @@ def test_bfloat16_comes_as_its_bits(monkeypatch):
     monkeypatch.setattr(_decisions, "feature_rows", lambda features, _, dim: features)
     features, means, classifier, bias = problem(80, 10, 12)
     bits = (features.view(np.uint32) >> 16).astype(np.uint16)
-    values = (bits.astype(np.uint32) << 16).view(np.float32)
-    found = decisions(bits, means, classifier, bias)
-    assert_array_equal(found[0], reference.nearest_means(values, means))
-    assert_array_equal(found[1], reference.largest_outputs(values, classifier, bias))
+    widened = (bits.astype(np.uint32) << 16).view(np.float32)
+    decided = decisions(bits, means, classifier, bias)
+    assert_array_equal(decided[0], reference.nearest_means(widened, means))
+    assert_array_equal(decided[1], reference.largest_outputs(widened, classifier, bias))
     bits[7, 3] = 0xFF80
     with pytest.raises(ValueError, match=r"features is not finite: -inf at position \(7, 3\)"):
         decisions(bits, means)
@@ -233,9 +233,9 @@ def test_scale_decides_nothing(exponent, small_blocks):
     means[15:] = np.nextafter(means[:15], 9.0)
     expected = decisions(features, means, classifier, bias)
     scaled = np.ldexp(features, exponent), np.ldexp(means, exponent)
-    found = decisions(*scaled, classifier, np.ldexp(bias, exponent))
-    assert_array_equal(found[0], expected[0])
-    assert_array_equal(found[1], expected[1])
+    decided = decisions(*scaled, classifier, np.ldexp(bias, exponent))
+    assert_array_equal(decided[0], expected[0])
+    assert_array_equal(decided[1], expected[1])
 
 
 def test_samples_far_from_all_means():

@@ -52,11 +52,11 @@ def problem(num_samples, dim, num_classes, dtype=np.float32):
 
 def same_as_host(library, features, means, classifier, bias, number=0, **options):
     expected = decisions(features, means, classifier, bias)
-    found = decisions(library(features, number), means, classifier, bias, **options)
-    for array, values in zip(found, expected, strict=True):
+    decided = decisions(library(features, number), means, classifier, bias, **options)
+    for array, classes in zip(decided, expected, strict=True):
         assert type(array) is library
         assert array._number == number
-        assert_array_equal(array._values, values)
+        assert_array_equal(array._values, classes)
 
 
 @both_libraries
@@ -88,19 +88,19 @@ def test_what_is_not_finite_has_no_class(library):
     features, means, classifier, bias = problem(6, 5, 4)
     expected = decisions(features, means, classifier, bias)
     features[2, 1], features[5, 4] = np.nan, -np.inf
-    found = decisions(library(features), means, classifier, bias)
-    for array, values in zip(found, expected, strict=True):
-        values[[2, 5]] = -1
-        assert_array_equal(array._values, values)
+    decided = decisions(library(features), means, classifier, bias)
+    for array, classes in zip(decided, expected, strict=True):
+        classes[[2, 5]] = -1
+        assert_array_equal(array._values, classes)
 
 
 def test_classes_may_lie_on_the_device_and_rows_apart():
     features, means, classifier, bias = problem(12, 5, 4)
     expected = decisions(features[::2], means, classifier, bias)
     put = fake_device.CuPyArray
-    found = decisions(put(features[::2]), put(means), put(classifier), put(bias))
-    for array, values in zip(found, expected, strict=True):
-        assert_array_equal(array._values, values)
+    decided = decisions(put(features[::2]), put(means), put(classifier), put(bias))
+    for array, classes in zip(decided, expected, strict=True):
+        assert_array_equal(array._values, classes)
     nearest, none = decisions(put(features[::2]), means)
     assert none is None
     assert_array_equal(nearest._values, expected[0])

@@ -48,29 +48,29 @@ def samples(dtype=np.float32, count=120, num_classes=5, dim=9):
 @pytest.mark.parametrize("host_labels", [True, False])
 def test_moments_are_those_of_the_host(library, number, dtype, host_labels):
     features, labels = samples(dtype)
-    expected, found = ClassMoments(6, 9, scatter=True), ClassMoments(6, 9, scatter=True)
+    expected, actual = ClassMoments(6, 9, scatter=True), ClassMoments(6, 9, scatter=True)
     for batch in (slice(0, 50), slice(50, 51), slice(51, 51), slice(51, 120)):
         expected.update(features[batch], labels[batch])
-        some = labels[batch] if host_labels else library.put(labels[batch], number)
+        batch_labels = labels[batch] if host_labels else library.put(labels[batch], number)
         reported = []
         rows = library.put(features[batch], number)
-        found.update(rows, some, progress=lambda *p, reported=reported: reported.append(p))
+        actual.update(rows, batch_labels, progress=lambda *p, reported=reported: reported.append(p))
         count = batch.stop - batch.start
         assert reported == ([(count, count, "samples")] if count else [])
     assert fake_device.synchronisations == []
-    assert_array_equal(library.values(found.counts, number), expected.counts)
-    assert_array_equal(library.values(found.means, number), expected.means)
-    assert_array_equal(library.values(found.variances, number), expected.variances)
+    assert_array_equal(library.values(actual.counts, number), expected.counts)
+    assert_array_equal(library.values(actual.means, number), expected.means)
+    assert_array_equal(library.values(actual.variances, number), expected.variances)
     assert fake_device.synchronisations == []
-    assert (found.num_samples, found.observed.tolist()) == (120, [0, 1, 2, 3, 4])
+    assert (actual.num_samples, actual.observed.tolist()) == (120, [0, 1, 2, 3, 4])
     for name in ("between_scatter", "within_scatter"):
-        mine, theirs = library.values(getattr(found, name), number), getattr(expected, name)
+        mine, theirs = library.values(getattr(actual, name), number), getattr(expected, name)
         assert_allclose(mine, theirs, rtol=0, atol=1e-13 * theirs.max())
     assert_array_equal(
-        library.values(found.centred_means("samples"), number), expected.centred_means("samples")
+        library.values(actual.centred_means("samples"), number), expected.centred_means("samples")
     )
-    assert_array_equal(library.values(found.global_mean(), number), expected.global_mean())
-    assert repr(found) == repr(expected)
+    assert_array_equal(library.values(actual.global_mean(), number), expected.global_mean())
+    assert repr(actual) == repr(expected)
 
 
 @both_libraries
@@ -85,8 +85,8 @@ def test_projection(library):
         (labels, directions),
         (library.put(labels), library.put(directions)),
     ):
-        found = within_projection(library.put(features), given_labels, device, given)
-        assert_allclose(library.values(found), expected, rtol=1e-11)
+        sums = within_projection(library.put(features), given_labels, device, given)
+        assert_allclose(library.values(sums), expected, rtol=1e-11)
     with raises(TypeError, "moments is in host memory, features is not"):
         within_projection(library.put(features), labels, host, directions)
     with raises(ValueError, "directions has shape (4, 3); expected (9, r)"):
@@ -182,21 +182,21 @@ def test_a_failed_update_changes_nothing(library, fresh, error):
     features, labels = samples(np.float64)
     moments = ClassMoments(6, 9, scatter=True)
     expected = ClassMoments(6, 9, scatter=True)
-    for one in (moments, expected):
+    for either in (moments, expected):
         for _ in range(0 if fresh else 3):
-            one.update(library.put(samples()[0]), library.put(labels))
-    rows, numbers = library.put(features), library.put(labels)
+            either.update(library.put(samples()[0]), library.put(labels))
+    rows, class_numbers = library.put(features), library.put(labels)
     before, failures = state_of(moments, library), 0
     while True:
         # One allocation after the other fails, wherever it is made.
         with fake_device.failing_after(failures, error) as failed, contextlib.suppress(error):
-            moments.update(rows, numbers)
+            moments.update(rows, class_numbers)
         if not failed:
             break
         failures += 1
         assert state_of(moments, library) == before
     assert failures > 10
-    expected.update(rows, numbers)
+    expected.update(rows, class_numbers)
     assert state_of(moments, library) == state_of(expected, library)
 
 
@@ -216,8 +216,8 @@ def test_an_update_that_progress_stops_changes_nothing(library):
         moments.update(library.put(features), labels)
     moments.reset()
     host = ClassMoments(6, 9, scatter=True)
-    for one in (moments, host):
-        one.update(features, labels)  # in host memory, where nothing failed before
+    for either in (moments, host):
+        either.update(features, labels)  # in host memory, where nothing failed before
     assert moments.means.tobytes() == host.means.tobytes()
 
 
@@ -230,13 +230,13 @@ def test_any_layout_and_dtype(library, dtype):
     expected = ClassMoments(6, 9, scatter=True)
     expected.update(features, labels)
     for layout in (features, np.asfortranarray(features), np.repeat(features, 2, axis=1)[:, ::2]):
-        found = ClassMoments(6, 9, scatter=True)
-        found.update(library.put(layout), library.put(labels))
+        moments = ClassMoments(6, 9, scatter=True)
+        moments.update(library.put(layout), library.put(labels))
         assert fake_device.synchronisations == []
-        assert_array_equal(library.values(found.counts), expected.counts)
-        assert_array_equal(library.values(found.means), expected.means)
-        assert_allclose(library.values(found.variances), expected.variances, rtol=1e-14)
-        projected = within_projection(library.put(layout), labels, found, np.eye(9)[:, :2])
+        assert_array_equal(library.values(moments.counts), expected.counts)
+        assert_array_equal(library.values(moments.means), expected.means)
+        assert_allclose(library.values(moments.variances), expected.variances, rtol=1e-14)
+        projected = within_projection(library.put(layout), labels, moments, np.eye(9)[:, :2])
         assert_allclose(
             library.values(projected),
             within_projection(features, labels, expected, np.eye(9)[:, :2]),

@@ -553,19 +553,47 @@ def test_an_engine_that_cannot_be_loaded_is_one_line():
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("module", ["numpy", "infall._core", "infall.cli", "typer", "rich"])
-def test_interrupt_while_modules_are_imported(module):
-    script = f"""
+# Raises KeyboardInterrupt where a module is imported.
+INTERRUPT = """
 import sys
 class Interrupt:
     def find_spec(self, name, path=None, target=None):
         if name == {module!r}:
             raise KeyboardInterrupt
 sys.meta_path.insert(0, Interrupt())
-{START}"""
+"""
+IMPORTED = pytest.mark.parametrize(
+    "module", ["numpy", "infall._core", "infall.cli", "typer", "rich"]
+)
+
+
+@IMPORTED
+def test_interrupt_while_modules_are_imported(module):
     result = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+        [sys.executable, "-c", INTERRUPT.format(module=module) + START],
+        capture_output=True,
+        text=True,
+        check=False,
     )
+    assert result.returncode == 130
+    assert result.stdout == ""
+    assert result.stderr == "interrupted\n"
+
+
+def interrupted_at_start(folder, module, *arguments):
+    (folder / "sitecustomize.py").write_text(INTERRUPT.format(module=module), encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(folder)},
+    )
+
+
+@pytest.mark.parametrize("module", ["infall.cli", "typer", "rich"])
+def test_interrupt_while_python_m_infall_imports_the_command(tmp_path, module):
+    result = interrupted_at_start(tmp_path, module, "-m", "infall", "info")
     assert result.returncode == 130
     assert result.stdout == ""
     assert result.stderr == "interrupted\n"

@@ -54,10 +54,10 @@ def refused(*arguments):
     return result.stderr
 
 
-def assert_equal_but_rounding(found, expected):
-    assert found.missing == expected.missing
+def assert_equal_but_rounding(actual, expected):
+    assert actual.missing == expected.missing
     for name, value in expected.to_dict().items():
-        other = found.to_dict()[name]
+        other = actual.to_dict()[name]
         if isinstance(value, float):
             assert math.isclose(other, value, rel_tol=1e-13, abs_tol=1e-15), name
         else:
@@ -65,23 +65,23 @@ def assert_equal_but_rounding(found, expected):
 
 
 def test_json_is_what_the_package_gives():
-    found, facts = measured("h.npy", "y.npy", "--classifier", "W.npy", "--bias", "b.npy")
+    actual, facts = measured("h.npy", "y.npy", "--classifier", "W.npy", "--bias", "b.npy")
     expected = collapse_report(FEATURES, LABELS, classifier=CLASSIFIER, bias=BIAS)
-    assert_equal_but_rounding(found, expected)
+    assert_equal_but_rounding(actual, expected)
     assert facts["source"] == "h.npy"
     assert facts["figure"] is None
     assert facts["elapsed_seconds"] > 0.0
-    found, _ = measured("h.npy", "y.npy")
-    assert found.missing["nc3"] == "needs a classifier"
+    actual, _ = measured("h.npy", "y.npy")
+    assert actual.missing["nc3"] == "needs a classifier"
     options = ("--weighting", "classes", "--global-mean", "samples", "--threads", 1)
-    found, _ = measured("h.npy", "y.npy", *options, "--metrics", "nc1,pfc1")
+    actual, _ = measured("h.npy", "y.npy", *options, "--metrics", "nc1,pfc1")
     expected = collapse_report(
         *(FEATURES, LABELS),
         weighting="classes",
         global_mean="samples",
         metrics=["nc1", "pfc1"],
     )
-    assert_equal_but_rounding(found, expected)
+    assert_equal_but_rounding(actual, expected)
 
 
 @pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
@@ -95,13 +95,13 @@ def test_archives(write, monkeypatch):
         "test_labels": LABELS[::3],
     }
     write("layer.npz", **arrays)
-    found, _ = measured("layer.npz")
+    actual, _ = measured("layer.npz")
     expected = collapse_report(**arrays)
     assert not expected.missing
-    assert_equal_but_rounding(found, expected)
+    assert_equal_but_rounding(actual, expected)
     np.save("other.npy", 2.0 * BIAS)
-    found, _ = measured("layer.npz", "--bias", "other.npy")
-    assert found.delta3 == collapse_report(**{**arrays, "bias": 2.0 * BIAS}).delta3
+    actual, _ = measured("layer.npz", "--bias", "other.npy")
+    assert actual.delta3 == collapse_report(**{**arrays, "bias": 2.0 * BIAS}).delta3
 
 
 def test_arrays_in_archives_are_mapped():
@@ -111,22 +111,22 @@ def test_arrays_in_archives_are_mapped():
     arrays |= {"empty": np.empty((0, 3)), "columns": np.asfortranarray(FEATURES)}
     arrays |= {"text": np.array(["x", "yz"]), "scalar": np.array(3)}
     np.savez("some.npz", **arrays)
-    found = read_npz(Path("some.npz"), arrays)
-    assert set(found) == set(arrays)
+    mapped = read_npz(Path("some.npz"), arrays)
+    assert set(mapped) == set(arrays)
     for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array)
-        assert found[name].dtype == array.dtype
-        assert isinstance(found[name], np.memmap) or array.size == 0
-    assert not all(found[name].flags.aligned for name in names[:4])
+        np.testing.assert_array_equal(mapped[name], array)
+        assert mapped[name].dtype == array.dtype
+        assert isinstance(mapped[name], np.memmap) or array.size == 0
+    assert not all(mapped[name].flags.aligned for name in names[:4])
 
 
 def test_labels_that_are_names():
     names = np.array([f"digit {label}" for label in LABELS])
     np.save("names.npy", names)
-    found, _ = measured("h.npy", "names.npy")
+    actual, _ = measured("h.npy", "names.npy")
     expected = collapse_report(FEATURES, LABELS)
-    assert found.cdnv_max_pair == tuple(f"digit {label}" for label in expected.cdnv_max_pair)
-    assert math.isclose(found.nc1, expected.nc1, rel_tol=1e-13)
+    assert actual.cdnv_max_pair == tuple(f"digit {label}" for label in expected.cdnv_max_pair)
+    assert math.isclose(actual.nc1, expected.nc1, rel_tol=1e-13)
 
 
 def test_table():

@@ -268,13 +268,13 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
-        values = dict(attrs)
+        attributes = dict(attrs)
         if tag not in self.VOID:
             self.open.append(tag)
         self.tags.append(tag)
-        self.ids += [values["id"]] if "id" in values else []
-        self.references += [values[key] for key in ("href", "src") if key in values]
-        assert tag != "img" or values["alt"]
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.references += [attributes[key] for key in ("href", "src") if key in attributes]
+        assert tag != "img" or attributes["alt"]
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -386,8 +386,8 @@ def test_a_figure_that_cannot_be_drawn_takes_no_numbers_with_it(name, small_figu
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    one = {"convergence": cli_figure.EXPERIMENTS["convergence"]}
-    monkeypatch.setattr(cli_figure, "EXPERIMENTS", one)
+    only = {"convergence": cli_figure.EXPERIMENTS["convergence"]}
+    monkeypatch.setattr(cli_figure, "EXPERIMENTS", only)
     monkeypatch.setattr(cli_figure, "save_figure", full)
     alone = name.startswith("infall")
     which = ("convergence", "--csv", "table.csv") if alone else ("all", "--out", "figures")
@@ -418,8 +418,8 @@ def test_page_in_a_browser(small_figures, browser):
 
 
 def test_all_in_words(small_figures, monkeypatch):
-    one = {"convergence": cli_figure.EXPERIMENTS["convergence"]}
-    monkeypatch.setattr(cli_figure, "EXPERIMENTS", one)
+    only = {"convergence": cli_figure.EXPERIMENTS["convergence"]}
+    monkeypatch.setattr(cli_figure, "EXPERIMENTS", only)
     result = invoke("all", "--seeds", 1)
     assert "convergence" in result.stdout
     assert "are within 3 standard errors" not in result.stdout  # a single seed has none

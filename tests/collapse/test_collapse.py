@@ -68,12 +68,12 @@ def test_every_metric_is_its_definition(num_classes, dim, weighting, global_mean
         close(getattr(report, f"{prefix}equiangularity_max"), largest)
 
     counts, means, variances, _ = reference.class_moments(features, labels, num_classes)
-    values = reference.cdnv_matrix(means, variances)
-    pairs = reference.off_diagonal(values)
+    cdnv = reference.cdnv_matrix(means, variances)
+    pairs = reference.off_diagonal(cdnv)
     close(report.cdnv_mean, pairs.mean())
     close(report.cdnv_max, pairs.max())
     close(report.cdnv_min, pairs.min())
-    close(values[report.cdnv_max_pair], pairs.max())
+    close(cdnv[report.cdnv_max_pair], pairs.max())
 
     nearest = reference.nearest_means(features, means)
     close(report.pfc3, np.mean(nearest == labels))
@@ -128,11 +128,11 @@ def test_functions_give_what_the_report_gives(weighting, global_mean):
     assert report.nc4 == collapse.nc4(features, classifier=classifier, bias=bias, moments=moments)
     assert report.pfc3 == collapse.pfc3(features, labels)
     assert report.test_ncc_error == collapse.ncc_error(others, other_labels, moments=moments)
-    found = collapse.cdnv(moments)
-    assert found.pair == report.cdnv_max_pair
+    cdnv = collapse.cdnv(moments)
+    assert cdnv.pair == report.cdnv_max_pair
     # Distances do not depend on the centre, but for their rounding.
     for name in ("mean", "max", "min"):
-        close(getattr(found, name), getattr(report, f"cdnv_{name}"), 1e-14)
+        close(getattr(cdnv, name), getattr(report, f"cdnv_{name}"), 1e-14)
     if global_mean == "classes":
         assert report.equinorm == collapse.equinorm(moments)
         angles = collapse.equiangularity(moments)
@@ -156,12 +156,12 @@ def test_cdnv_with_any_power_of_the_distance(num_classes, dim, power):
     np.fill_diagonal(values, 0.0)
     matrix = collapse.cdnv_matrix(moments, power=power)
     np.testing.assert_allclose(matrix, values, rtol=1e-11)
-    found = collapse.cdnv(moments, power=power)
+    cdnv = collapse.cdnv(moments, power=power)
     pairs = reference.off_diagonal(values)
-    np.testing.assert_allclose(found[:2], (pairs.mean(), pairs.max()), rtol=1e-11)
-    np.testing.assert_allclose(found.min, pairs.min(), rtol=1e-11)
-    assert found.pair[0] < found.pair[1]
-    close(matrix[found.pair], found.max)
+    np.testing.assert_allclose(cdnv[:2], (pairs.mean(), pairs.max()), rtol=1e-11)
+    np.testing.assert_allclose(cdnv.min, pairs.min(), rtol=1e-11)
+    assert cdnv.pair[0] < cdnv.pair[1]
+    close(matrix[cdnv.pair], cdnv.max)
 
 
 def test_within_covariance_of_scikit_learn():
@@ -216,11 +216,11 @@ def test_small_distances_are_not_lost(distance):
     means = simplex(10, 32)
     change = np.random.default_rng(1).standard_normal(means.shape)
     change -= change.mean(axis=0)
-    values = [
+    distances = [
         collapse.nc2(moments_of(means + scale * change, np.arange(10)))
         for scale in (distance, 1e-3)
     ]
-    close(values[0] / distance, values[1] / 1e-3, 0.02)
+    close(distances[0] / distance, distances[1] / 1e-3, 0.02)
 
 
 def test_orthogonal_frames_and_others():
@@ -317,8 +317,8 @@ def test_coincident_class_means():
     close(report.nc1, reference.nc1(within, between, 2, 4))
     assert report.nc2 > 0.1
     assert not {"nc1", "nc2", "cdnv", "pfc1", "pfc2"} & set(report.missing)
-    found = collapse.cdnv(moments_of(features, labels), power=1.0)
-    assert (found.max, found.pair) == (math.inf, (2, 3))
+    cdnv = collapse.cdnv(moments_of(features, labels), power=1.0)
+    assert (cdnv.max, cdnv.pair) == (math.inf, (2, 3))
     # Nearly coincident means do not cancel, under an offset either.
     means[3, 2] += 2.0**-20
     moments = moments_of(np.concatenate([means + 0.25, means - 0.25]) + 64.0, labels)
@@ -431,10 +431,10 @@ def fields_of(features, labels, classifier, bias, rng_seed=0, **options):
     return {name: getattr(report, name) for name in ALL_FIELDS}, report
 
 
-def assert_same(found, expected, without=(), tolerance=1e-6):
+def assert_same(actual, expected, without=(), tolerance=1e-6):
     for name in ALL_FIELDS:
         if name not in without:
-            value, other = found[name], expected[name]
+            value, other = actual[name], expected[name]
             assert (value is None) == (other is None), name
             if value is not None:
                 assert math.isclose(value, other, rel_tol=tolerance, abs_tol=tolerance), (
@@ -470,8 +470,8 @@ def test_names_of_the_classes(problem):
     order = np.random.default_rng(seed).permutation(len(bias))  # class order[c] takes number c
     inverse = np.argsort(order)
     expected, report = fields_of(features, labels, classifier, bias)
-    found, other = fields_of(features, inverse[labels], classifier[order], bias[order])
-    assert_same(found, expected)
+    actual, other = fields_of(features, inverse[labels], classifier[order], bias[order])
+    assert_same(actual, expected)
     assert {int(order[c]) for c in other.cdnv_max_pair} == set(report.cdnv_max_pair)
     named = collapse_report(
         features, [f"class {label}" for label in labels], classes=[f"class {c}" for c in order]
@@ -486,8 +486,8 @@ def test_rotations(problem):
     dim = features.shape[1]
     turn = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, dim)))[0]
     expected, _ = fields_of(features, labels, classifier, bias)
-    found, _ = fields_of(features @ turn, labels, classifier @ turn, bias)
-    assert_same(found, expected)
+    actual, _ = fields_of(features @ turn, labels, classifier @ turn, bias)
+    assert_same(actual, expected)
 
 
 @settings(max_examples=40, deadline=None)
@@ -496,11 +496,11 @@ def test_powers_of_two_as_scales_change_no_bit(problem, exponent, classifier_exp
     features, labels, classifier, bias, _ = problem
     expected, report = fields_of(features, labels, classifier, 0.0 * bias)
     scale = 2.0**exponent
-    found, scaled = fields_of(
+    actual, scaled = fields_of(
         scale * features, labels, 2.0**classifier_exponent * classifier, 0.0 * bias
     )
     # Only the dense products of LAPACK need not scale to the bit.
-    assert_same(found, expected, tolerance=1e-13)
+    assert_same(actual, expected, tolerance=1e-13)
     assert scaled.trace_within == scale**2 * report.trace_within
 
 
@@ -510,8 +510,8 @@ def test_translations(problem, distance):
     features, labels, classifier, bias, seed = problem
     shift = distance * np.random.default_rng(seed).standard_normal(features.shape[1])
     expected, _ = fields_of(features, labels, classifier, bias)
-    found, _ = fields_of(features + shift, labels, classifier, bias - classifier @ shift)
-    assert_same(found, expected)
+    actual, _ = fields_of(features + shift, labels, classifier, bias - classifier @ shift)
+    assert_same(actual, expected)
 
 
 # Deep collapse ------------------------------------------------------------------------------------
@@ -542,12 +542,12 @@ def test_deep_collapse_keeps_eight_digits(noise, offset, num_classes, dim):
         part.update(features[rows], labels[rows])
     for part in parts[1:]:
         parts[0].merge(part)
-    for found in (report, collapse_report(streamed), collapse_report(parts[0])):
-        assert found.rank == rank
-        np.testing.assert_allclose(found.nc1, expected, rtol=1e-8, atol=0.0)
-        np.testing.assert_allclose(found.trace_within, np.trace(within), rtol=1e-8, atol=0.0)
-        np.testing.assert_allclose(found.cdnv_mean, pairs.mean(), rtol=1e-8, atol=0.0)
-        np.testing.assert_allclose(found.cdnv_max, pairs.max(), rtol=1e-8, atol=0.0)
+    for actual in (report, collapse_report(streamed), collapse_report(parts[0])):
+        assert actual.rank == rank
+        np.testing.assert_allclose(actual.nc1, expected, rtol=1e-8, atol=0.0)
+        np.testing.assert_allclose(actual.trace_within, np.trace(within), rtol=1e-8, atol=0.0)
+        np.testing.assert_allclose(actual.cdnv_mean, pairs.mean(), rtol=1e-8, atol=0.0)
+        np.testing.assert_allclose(actual.cdnv_max, pairs.max(), rtol=1e-8, atol=0.0)
 
 
 # Layers -------------------------------------------------------------------------------------------
@@ -583,9 +583,9 @@ def test_layer_coordinates():
     ]
     expected = np.concatenate([[0.0], np.cumsum(steps)]) / np.sum(steps)
     seen = []
-    found = collapse.layer_coordinates(layers, progress=lambda *done: seen.append(done))
-    np.testing.assert_allclose(found, expected, rtol=1e-14)
-    assert found[-1] == 1.0
+    coordinates = collapse.layer_coordinates(layers, progress=lambda *done: seen.append(done))
+    np.testing.assert_allclose(coordinates, expected, rtol=1e-14)
+    assert coordinates[-1] == 1.0
     assert seen[-1] == (150, 150, "layers")
     for bad, message in (
         (layers[:1], "layers has 1 entries"),
@@ -602,12 +602,12 @@ def test_geodesic_prediction():
     first, labels, *_ = sample(4, 8)
     last = simplex(4, 8)[labels] + 1e-3 * first
     times = [0.0, 0.25, 1.0]
-    found = collapse.geodesic_reports(first, last, labels, times)
-    for time, report in zip(times, found, strict=True):
+    reports = collapse.geodesic_reports(first, last, labels, times)
+    for time, report in zip(times, reports, strict=True):
         expected = collapse_report((1.0 - time) * first + time * last, labels)
         for name in ("nc1", "nc2", "pfc1", "pfc2", "pfc3", "cdnv_mean"):
             close(getattr(report, name), getattr(expected, name), 1e-12)
-    assert found[0].pfc1 > found[1].pfc1 > found[2].pfc1
+    assert reports[0].pfc1 > reports[1].pfc1 > reports[2].pfc1
     with pytest.raises(ValueError, match=r"last has shape .* expected the same"):
         collapse.geodesic_reports(first, last[:, 1:], labels, times)
     with pytest.raises(ValueError, match=r"times\[1\] is 1.5; expected a number from 0 to 1"):

@@ -63,10 +63,10 @@ def test_metrics_of_a_classifier_have_no_scale(exponent, name):
 def test_reports_have_no_scale_where_squares_fit(exponent):
     """Class moments hold squares, which end at 2**1023 and lose digits under 2**-1022."""
     expected = collapse_report(FEATURES, LABELS, classifier=CLASSIFIER)
-    found = collapse_report(np.ldexp(FEATURES, exponent), LABELS, classifier=CLASSIFIER)
+    report = collapse_report(np.ldexp(FEATURES, exponent), LABELS, classifier=CLASSIFIER)
     for name in ("nc2", "nc3", "nc4", "pfc1", "pfc2", "pfc3", "cdnv_mean", "variance_explained"):
-        assert getattr(found, name) == getattr(expected, name), name
-    close(found.nc1, expected.nc1, 1e-13)
+        assert getattr(report, name) == getattr(expected, name), name
+    close(report.nc1, expected.nc1, 1e-13)
     matrix = collapse.cdnv_matrix(np.ldexp(FEATURES, exponent), LABELS)
     np.testing.assert_array_equal(matrix, collapse.cdnv_matrix(FEATURES, LABELS))
 
@@ -87,8 +87,8 @@ def test_layer_coordinates_have_no_scale(exponent):
 
 def test_layers_at_both_ends_of_the_range():
     largest = np.full((3, 2), np.finfo(float).max)
-    found = collapse.layer_coordinates([largest, -largest, largest])
-    np.testing.assert_array_equal(found, [0.0, 0.5, 1.0])
+    coordinates = collapse.layer_coordinates([largest, -largest, largest])
+    np.testing.assert_array_equal(coordinates, [0.0, 0.5, 1.0])
 
 
 # Offset -------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def test_digits_survive_any_offset(offset, noise):
     streamed = ClassMoments(2, dim, scatter=True)
     streamed.update(features, labels)
     report = collapse_report(features, labels, test_features=others, test_labels=labels)
-    for found, expected in (
+    for actual, expected in (
         (report.nc1, nc1),
         (collapse.nc1(features, labels, moments=streamed), nc1),
         (collapse.nc1(streamed), nc1),
@@ -146,7 +146,7 @@ def test_digits_survive_any_offset(offset, noise):
         (report.strong_test_collapse, strong),
         (report.weak_test_collapse, strong),
     ):
-        np.testing.assert_allclose(found, expected, rtol=2e-14, atol=0.0)
+        np.testing.assert_allclose(actual, expected, rtol=2e-14, atol=0.0)
 
 
 # Directions of the class means --------------------------------------------------------------------
@@ -172,14 +172,14 @@ def test_directions_are_those_of_the_singular_values(num_classes, dim, decay, gl
         return  # the rank is a matter of rounding
     assert rank == expected
     rows = left[:, :rank].T * singular[:rank, None]  # in the span, of the size of the means
-    found = ((rows @ directions) ** 2).sum(axis=1)
+    actual = ((rows @ directions) ** 2).sum(axis=1)
     # |row D|^2 = 1; rounding of the means is as much as the ratio of the singular values, and for
     # K > d, where LAPACK has the squares, its square.
     ratio = singular[0] / singular[rank - 1]
     bound = 1e-14 * num_classes * ratio
     if not wide and ratio > 1e5:
         bound = 1e-14 * ratio**2
-    np.testing.assert_allclose(found, 1.0, rtol=0, atol=max(bound, 1e-12))
+    np.testing.assert_allclose(actual, 1.0, rtol=0, atol=max(bound, 1e-12))
 
 
 def test_factors_in_many_panels():
@@ -190,8 +190,8 @@ def test_factors_in_many_panels():
     np.testing.assert_allclose(np.tril(factor), np.linalg.cholesky(gram), atol=1e-11)
     right = rng.standard_normal((300, 7))
     for transposed, matrix in ((False, np.tril(factor)), (True, np.tril(factor).T)):
-        found = _simplex.solve_triangular(factor, right, transposed=transposed)
-        np.testing.assert_allclose(matrix @ found, right, atol=1e-11)
+        solution = _simplex.solve_triangular(factor, right, transposed=transposed)
+        np.testing.assert_allclose(matrix @ solution, right, atol=1e-11)
     assert _simplex.cholesky(-np.eye(300)) is None
 
 

@@ -40,17 +40,17 @@ def test_reports_are_those_of_the_host(library, dtype):
     )
     put = library.put
     for classifier, bias in ((CLASSIFIER, BIAS), (put(CLASSIFIER), put(BIAS))):
-        found = collapse_report(
+        report = collapse_report(
             *(put(features), put(LABELS)),
             classifier=classifier,
             bias=bias,
             test_features=put(others),
             test_labels=put(TEST_LABELS),
         )
-        assert found.dtype == dtype
-        assert not found.missing
+        assert report.dtype == dtype
+        assert not report.missing
         for name in ALL_FIELDS:
-            close(getattr(found, name), getattr(expected, name), 1e-11)
+            close(getattr(report, name), getattr(expected, name), 1e-11)
 
 
 @both_libraries
@@ -68,8 +68,8 @@ def test_pairs_of_classes_have_the_bits_of_the_host(library):
             collapse.cdnv_matrix(on_device, power=power), collapse.cdnv_matrix(on_host, power=power)
         )
     for metric in (collapse.nc3, collapse.nc3_papyan, collapse.strong_residuals):
-        found = metric(on_device, classifier=library.put(CLASSIFIER))
-        assert found == metric(on_host, classifier=CLASSIFIER)
+        metric_on_device = metric(on_device, classifier=library.put(CLASSIFIER))
+        assert metric_on_device == metric(on_host, classifier=CLASSIFIER)
 
 
 @both_libraries
@@ -83,8 +83,8 @@ def test_samples_and_moments_in_different_places(library):
         for moments in (on_host, on_device):
             close(collapse.nc1(features, LABELS, moments=moments), nc1, 1e-12)
             assert collapse.ncc_error(features, LABELS, moments=moments) == error
-            found = collapse.nc4(features, classifier=CLASSIFIER, bias=BIAS, moments=moments)
-            assert found == nc4
+            share = collapse.nc4(features, classifier=CLASSIFIER, bias=BIAS, moments=moments)
+            assert share == nc4
 
 
 @both_libraries

@@ -19,9 +19,9 @@ FEATURES, LABELS, CLASSIFIER, BIAS = sample(4, 6)
 NAMES = np.array(["ant", "bee", "cow", "doe"])
 
 
-def assert_same_values(found, expected, tolerance=1e-12):
+def assert_same_values(actual, expected, tolerance=1e-12):
     for name in ALL_FIELDS:
-        value, other = getattr(found, name), getattr(expected, name)
+        value, other = getattr(actual, name), getattr(expected, name)
         assert (value is None) == (other is None), name
         assert value is None or math.isclose(value, other, rel_tol=tolerance, abs_tol=1e-13), name
 
@@ -51,8 +51,8 @@ def test_classes_are_the_distinct_labels(names, expected):
         assert report.classes == expected
         assert (report.num_classes, report.empty_classes) == (4, ())
         assert_same_values(report, expected_report, 0.0)
-        numbers = (0, 1, 2, 3) if expected is None else expected
-        pair = tuple(numbers[c] for c in expected_report.cdnv_max_pair)
+        class_numbers = (0, 1, 2, 3) if expected is None else expected
+        pair = tuple(class_numbers[c] for c in expected_report.cdnv_max_pair)
         assert report.cdnv_max_pair == collapse.cdnv(FEATURES, given).pair == pair
         assert CollapseReport.from_dict(json.loads(json.dumps(report.to_dict()))) == report
 
@@ -71,9 +71,9 @@ def test_labels_of_pandas():
     expected = collapse_report(FEATURES, LABELS)
     names = pandas.Series(NAMES[LABELS])
     for given in (names, names.astype("category"), pandas.Categorical(names), pandas.Index(names)):
-        found = collapse_report(FEATURES, given)
-        assert found.classes == tuple(NAMES.tolist())
-        assert found.nc1 == expected.nc1
+        report = collapse_report(FEATURES, given)
+        assert report.classes == tuple(NAMES.tolist())
+        assert report.nc1 == expected.nc1
     assert collapse_report(pandas.DataFrame(FEATURES), pandas.Series(LABELS)).nc1 == expected.nc1
     labels = pandas.Series(LABELS).astype("Int64")
     assert collapse_report(FEATURES, labels).nc1 == expected.nc1
@@ -96,10 +96,10 @@ def test_one_odd_label_is_one_class():
     features = np.random.default_rng(0).standard_normal((300, 64))
     labels = np.arange(300) % 3
     for odd in (10**6, 10**9, 2**62, np.uint64(2**64 - 1)):
-        some = labels.astype(np.asarray(odd).dtype)
-        some[7] = odd
+        converted = labels.astype(np.asarray(odd).dtype)
+        converted[7] = odd
         tracemalloc.start()
-        report = collapse_report(features, some)
+        report = collapse_report(features, converted)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 2**22
@@ -176,8 +176,8 @@ def test_rows_of_a_classifier_name_the_classes():
 def test_labels_of_test_samples_are_those_of_the_classes():
     names = NAMES[LABELS]
     expected = collapse_report(FEATURES, LABELS, test_features=FEATURES, test_labels=LABELS)
-    found = collapse_report(FEATURES, names, test_features=FEATURES, test_labels=names)
-    assert_same_values(found, expected)
+    report = collapse_report(FEATURES, names, test_features=FEATURES, test_labels=names)
+    assert_same_values(report, expected)
     for arguments, error, message in (
         ({"test_labels": LABELS[1:]}, ValueError, "test_labels has shape"),
         ({"test_labels": LABELS + 9}, ValueError, r"test_labels is \d+ at position 0; expected"),
@@ -198,10 +198,10 @@ def test_labels_of_test_samples_are_those_of_the_classes():
 def test_distinct_labels_take_no_sorting_of_integers():
     rng = np.random.default_rng(0)
     for labels in (rng.integers(-50, 50, 1000), rng.integers(0, 2**60, 1000), np.array([5])):
-        distinct, numbers = np.unique(labels, return_inverse=True)
-        found, ranks = ClassLabels.distinct(labels, len(labels))
-        assert (found.names or list(range(found.num_classes))) == distinct.tolist()
-        np.testing.assert_array_equal(ranks, numbers)
+        distinct, class_numbers = np.unique(labels, return_inverse=True)
+        class_labels, ranks = ClassLabels.distinct(labels, len(labels))
+        assert (class_labels.names or list(range(class_labels.num_classes))) == distinct.tolist()
+        np.testing.assert_array_equal(ranks, class_numbers)
 
 
 # One signature ------------------------------------------------------------------------------------
@@ -358,9 +358,9 @@ def test_integers_and_wide_floats(dtype):
         (FEATURES > 3).astype(dtype) if dtype == "bool" else (FEATURES * 4 + 40).astype(dtype)
     )
     expected = collapse_report(features.astype(np.float64), LABELS)
-    found = collapse_report(features, LABELS)
-    assert found.dtype == ("float128" if dtype == "longdouble" else dtype)
-    assert_same_values(found, expected, 0.0)
+    report = collapse_report(features, LABELS)
+    assert report.dtype == ("float128" if dtype == "longdouble" else dtype)
+    assert_same_values(report, expected, 0.0)
     if dtype == "longdouble" and np.finfo(dtype).max > np.finfo(float).max:
         features[3, 2] = np.finfo(dtype).max
         with pytest.raises(ValueError, match=r"features is not finite: inf at position \(3, 2\)"):

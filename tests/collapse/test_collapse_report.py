@@ -28,13 +28,13 @@ def test_moments_give_what_arrays_give():
         options = {"classifier": classifier, "bias": bias}
         expected = collapse_report(features, labels, **options)
         moments = moments_of(features, labels, scatter=True)
-        found = collapse_report(moments, **options)
-        assert found.missing.keys() == {"nc4", "pfc3", "collapse_on_test"}
-        assert (found.dtype, expected.dtype) == (None, "float64")
-        close(found.nc1, expected.nc1, 1e-10)
+        report = collapse_report(moments, **options)
+        assert report.missing.keys() == {"nc4", "pfc3", "collapse_on_test"}
+        assert (report.dtype, expected.dtype) == (None, "float64")
+        close(report.nc1, expected.nc1, 1e-10)
         for name in ALL_FIELDS:
             if name not in ("nc1", "nc4", "pfc3"):
-                assert getattr(found, name) == getattr(expected, name), name
+                assert getattr(report, name) == getattr(expected, name), name
         plain = collapse_report(moments_of(features, labels), **options)
         assert plain.nc1 is None
         assert (
@@ -54,9 +54,9 @@ def test_memory_maps_are_read_in_blocks(tmp_path):
     for name in ("features", "columns", "swapped"):
         mapped = np.load(tmp_path / f"{name}.npy", mmap_mode="r")
         with blocks_of(1000):  # bytes: 27 samples
-            found = collapse_report(mapped, labels, classifier=classifier, bias=bias)
+            report = collapse_report(mapped, labels, classifier=classifier, bias=bias)
         for field in ALL_FIELDS:
-            value, expected = getattr(found, field), getattr(whole, field)
+            value, expected = getattr(report, field), getattr(whole, field)
             assert value is expected is None or math.isclose(value, expected, rel_tol=1e-13), field
     broken = np.load(tmp_path / "features.npy", mmap_mode="r+")
     broken[60, 3] = np.nan
@@ -74,10 +74,10 @@ def test_layouts_in_memory():
     unaligned = raw[1:].view(features.dtype).reshape(features.shape)
     unaligned[...] = features
     for layout in (padded[:, 2:10], np.asfortranarray(features), features[:, ::-1], unaligned):
-        found = collapse_report(layout, labels)
-        close(found.nc1, expected.nc1)
-        close(found.cdnv_mean, expected.cdnv_mean)
-        assert found.pfc3 == expected.pfc3
+        report = collapse_report(layout, labels)
+        close(report.nc1, expected.nc1)
+        close(report.cdnv_mean, expected.cdnv_mean)
+        assert report.pfc3 == expected.pfc3
     assert collapse_report(features.tolist(), labels.tolist()).nc1 == expected.nc1
 
 
@@ -242,8 +242,8 @@ def test_only_what_is_asked_for():
     for name in METRICS:
         needs = dict.fromkeys(("classifier", "test_features", "test_labels"))
         needs.update(classifier=classifier, test_features=features, test_labels=labels)
-        one = collapse_report(features, labels, metrics=[name], **needs)
-        given = {f for f in ALL_FIELDS if getattr(one, f) is not None}
+        alone = collapse_report(features, labels, metrics=[name], **needs)
+        given = {f for f in ALL_FIELDS if getattr(alone, f) is not None}
         assert given or name == "strong_residuals", name
 
 

@@ -49,8 +49,8 @@ def device_cdnv(means, variances, first, last):
 
 def same_as_cpu(means, variances):
     expected = _core.pair_geometry(means, variances, 2, None)
-    for found, value in zip(device_geometry(means, variances), expected, strict=True):
-        assert_array_equal(found.view(np.int64), value.view(np.int64))
+    for actual, value in zip(device_geometry(means, variances), expected, strict=True):
+        assert_array_equal(actual.view(np.int64), value.view(np.int64))
 
 
 def classes(num_classes, dim, seed=0):
@@ -85,5 +85,5 @@ def test_rows_of_the_matrix(first, last):
     means, variances = classes(210, 19)
     means[200] = means[14]
     means[7] = means[3] * (1.0 + 1e-9)
-    found = device_cdnv(means, variances, first, last)
-    assert_array_equal(found, _core.cdnv_block(means, variances, first, last, 2, None))
+    block = device_cdnv(means, variances, first, last)
+    assert_array_equal(block, _core.cdnv_block(means, variances, first, last, 2, None))

@@ -54,35 +54,35 @@ def classes(num_classes, dim, seed=0):
     return means - means.mean(axis=0), rng.random(num_classes)
 
 
-def same_bits(found, expected):
-    for name, a, b in zip(Geometry._fields, found, expected, strict=True):
+def same_bits(actual, expected):
+    for name, a, b in zip(Geometry._fields, actual, expected, strict=True):
         assert_array_equal(a.view(np.int64), b.view(np.int64), err_msg=name)
 
 
-def close_to_reference(found, means, variances):
+def close_to_reference(actual, means, variances):
     """Assert 1e-12 relative; where terms cancel, relative to their root mean square."""
-    values, _, largest, argmax, least = reference.over_later_partners(
+    cdnv_sums, _, largest, argmax, least = reference.over_later_partners(
         reference.cdnv_matrix(means, variances)
     )
-    assert_allclose(found.cdnv_sum, values, rtol=1e-12)
-    assert_allclose(found.cdnv_max, largest, rtol=1e-12)
-    assert_allclose(found.cdnv_min, least, rtol=1e-12)
-    assert_array_equal(found.cdnv_argmax, argmax)
+    assert_allclose(actual.cdnv_sum, cdnv_sums, rtol=1e-12)
+    assert_allclose(actual.cdnv_max, largest, rtol=1e-12)
+    assert_allclose(actual.cdnv_min, least, rtol=1e-12)
+    assert_array_equal(actual.cdnv_argmax, argmax)
     for matrix, sums, squares in (
-        (reference.cosine_excess_matrix(means), found.excess_sum, found.excess_squares),
-        (reference.gram_excess_matrix(means), found.gram_sum, found.gram_squares),
+        (reference.cosine_excess_matrix(means), actual.excess_sum, actual.excess_squares),
+        (reference.gram_excess_matrix(means), actual.gram_sum, actual.gram_squares),
     ):
-        values, expected, *_ = reference.over_later_partners(matrix)
+        expected_sums, expected_squares, *_ = reference.over_later_partners(matrix)
         scale = np.sqrt(np.mean(matrix**2))
-        assert_allclose(sums, values, rtol=1e-12, atol=1e-12 * scale)
-        assert_allclose(squares, expected, rtol=1e-12, atol=1e-24 * scale**2)
+        assert_allclose(sums, expected_sums, rtol=1e-12, atol=1e-12 * scale)
+        assert_allclose(squares, expected_squares, rtol=1e-12, atol=1e-24 * scale**2)
     excess = reference.cosine_excess_matrix(means)
     _, _, largest, argmax, _ = reference.over_later_partners(excess)
-    assert_allclose(found.excess_max, largest, rtol=1e-12, atol=1e-14)
-    for c, partner in enumerate(found.excess_argmax[:-1]):
+    assert_allclose(actual.excess_max, largest, rtol=1e-12, atol=1e-14)
+    for c, partner in enumerate(actual.excess_argmax[:-1]):
         assert excess[c, partner] >= largest[c] - 1e-14
         assert partner > c
-    assert found.excess_argmax[-1] == -1
+    assert actual.excess_argmax[-1] == -1
 
 
 DIMS = (1, 2, 7, 8, 9, 255, 256, 257, 300, 513)
@@ -124,9 +124,9 @@ def test_rows_of_the_matrix(num_classes):
     matrix = _core.cdnv_block(means, variances, 0, num_classes, 2, None)
     assert_allclose(matrix, reference.cdnv_matrix(means, variances), rtol=1e-12)
     assert_array_equal(matrix, matrix.T)
-    found = geometry(means, variances)
+    totals = geometry(means, variances)
     largest = [matrix[c, c + 1 :].max(initial=-np.inf) for c in range(num_classes)]
-    assert_array_equal(found.cdnv_max, largest)
+    assert_array_equal(totals.cdnv_max, largest)
     first, last = num_classes // 3, num_classes // 2 + 1
     assert_array_equal(_core.cdnv_block(means, variances, first, last, 2, None), matrix[first:last])
     assert _core.cdnv_block(means, variances, 1, 1, 2, None).shape == (0, num_classes)
@@ -143,10 +143,10 @@ def test_nearly_coincident_means(difference):
     means[31, 5] += step
     variances = rng.random(50)
     exact = (variances[7] + variances[31]) / (2.0 * (means[31, 5] - 1.0) ** 2)
-    found = geometry(means, variances)
-    assert found.cdnv_argmax[7] == 31
-    assert_allclose(found.cdnv_max[7], exact, rtol=1e-15)
-    close_to_reference(found, means, variances)
+    totals = geometry(means, variances)
+    assert totals.cdnv_argmax[7] == 31
+    assert_allclose(totals.cdnv_max[7], exact, rtol=1e-15)
+    close_to_reference(totals, means, variances)
 
 
 def test_accuracy_over_all_distances():
@@ -156,45 +156,45 @@ def test_accuracy_over_all_distances():
     shares = np.logspace(-9, 0, 120)
     means = base + shares[:, np.newaxis] * rng.normal(size=(120, 700))
     variances = rng.random(120)
-    found = _core.cdnv_block(means, variances, 0, 120, 2, None)
-    assert_allclose(found, reference.cdnv_matrix(means, variances), rtol=1e-12)
+    block = _core.cdnv_block(means, variances, 0, 120, 2, None)
+    assert_allclose(block, reference.cdnv_matrix(means, variances), rtol=1e-12)
 
 
 def test_coincident_means_are_infinitely_bad():
     means, variances = classes(300, 20)
     means[[40, 290]] = means[12]
     variances[[12, 290]] = 0.0  # also where no class has any variance
-    found = geometry(means, variances)
-    assert found.cdnv_max[12] == found.cdnv_sum[12] == np.inf
-    assert found.cdnv_argmax[12] == 40
-    assert found.cdnv_argmax[40] == 290
-    assert np.isfinite(np.delete(found.cdnv_sum, [12, 40])).all()
+    totals = geometry(means, variances)
+    assert totals.cdnv_max[12] == totals.cdnv_sum[12] == np.inf
+    assert totals.cdnv_argmax[12] == 40
+    assert totals.cdnv_argmax[40] == 290
+    assert np.isfinite(np.delete(totals.cdnv_sum, [12, 40])).all()
     matrix = _core.cdnv_block(means, variances, 0, 300, 2, None)
     assert_array_equal(
         np.argwhere(np.isinf(matrix[:41])), [[12, 40], [12, 290], [40, 12], [40, 290]]
     )
-    close_to_reference(found, means, variances)
+    close_to_reference(totals, means, variances)
 
 
 def test_the_lowest_partner_wins_ties():
     # A simplex: all pairs alike, over several blocks of partners.
     means = np.eye(450)
     variances = np.ones(450)
-    found = geometry(means, variances)
+    totals = geometry(means, variances)
     later = np.append(np.arange(1, 450), -1)
-    assert_array_equal(found.cdnv_argmax, later)
-    assert_array_equal(found.excess_argmax, later)
-    assert_array_equal(found.cdnv_max[:-1], 0.5)
-    assert_array_equal(found.cdnv_min[:-1], 0.5)
+    assert_array_equal(totals.cdnv_argmax, later)
+    assert_array_equal(totals.excess_argmax, later)
+    assert_array_equal(totals.cdnv_max[:-1], 0.5)
+    assert_array_equal(totals.cdnv_min[:-1], 0.5)
 
 
 def test_zero_means():
     means, variances = classes(200, 10)
     means[[0, 150]] = 0.0
-    found = geometry(means, variances)
-    close_to_reference(found, means, variances)
-    assert_allclose(found.excess_sum[150], 49 / 199, rtol=1e-15)
-    assert found.cdnv_argmax[0] == 150
+    totals = geometry(means, variances)
+    close_to_reference(totals, means, variances)
+    assert_allclose(totals.excess_sum[150], 49 / 199, rtol=1e-15)
+    assert totals.cdnv_argmax[0] == 150
     alone = geometry(np.zeros((3, 4)), np.zeros(3))
     assert_array_equal(alone.cdnv_min, np.inf)
     assert_array_equal(alone.excess_sum, [1.0, 0.5, 0.0])
@@ -203,11 +203,11 @@ def test_zero_means():
 def test_an_exact_simplex_has_no_excess():
     num_classes = 300
     means = np.eye(num_classes) - 1.0 / num_classes
-    found = geometry(means, np.ones(num_classes))
-    assert np.abs(found.excess_max[:-1]).max() < 1e-14
-    assert found.excess_squares.max() < 1e-26
-    assert np.abs(found.gram_sum).max() < 1e-13
-    assert_allclose(found.cdnv_sum, 0.5 * np.arange(299, -1, -1), rtol=1e-13)
+    totals = geometry(means, np.ones(num_classes))
+    assert np.abs(totals.excess_max[:-1]).max() < 1e-14
+    assert totals.excess_squares.max() < 1e-26
+    assert np.abs(totals.gram_sum).max() < 1e-13
+    assert_allclose(totals.cdnv_sum, 0.5 * np.arange(299, -1, -1), rtol=1e-13)
 
 
 @pytest.mark.parametrize("exponent", [-498, -60, 60, 498])  # 1e-150 to 1e150
@@ -225,8 +225,8 @@ def test_scale_by_a_power_of_two_changes_no_bit(exponent):
 
 
 def test_one_class_has_no_partners():
-    found = geometry(np.ones((1, 3)), np.ones(1))
-    assert [a[0] for a in found] == [0, -np.inf, -1, np.inf, 0, 0, -np.inf, -1, 0, 0]
+    totals = geometry(np.ones((1, 3)), np.ones(1))
+    assert [a[0] for a in totals] == [0, -np.inf, -1, np.inf, 0, 0, -np.inf, -1, 0, 0]
     assert_array_equal(_core.cdnv_block(np.ones((1, 3)), np.ones(1), 0, 1, 1, None), [[0.0]])
 
 

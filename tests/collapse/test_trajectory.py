@@ -27,10 +27,10 @@ def layers():
 @pytest.fixture
 def trajectory(layers):
     features, labels = layers
-    found = CollapseTrajectory("layer")
+    measured = CollapseTrajectory("layer")
     for number, layer in enumerate(features):
-        found.add(number, layer, labels)
-    return found
+        measured.add(number, layer, labels)
+    return measured
 
 
 def test_reports_are_those_of_the_layers(trajectory, layers):
@@ -54,9 +54,9 @@ def test_arrays(trajectory, layers):
         assert (np.diff(arrays[name]) < 0.0).all()
     assert {"nc3", "nc4", "delta1"}.isdisjoint(arrays)
     trajectory.add("with", features[-1], labels, classifier=np.eye(5, 8))
-    values = trajectory.arrays()["nc4"]
-    assert np.isnan(values[:-1]).all()
-    assert values[-1] == trajectory.reports[-1].nc4
+    nc4 = trajectory.arrays()["nc4"]
+    assert np.isnan(nc4[:-1]).all()
+    assert nc4[-1] == trajectory.reports[-1].nc4
 
 
 def test_effective_depth(layers):
@@ -188,13 +188,13 @@ def test_save_and_load(trajectory, layers, tmp_path):
     path = tmp_path / "layers.json"
     trajectory.save(path)
     json.loads(path.read_text(), parse_constant=pytest.fail)
-    found = CollapseTrajectory.load(path)
-    assert found.axis == "layer"
-    assert found.names == trajectory.names
-    assert found.reports == trajectory.reports
-    assert found.predicted == trajectory.predicted
-    assert found.coordinates.tolist() == trajectory.coordinates.tolist()
-    assert found.predicted_times.tolist() == [0.0, 0.1, 1.0]
+    loaded = CollapseTrajectory.load(path)
+    assert loaded.axis == "layer"
+    assert loaded.names == trajectory.names
+    assert loaded.reports == trajectory.reports
+    assert loaded.predicted == trajectory.predicted
+    assert loaded.coordinates.tolist() == trajectory.coordinates.tolist()
+    assert loaded.predicted_times.tolist() == [0.0, 0.1, 1.0]
     empty = CollapseTrajectory("epoch")
     empty.save(path)
     assert (CollapseTrajectory.load(path).axis, CollapseTrajectory.load(path).names) == (
@@ -245,7 +245,7 @@ def test_metrics_reach_every_array():
     )
     arrays = trajectory.arrays()
     assert len(arrays) == 26
-    assert not any(np.isnan(values).any() for values in arrays.values())
+    assert not any(np.isnan(metric).any() for metric in arrays.values())
     assert set(METRICS[:5]) < set(arrays)
 
 
@@ -265,13 +265,13 @@ def test_state_goes_through_json(trajectory, layers):
     trajectory.set_coordinates(np.linspace(0.0, 1.0, len(trajectory)))
     trajectory.predict(features[0], features[-1], labels, times=[0.0, 0.5])
     for state in (trajectory.state_dict(), json.loads(json.dumps(trajectory.state_dict()))):
-        found = CollapseTrajectory.from_state_dict(state)
-        assert found.state_dict() == trajectory.state_dict()
-        assert found.reports == trajectory.reports
-    for found in (pickle.loads(pickle.dumps(trajectory)), copy.deepcopy(trajectory)):
-        assert found.state_dict() == trajectory.state_dict()
-        found.add("more", features[0], labels)  # with a lock of its own
-        assert len(found) == len(trajectory) + 1
+        restored = CollapseTrajectory.from_state_dict(state)
+        assert restored.state_dict() == trajectory.state_dict()
+        assert restored.reports == trajectory.reports
+    for restored in (pickle.loads(pickle.dumps(trajectory)), copy.deepcopy(trajectory)):
+        assert restored.state_dict() == trajectory.state_dict()
+        restored.add("more", features[0], labels)  # with a lock of its own
+        assert len(restored) == len(trajectory) + 1
 
 
 @pytest.mark.parametrize(

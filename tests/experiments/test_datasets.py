@@ -53,8 +53,8 @@ def test_enlarged_digits() -> None:
     expected = np.interp(rows, np.arange(8), small[3].reshape(8, 8)[4])
     column = np.interp(4.0, rows, np.arange(28))
     below, above = images[3].reshape(28, 28)[[int(column), int(column) + 1]]
-    found = below + (column % 1) * (above - below)
-    np.testing.assert_allclose(found, expected, atol=0.1)
+    actual = below + (column % 1) * (above - below)
+    np.testing.assert_allclose(actual, expected, atol=0.1)
     with pytest.raises(ValueError, match="side is 0"):
         load_digits(0)
     with pytest.raises(TypeError, match="side"):
@@ -64,14 +64,14 @@ def test_enlarged_digits() -> None:
 @pytest.mark.parametrize("dtype", IDX_CODES)
 @pytest.mark.parametrize("compressed", [False, True])
 def test_idx(tmp_path: Path, dtype: str, compressed: bool) -> None:
-    values = IMAGES - 20 if dtype[1] != "u" else IMAGES
-    content = idx_bytes(values, dtype)
+    pixels = IMAGES - 20 if dtype[1] != "u" else IMAGES
+    content = idx_bytes(pixels, dtype)
     path = tmp_path / ("images.gz" if compressed else "images")
     path.write_bytes(gzip.compress(content) if compressed else content)
     images, labels = load_images(path)
     assert images.dtype == np.float64
     assert images.flags.writeable
-    assert np.array_equal(images, values.reshape(4, 6))
+    assert np.array_equal(images, pixels.reshape(4, 6))
     assert labels is None
 
 

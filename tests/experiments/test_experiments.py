@@ -57,8 +57,8 @@ def test_deep_angles_are_those_of_the_network_above_rounding():
     distances, near_one = deep_angles(model, X, range(10))
     np.testing.assert_allclose(distances, np.minimum(to_zero, to_one), rtol=1e-8, atol=1e-15)
     np.testing.assert_array_equal(near_one, to_one < to_zero)
-    some, sides = deep_angles(model, X, [0, 3, 9])
-    np.testing.assert_allclose(some, distances[[0, 3, 9]], rtol=1e-11)
+    distances_of_some, sides = deep_angles(model, X, [0, 3, 9])
+    np.testing.assert_allclose(distances_of_some, distances[[0, 3, 9]], rtol=1e-11)
     np.testing.assert_array_equal(sides, near_one[[0, 3, 9]])
 
 
@@ -252,8 +252,12 @@ def test_there_are_two_clusters_for_each_layer(memorized):
     later = memorized.layers >= 3
     assert memorized.rand_index_from[:, 2].mean() > 0.95
     # Each of the clusters of the later layers is one of those k-means has found.
-    for which in {one for one, chosen in zip(truth, later, strict=True) if chosen}:
-        labels = [label for label, one in zip(memorized.labels, truth, strict=True) if one == which]
+    for which in {true_label for true_label, chosen in zip(truth, later, strict=True) if chosen}:
+        labels = [
+            label
+            for label, true_label in zip(memorized.labels, truth, strict=True)
+            if true_label == which
+        ]
         assert np.bincount(labels).max() > 0.75 * len(labels)
     assert np.all(np.diff(memorized.silhouette.mean(axis=0)) > 0.0)
     rows = rows_of(memorized)
@@ -271,10 +275,10 @@ def test_memorization_follows_the_angle_chain(memorized):
 def test_memorization_plot(memorized):
     figure = memorized.plot()
     assert memorized.embedding.shape == (4 * 60, 2)
-    truth, found, tightness, *_ = figure.get_axes()
+    truth, clusters, tightness, *_ = figure.get_axes()
     names = {text.get_text() for text in truth.texts}
     assert names == {f"{layer}{side}" for layer in range(1, 5) for side in "+-"}
-    assert found.get_title().startswith("the same, coloured by k-means(8)")
+    assert clusters.get_title().startswith("the same, coloured by k-means(8)")
     assert tightness.get_yscale() == "log"
     assert _ink(figure) > 0.02
 
@@ -387,13 +391,13 @@ def test_every_experiment_is_there(name):
     assert function.__doc__
     assert experiment.shows
     module = sys.modules[function.__module__]
-    results = [found for found in vars(module).values() if _is_result(found)]
-    assert [(found.name, found.paper) for found in results] == [(name, experiment.paper)]
+    results = [entry for entry in vars(module).values() if _is_result(entry)]
+    assert [(entry.name, entry.paper) for entry in results] == [(name, experiment.paper)]
     assert {"seeds", "sampler", "progress"} <= set(inspect.signature(function).parameters)
 
 
-def _is_result(found):
-    return isinstance(found, type) and issubclass(found, Result) and found is not Result
+def _is_result(entry):
+    return isinstance(entry, type) and issubclass(entry, Result) and entry is not Result
 
 
 def _ink(figure):

@@ -111,9 +111,9 @@ def test_flipped_labels_counts_what_there_is(digits):
 
 
 def test_enlarged_digits_by_default():
-    found = flipped_labels(width=800, depth=1, num_test=4, seeds=1)
-    assert found.settings["dim"] == 784
-    assert "28 x 28" in found.settings["images"]
+    flipped = flipped_labels(width=800, depth=1, num_test=4, seeds=1)
+    assert flipped.settings["dim"] == 784
+    assert "28 x 28" in flipped.settings["images"]
 
 
 def test_recovery_is_eta_times_the_distance_of_the_outputs(reconciled):
@@ -137,10 +137,10 @@ def test_recovery_is_eta_times_the_distance_of_the_outputs(reconciled):
         np.testing.assert_allclose(
             reconciled.taken(reconciled.psnr)[:, number], 20.0 * np.log10(peak / noise), atol=1e-9
         )
-    one, other = np.moveaxis(reconciled.psnr, 1, 0)
+    psnr_to_1, other = np.moveaxis(reconciled.psnr, 1, 0)
     # Next to an exact recovery, rounding is another for pixels to 255.
-    far = one < 100.0
-    np.testing.assert_allclose((other - one)[far], 20.0 * math.log10(255.0), atol=1e-3)
+    far = psnr_to_1 < 100.0
+    np.testing.assert_allclose((other - psnr_to_1)[far], 20.0 * math.log10(255.0), atol=1e-3)
 
 
 def test_branches_and_first_layers(reconciled, digits):
@@ -264,11 +264,11 @@ def test_all_rows_are_binomial_and_selected_rows_are_not(hashed):
 
 def test_likelihood_of_codes_is_h2(hashed):
     expected = laws.binary_entropy(hashed.angle_scores)
-    found = hashed.mean_log_likelihoods()
+    actual = hashed.mean_log_likelihoods()
     for number in range(len(expected)):
-        assert agrees(found[:, number], expected[number], error=2e-3)
+        assert agrees(actual[:, number], expected[number], error=2e-3)
     # H2 is concave: that of the estimated angle is lower, by 1 / (2 n ln 2).
-    lower = found.mean(axis=0) - hashed.estimated_entropies().mean(axis=0)
+    lower = actual.mean(axis=0) - hashed.estimated_entropies().mean(axis=0)
     np.testing.assert_allclose(lower, 1.0 / (400 * math.log(2.0)), rtol=0.3)
 
 
@@ -278,11 +278,11 @@ def test_binomial_tests_accept_and_reject(num_bits):
     for theta in (0.08, 0.5, 0.9):
         counts = rng.binomial(num_bits, theta, size=(100, 200))
         chi, kolmogorov = (
-            np.array([test(one) for one in counts])
+            np.array([test(count) for count in counts])
             for test in (
-                lambda one, theta=theta: hashing_module._chi_squared(one, num_bits, theta),
-                lambda one, theta=theta: hashing_module._discrete_kolmogorov(
-                    one, stats.binom(num_bits, theta)
+                lambda count, theta=theta: hashing_module._chi_squared(count, num_bits, theta),
+                lambda count, theta=theta: hashing_module._discrete_kolmogorov(
+                    count, stats.binom(num_bits, theta)
                 ),
             )
         )
@@ -327,8 +327,8 @@ def test_collapse_metrics_are_those_of_the_two_sides(collapsed):
 def test_collapse_follows_the_angle_chain(collapsed):
     assert np.isnan(collapsed.predicted_pfc1[0])
     for layer in (1, 2, 3, 4):
-        values = np.log(collapsed.metrics["pfc1"][:, layer])
-        assert agrees(values, math.log(collapsed.predicted_pfc1[layer]), error=0.1)
+        logarithms = np.log(collapsed.metrics["pfc1"][:, layer])
+        assert agrees(logarithms, math.log(collapsed.predicted_pfc1[layer]), error=0.1)
     # Two opposed means are a simplex, also those of the input.
     for name in ("nc2", "pfc2", "nc3"):
         assert collapsed.metrics[name].max() < 1e-15
@@ -353,9 +353,9 @@ def test_results_say_what_they_were_made_of(result, tmp_path):
     assert len(rows) == len(table.rows)
     errors = [i for i, name in enumerate(header) if name.endswith("_error")]
     assert errors
-    numbers = [float(row[i]) for row in rows for i in errors if row[i]]
-    assert numbers
-    assert all(math.isfinite(number) and number >= 0.0 for number in numbers)
+    errors_given = [float(row[i]) for row in rows for i in errors if row[i]]
+    assert errors_given
+    assert all(math.isfinite(number) and number >= 0.0 for number in errors_given)
 
 
 EXPECTED_LABELS = {
@@ -370,8 +370,8 @@ EXPECTED_LABELS = {
 def test_plots_are_drawn(result, tmp_path):
     figure = result.plot()
     axes = figure.get_axes()
-    assert EXPECTED_LABELS[result.name] <= {one.get_xlabel() for one in axes}
-    assert all(one.has_data() for one in axes)
+    assert EXPECTED_LABELS[result.name] <= {panel.get_xlabel() for panel in axes}
+    assert all(panel.has_data() for panel in axes)
     count = len(result.settings["seeds"])
     assert f"order statistics sampler, {count} seeds" in figure.get_suptitle()
     path = tmp_path / "figure.png"
@@ -391,23 +391,23 @@ def test_plots_of_one_seed_and_of_images_that_are_no_squares(tmp_path):
         hashing(dim=4, num_bits=16, num_codes=20, width=60, num_layers=3, num_angles=3, seeds=1),
         layer_collapse(width=60, depth=2, dim=6, num_test=20, seeds=1),
     ]
-    for one in results:
-        one.plot().savefig(tmp_path / f"{one.name}.png", dpi=40)
-        table = one.table()
+    for either in results:
+        either.plot().savefig(tmp_path / f"{either.name}.png", dpi=40)
+        table = either.table()
         errors = [i for i, name in enumerate(table.columns) if name.endswith("_error")]
         assert all(row[i] is None for row in table.rows for i in errors)
-        assert one.summary()
+        assert either.summary()
 
 
 def test_the_same_arguments_give_the_same_numbers(digits):
     images, labels = digits
     options = {"width": 300, "depth": 2, "images": images, "labels": labels, "seeds": [5, 2]}
-    one, again = flipped_labels(**options), flipped_labels(**options)
-    assert one.table() == again.table()
-    assert one.comparison == again.comparison
+    first, again = flipped_labels(**options), flipped_labels(**options)
+    assert first.table() == again.table()
+    assert first.comparison == again.comparison
     streamed = flipped_labels(**options, sampler="stream")
     assert streamed.comparison.other_sampler == "order_statistics"
-    assert one.comparison.other_sampler == "stream"
+    assert first.comparison.other_sampler == "stream"
 
 
 def test_progress_is_told_and_can_stop():
@@ -466,13 +466,13 @@ def test_seeds():
 
 
 def test_sampler_comparison():
-    values = (1.0, 2.0, 3.0, 2.0)
-    near = repeats.SamplerComparison("x", "order_statistics", values, "stream", 2.1, 0.5)
-    far = repeats.SamplerComparison("x", "order_statistics", values, "stream", 9.0, 0.5)
+    psnr = (1.0, 2.0, 3.0, 2.0)
+    near = repeats.SamplerComparison("x", "order_statistics", psnr, "stream", 2.1, 0.5)
+    far = repeats.SamplerComparison("x", "order_statistics", psnr, "stream", 9.0, 0.5)
     assert near.pvalue > 0.5
     assert far.pvalue < 0.02
     # By hand: the distance over the deviation of a difference, with 3 degrees of freedom.
-    statistic = 7.0 / (np.std(values, ddof=1) * math.sqrt(1.25))
+    statistic = 7.0 / (np.std(psnr, ddof=1) * math.sqrt(1.25))
     assert far.pvalue == pytest.approx(2 * stats.t.sf(statistic, 3))
     assert "9 by stream" in far.sentence()
     assert math.isnan(repeats.SamplerComparison("x", "stream", (1.0,), "rotated", 2.0, 0.5).pvalue)

@@ -56,21 +56,22 @@ def test_products_and_the_largest(dtype, basis, dim, data):
         norms = np.random.default_rng(1).uniform(0.5, 2.0, num_classes)
     frame = SimplexETF(num_classes, dim, basis=basis, seed=dim, class_norms=norms)
     count = data.draw(st.integers(1, 4))
-    shape = (num_classes, dim, basis == "hadamard")
-    num_bytes = cuda.frame_workspace(dtype, *shape, count)
-    workspace = np.full(num_bytes + 64, 255, np.uint8)
     weights = 0 if norms is None else pointer(norms)
+    structure = (num_classes, dim, basis == "hadamard", dim, weights)
+    num_bytes = cuda.frame_workspace(dtype, structure, count)
+    workspace = np.full(num_bytes + 64, 255, np.uint8)
 
     h = np.round(normals(count, dim) * 2).astype(dtype)  # ties, where nothing is mixed
     logits = np.full((count, num_classes), np.nan, dtype)
-    settings_ = (dtype, *shape, dim, weights)
-    cuda.frame_project(*settings_, pointer(h), count, pointer(logits), pointer(workspace), 0, 0)
+    cuda.frame_project(
+        dtype, structure, pointer(h), count, pointer(logits), pointer(workspace), 0, 0
+    )
     assert_array_equal(logits, frame.project(h))
 
     y = normals(count, num_classes).astype(dtype)
     combined = np.full((count, dim), np.nan, dtype)
     cuda.frame_synthesise(
-        *settings_, pointer(y), count, pointer(combined), pointer(workspace), 0, 0
+        dtype, structure, pointer(y), count, pointer(combined), pointer(workspace), 0, 0
     )
     assert_array_equal(combined, frame.adjoint(y))
 
@@ -78,7 +79,7 @@ def test_products_and_the_largest(dtype, basis, dim, data):
     classes = np.full((count, top), -7)
     values = np.full((count, top), np.nan, dtype)
     results = (pointer(classes), pointer(values), pointer(workspace), 0, 0)
-    cuda.frame_top_logits(*settings_, pointer(h), count, top, *results)
+    cuda.frame_top_logits(dtype, structure, pointer(h), count, top, *results)
     expected = frame.topk(h, top)
     assert_array_equal(classes, expected.classes)
     assert_array_equal(values, expected.values)
@@ -92,23 +93,23 @@ def test_largest_scores(columns, count, data):
     scores = np.round(normals(count, columns)).astype(np.float32)
     labels = np.random.default_rng(0).permutation(count * columns).reshape(count, columns)
     for given_labels in (None, labels):
-        found = [np.full((count, top), -7), np.full((count, top), np.nan, np.float32)]
-        expected = [np.empty_like(array) for array in found]
+        actual = [np.full((count, top), -7), np.full((count, top), np.nan, np.float32)]
+        expected = [np.empty_like(array) for array in actual]
         address = 0 if given_labels is None else pointer(labels)
         cuda.top_scores(
-            "float32", pointer(scores), address, count, columns, top, *map(pointer, found), 0, 0
+            "float32", pointer(scores), address, count, columns, top, *map(pointer, actual), 0, 0
         )
         _core.top_scores(scores, given_labels, *expected, 1, None)
-        assert_array_equal(found[0], expected[0])
-        assert_array_equal(found[1], expected[1])
+        assert_array_equal(actual[0], expected[0])
+        assert_array_equal(actual[1], expected[1])
 
 
 def test_scores_that_are_not_numbers_are_passed_over():
     scores = np.array([[np.nan, 1.0, np.nan, -np.inf], [np.nan] * 4], np.float32)
-    classes, values = np.empty((2, 3), np.int64), np.empty((2, 3), np.float32)
-    cuda.top_scores("float32", pointer(scores), 0, 2, 4, 3, pointer(classes), pointer(values), 0, 0)
+    classes, logits = np.empty((2, 3), np.int64), np.empty((2, 3), np.float32)
+    cuda.top_scores("float32", pointer(scores), 0, 2, 4, 3, pointer(classes), pointer(logits), 0, 0)
     assert_array_equal(classes, [[1, 3, -1], [-1, -1, -1]])
-    assert_array_equal(values, [[1.0, -np.inf, np.nan], [np.nan] * 3])
+    assert_array_equal(logits, [[1.0, -np.inf, np.nan], [np.nan] * 3])
 
 
 # The package, on a device made of host memory -----------------------------------------------------
@@ -152,16 +153,16 @@ def test_frames_on_a_device_are_those_of_the_host(library, frame, fake_cuda):
         y = np.round(normals(7, frame.num_classes) * 4).astype(dtype)
         for index in (slice(None), slice(None, None, 2), 3):
             given_h, given_y = library(h[index], 1), library(y[index], 1)
-            found = [frame.project(given_h), frame.adjoint(given_y), *frame.topk(given_h, 3)]
+            actual = [frame.project(given_h), frame.adjoint(given_y), *frame.topk(given_h, 3)]
             expected = [frame.project(h[index]), frame.adjoint(y[index])]
             expected += frame.topk(h[index], 3)
-            for a, b in zip(found, expected, strict=True):
-                values = held(a, library)
-                assert values.dtype == b.dtype
+            for a, b in zip(actual, expected, strict=True):
+                on_host = held(a, library)
+                assert on_host.dtype == b.dtype
                 if structured:
-                    assert_array_equal(values, b)
+                    assert_array_equal(on_host, b)
                 else:
-                    np.testing.assert_allclose(values, b, rtol=1e-6, atol=1e-5)
+                    np.testing.assert_allclose(on_host, b, rtol=1e-6, atol=1e-5)
         assert_array_equal(held(frame.classify(library(h, 1)), library), frame.classify(h))
     streams = {stream for _, device, stream in fake_device.calls if device == 1}
     assert streams == {fake_device.current_streams[1]}

@@ -19,6 +19,7 @@ from scipy import linalg
 import infall
 import reference
 from infall import Cube, Orthoplex, SimplexETF, _core, frames
+from infall._arrays.blocks import blocks_of
 from interrupts import LIMIT, SANITIZED, seconds_after_interrupt
 
 pytestmark = pytest.mark.sanitize
@@ -110,12 +111,12 @@ def test_transform_is_its_levels_bit_for_bit(isa, dtype, log2_length, restore_is
 @pytest.mark.parametrize("length", [1, 2, 64, 512])
 def test_transform_is_orthonormal_and_its_own_inverse(length):
     x = normals(5, length)
-    found = frames.walsh_hadamard(x)
-    assert_close(found, x @ linalg.hadamard(length) / math.sqrt(length), atol=1e-13)
-    assert_close(frames.walsh_hadamard(found), x, atol=1e-13)
-    assert_array_equal(frames.walsh_hadamard(x[2]), found[2])
+    transformed = frames.walsh_hadamard(x)
+    assert_close(transformed, x @ linalg.hadamard(length) / math.sqrt(length), atol=1e-13)
+    assert_close(frames.walsh_hadamard(transformed), x, atol=1e-13)
+    assert_array_equal(frames.walsh_hadamard(x[2]), transformed[2])
     assert_array_equal(frames.walsh_hadamard(x.astype(np.float16)).dtype, np.float32)
-    assert_array_equal(frames.walsh_hadamard(np.asfortranarray(x)), found)
+    assert_array_equal(frames.walsh_hadamard(np.asfortranarray(x)), transformed)
 
 
 # Vectors ------------------------------------------------------------------------------------------
@@ -226,18 +227,18 @@ def test_orthonormal_rows_are_the_qr_factor(count, spare):
 @few
 @given(any_frame(), st.integers(1, 5))
 def test_projection_and_adjoint_are_the_dense_products(frame, count):
-    for one in (frame, weighted(frame)):
-        vectors = one.vectors()
+    for either in (frame, weighted(frame)):
+        vectors = either.vectors()
         h, y = normals(count, frame.dim), normals(count, frame.num_classes, seed=1)
         root = math.sqrt(frame.num_classes + frame.dim)
-        assert_close(one.project(h), h @ vectors.T, atol=1e-14 * root)
-        assert_close(one.adjoint(y), y @ vectors, atol=2e-14 * root)
-        single = one.project(h.astype(np.float32)), one.adjoint(y.astype(np.float32))
+        assert_close(either.project(h), h @ vectors.T, atol=1e-14 * root)
+        assert_close(either.adjoint(y), y @ vectors, atol=2e-14 * root)
+        single = either.project(h.astype(np.float32)), either.adjoint(y.astype(np.float32))
         assert single[0].dtype == single[1].dtype == np.float32
         assert_close(single[0], h @ vectors.T, atol=3e-6 * root)
         assert_close(single[1], y @ vectors, atol=6e-6 * root)
-        assert_close(one.project(h[0]), one.project(h)[0], atol=1e-14 * root)
-        assert_close(one.adjoint(y[0]), one.adjoint(y)[0], atol=2e-14 * root)
+        assert_close(either.project(h[0]), either.project(h)[0], atol=1e-14 * root)
+        assert_close(either.adjoint(y[0]), either.adjoint(y)[0], atol=2e-14 * root)
 
 
 @few
@@ -276,13 +277,13 @@ def test_top_logits_are_the_largest_projections(frame, count, data):
     h = data.draw(st.sampled_from([normals(count, frame.dim), np.zeros((count, frame.dim))]))
     h = h.astype(data.draw(st.sampled_from([np.float32, np.float64])))
     projections = frame.project(h)
-    found = frame.topk(h, num_top)
-    assert found.values.dtype == h.dtype
-    assert_array_equal(found.classes, ranked(projections, num_top))
-    assert_array_equal(found.values, np.take_along_axis(projections, found.classes, axis=1))
-    assert_array_equal(frame.classify(h), found.classes[:, 0])
-    assert frame.classify(h[0]) == found.classes[0, 0]
-    assert_array_equal(frame.topk(h[0], num_top).classes, found.classes[0])
+    top = frame.topk(h, num_top)
+    assert top.values.dtype == h.dtype
+    assert_array_equal(top.classes, ranked(projections, num_top))
+    assert_array_equal(top.values, np.take_along_axis(projections, top.classes, axis=1))
+    assert_array_equal(frame.classify(h), top.classes[:, 0])
+    assert frame.classify(h[0]) == top.classes[0, 0]
+    assert_array_equal(frame.topk(h[0], num_top).classes, top.classes[0])
 
 
 @pytest.mark.parametrize("weights", [False, True])
@@ -301,24 +302,27 @@ def test_long_vectors_with_many_ties(basis, tight, weights):
     projections = frame.project(h)
     for num_top in (1, 2, 5000):
         for threads in (1, 2, 5):
-            found = frame.topk(h, num_top, num_threads=threads)
-            assert_array_equal(found.classes, ranked(projections, num_top))
-            assert_array_equal(found.values, np.take_along_axis(projections, found.classes, axis=1))
+            top = frame.topk(h, num_top, num_threads=threads)
+            assert_array_equal(top.classes, ranked(projections, num_top))
+            assert_array_equal(top.values, np.take_along_axis(projections, top.classes, axis=1))
 
 
-def test_large_frames_without_structure_go_by_blocks(monkeypatch):
-    monkeypatch.setattr("infall.frames.base._CLASSES_PER_BLOCK", 16)
-    monkeypatch.setattr("infall.frames.base._SCORES_PER_BLOCK", 64)
+def test_large_frames_without_structure_go_by_blocks():
     for frame in (SimplexETF(50, 60), Orthoplex(51), Cube(100, 9), weighted(Orthoplex(33, 40))):
-        h, y = normals(7, frame.dim), normals(7, frame.num_classes)
+        h, y = normals(150, frame.dim), normals(150, frame.num_classes)
         vectors = frame.vectors()
-        projections = frame.project(h)
-        assert_close(projections, h @ vectors.T, atol=1e-13)
-        assert_close(frame.adjoint(y), y @ vectors, atol=1e-13)
-        for num_top in (1, 3, 17, frame.num_classes):
-            found = frame.topk(h, num_top)
-            assert_array_equal(found.classes, ranked(projections, num_top))
-            assert_array_equal(found.values, np.take_along_axis(projections, found.classes, axis=1))
+        with blocks_of(1024):  # 64 vectors, 16 classes
+            assert frame._tiles(150)[:2] == [
+                (slice(0, 64), slice(0, 16)),
+                (slice(0, 64), slice(16, 32)),
+            ]
+            projections = frame.project(h)
+            assert_close(projections, h @ vectors.T, atol=1e-13)
+            assert_close(frame.adjoint(y), y @ vectors, atol=1e-13)
+            for num_top in (1, 3, 17, frame.num_classes):
+                top = frame.topk(h, num_top)
+                assert_array_equal(top.classes, ranked(projections, num_top))
+                assert_array_equal(top.values, np.take_along_axis(projections, top.classes, axis=1))
 
 
 def test_a_million_classes_in_memory_of_the_order_of_a_sample():
@@ -331,9 +335,9 @@ infall.SimplexETF(10, 20, basis=basis).topk(np.ones((4, 20), np.float32), num_to
 h = np.random.default_rng(0).normal(size=(8, 2**20)).astype(np.float32)
 frame = infall.SimplexETF(10**6, 2**20, basis=basis)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-found = frame.topk(h, num_top, num_threads=2)
+top = frame.topk(h, num_top, num_threads=2)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert found.classes.shape == (8, num_top)
+assert top.classes.shape == (8, num_top)
 print((after - before) * 1024)
 """
     for basis in ("identity", "hadamard"):
@@ -372,12 +376,12 @@ def test_threads_and_instruction_sets_do_not_change_a_bit(isa, dtype, dim, resto
         )
         _core.set_isa(isa)
         for threads in (1, 2, 3, 7):
-            found = (
+            actual = (
                 frame.project(h, num_threads=threads),
                 frame.adjoint(y, num_threads=threads),
                 *frame.topk(h, 11 if dim > 20 else 2, num_threads=threads),
             )
-            for a, b in zip(found, expected, strict=True):
+            for a, b in zip(actual, expected, strict=True):
                 assert_array_equal(a, b)
 
 
@@ -390,9 +394,9 @@ def test_orthonormal_rows_are_the_same_bits_everywhere(isa, count, dim, restore_
     _core.orthonormalise_rows(expected, 1, None)
     _core.set_isa(isa)
     for threads in (1, 2, 5):
-        found = x.copy()
-        _core.orthonormalise_rows(found, threads, None)
-        assert_array_equal(found, expected)
+        copied = x.copy()
+        _core.orthonormalise_rows(copied, threads, None)
+        assert_array_equal(copied, expected)
 
 
 # The nearest frame --------------------------------------------------------------------------------
@@ -580,9 +584,9 @@ def root_of_counts(counts):
 def test_lengths_by_class_counts_to_rounding(counts):
     if np.finfo(np.longdouble).eps > 1e-18:
         pytest.skip("long double has no more digits than double here")
-    found = frames.seli_norms(counts)
-    assert_close(found, root_of_counts(counts).astype(np.float64), rtol=4e-15)
-    assert_close(np.mean(found**2), 1.0, rtol=1e-15)
+    norms = frames.seli_norms(counts)
+    assert_close(norms, root_of_counts(counts).astype(np.float64), rtol=4e-15)
+    assert_close(np.mean(norms**2), 1.0, rtol=1e-15)
 
 
 def test_lengths_by_class_counts_of_any_ratio():
@@ -591,8 +595,8 @@ def test_lengths_by_class_counts_of_any_ratio():
         assert_close(frames.seli_norms([1.0, ratio]), 1.0, rtol=2e-15)
     extremes = frames.seli_norms([1e-308, 1e308, 1e308])
     # n = (0, 1, 1): the root of centring diag(n) centring has the diagonal (2/3, 1/6 + 1/2 sqrt 3).
-    values, vectors = np.linalg.eigh(_centred_diagonal([0.0, 1.0, 1.0]))
-    squares = (vectors * vectors) @ np.sqrt(np.maximum(values, 0.0))
+    eigenvalues, vectors = np.linalg.eigh(_centred_diagonal([0.0, 1.0, 1.0]))
+    squares = (vectors * vectors) @ np.sqrt(np.maximum(eigenvalues, 0.0))
     assert_close(extremes, np.sqrt(squares / squares.mean()), rtol=1e-7)
 
 
@@ -678,8 +682,8 @@ def test_simplex_encoded_labels_are_the_least_classifier():
         worst = np.where(one_hot == 1, np.inf, own - direction).min(axis=0)
         direction[labels, np.arange(len(labels))] -= np.minimum(worst, 0.0)
         assert np.linalg.norm(z + 1e-3 * direction, "nuc") >= least - 1e-12
-    values, vectors = np.linalg.eigh(z @ z.T)
-    gram = vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
+    eigenvalues, vectors = np.linalg.eigh(z @ z.T)
+    gram = vectors * np.sqrt(np.maximum(eigenvalues, 0.0)) @ vectors.T
     squares = np.diag(gram) / np.diag(gram).mean()
     assert_close(frames.seli_norms(counts), np.sqrt(squares), rtol=1e-7)
 
@@ -711,9 +715,9 @@ def test_dtypes_and_layouts(basis):
         (">f4", "float32"), (">f8", "float64"), ("longdouble", "float64"),
     ]:  # fmt: skip
         given = np.abs(h) if dtype == "uint16" else h
-        found = frame.project(given.astype(dtype))
-        assert found.dtype == result
-        assert_close(found, frame.project(given), atol=2e-5 if result == "float32" else 1e-13)
+        projections = frame.project(given.astype(dtype))
+        assert projections.dtype == result
+        assert_close(projections, frame.project(given), atol=2e-5 if result == "float32" else 1e-13)
     spread = np.zeros((10, 24))
     spread[::2, ::2] = h
     for variant in (np.asfortranarray(h), spread[::2, ::2], h[::-1][::-1], h.tolist()):
@@ -726,9 +730,9 @@ def test_results_are_of_the_library_of_the_argument(basis):
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     frame = SimplexETF(9, 12, basis=basis)
     h = normals(5, 12)
-    found = frame.project(torch.from_numpy(h))
-    assert isinstance(found, torch.Tensor)
-    assert_close(found.numpy(), frame.project(h), atol=1e-14)
+    projections = frame.project(torch.from_numpy(h))
+    assert isinstance(projections, torch.Tensor)
+    assert_close(projections.numpy(), frame.project(h), atol=1e-14)
     classes = frame.classify(torch.from_numpy(h))
     assert isinstance(classes, torch.Tensor)
     assert_array_equal(classes.numpy(), frame.classify(h))
@@ -749,7 +753,7 @@ def test_a_batch_of_none(library, kind, dtype):
     h, y = (namespace.empty((0, n), dtype=getattr(namespace, dtype)) for n in (frame.dim, 6))
     result = "float32" if dtype in ("float32", "float16") else "float64"
     seen = []
-    for found, shape, kind_of_number in (
+    for array, shape, kind_of_number in (
         (frame.project(h, progress=lambda *args: seen.append(args)), (0, 6), result),
         (frame.adjoint(y), (0, frame.dim), result),
         (frame.topk(h, 2).values, (0, 2), result),
@@ -757,32 +761,32 @@ def test_a_batch_of_none(library, kind, dtype):
         (frame.classify(h), (0,), "int64"),
         (frames.walsh_hadamard(h[:, :2]), (0, 2), result),
     ):
-        assert type(found) is type(h)
-        assert tuple(found.shape) == shape
-        assert found.dtype == getattr(namespace, kind_of_number)
+        assert type(array) is type(h)
+        assert tuple(array.shape) == shape
+        assert array.dtype == getattr(namespace, kind_of_number)
 
 
 def test_the_class_of_one_feature_is_a_scalar():
     torch = pytest.importorskip("torch")
     frame = SimplexETF(5, 6)
-    found = frame.classify(frame.vectors([3])[0])
-    assert isinstance(found, np.int64)
-    assert found == 3
-    found = frame.classify(torch.from_numpy(frame.vectors([3])[0]))
-    assert found.shape == ()
-    assert found.dtype == torch.int64
+    nearest = frame.classify(frame.vectors([3])[0])
+    assert isinstance(nearest, np.int64)
+    assert nearest == 3
+    nearest = frame.classify(torch.from_numpy(frame.vectors([3])[0]))
+    assert nearest.shape == ()
+    assert nearest.dtype == torch.int64
     top = frame.topk(torch.from_numpy(normals(6)), 2)
-    values, classes = torch.topk(torch.from_numpy(frame.project(normals(6))), 2)
+    logits, classes = torch.topk(torch.from_numpy(frame.project(normals(6))), 2)
     assert torch.equal(top.classes, classes)
-    assert torch.equal(top.values, values)
+    assert torch.equal(top.values, logits)
 
 
 def test_vectors_by_dtype_objects():
     frame = SimplexETF(5, 6)
     for dtype in (np.float32, "float32", np.dtype("f4"), np.dtype(">f4")):
-        found = frame.vectors(dtype=dtype)
-        assert found.dtype == np.float32
-        assert found.dtype.isnative
+        vectors = frame.vectors(dtype=dtype)
+        assert vectors.dtype == np.float32
+        assert vectors.dtype.isnative
     assert frame.vectors(dtype=float).dtype == np.float64
     for dtype in (np.int64, np.float16, complex, np.longdouble):
         with raises(ValueError, "expected float32 or float64"):
@@ -1113,8 +1117,8 @@ def test_a_score_that_is_not_finite_stops_the_search(bad, num_top, dtype):
             scores = np.linspace(0, 1, 3 * columns, dtype=dtype).reshape(3, columns)
             scores[1, position] = bad
             for labels in (None, np.arange(3 * columns).reshape(3, columns)):
-                classes, values = np.empty((3, num_top), np.int64), np.empty((3, num_top), dtype)
-                assert _core.top_scores(scores, labels, classes, values, 2, None) == 1
+                classes, logits = np.empty((3, num_top), np.int64), np.empty((3, num_top), dtype)
+                assert _core.top_scores(scores, labels, classes, logits, 2, None) == 1
 
 
 def test_bad_arguments_of_methods():

@@ -52,9 +52,9 @@ def test_layers_are_those_of_the_literal_algorithm(dim):
 
 def test_fit_is_the_same_for_any_number_of_threads():
     for sampler in ("stream", "rotated", "order_statistics"):
-        one = MaxLikelihood(5000, 4, sampler=sampler, num_threads=1).fit(vector(20))
+        single_threaded = MaxLikelihood(5000, 4, sampler=sampler, num_threads=1).fit(vector(20))
         many = MaxLikelihood(5000, 4, sampler=sampler, num_threads=7).fit(vector(20))
-        assert one == many
+        assert single_threaded == many
 
 
 def test_transform_and_angles_of_every_layer():
@@ -90,7 +90,7 @@ def test_angles_hold_to_1e_12_after_collapse():
     # transform would long have floored it. Compared with the same network in extended precision.
     model = MaxLikelihood(2**16, 10, sampler="order_statistics").fit(vector(32))
     x = np.stack([model.input_ + 1e-4 * vector(32, 1), vector(32, 2), -vector(32, 3)])
-    found = model.angle_scores(x, layer=None)
+    scores = model.angle_scores(x, layer=None)
     fitted = model.input_.astype(np.longdouble)
     current = x.astype(np.longdouble)
     for number in range(11):
@@ -103,7 +103,7 @@ def test_angles_hold_to_1e_12_after_collapse():
         difference = np.sqrt(((a - b) ** 2).sum(axis=1))
         total = np.sqrt(((a + b) ** 2).sum(axis=1))
         exact = 2 * np.arctan2(difference, total) / np.longdouble(np.pi)
-        assert np.abs(found[number] - exact.astype(np.float64)).max() < 1e-12
+        assert np.abs(scores[number] - exact.astype(np.float64)).max() < 1e-12
 
 
 def test_losses_and_likelihoods():
@@ -132,7 +132,7 @@ def test_angles_follow_the_angle_chain(sampler):
     dim, depth, width, samples = 6, 4, 300, 1200
     w = np.eye(dim)[0]
     x = 0.5 * np.eye(dim)[0] + math.sqrt(0.75) * np.eye(dim)[1]
-    found = np.array(
+    actual = np.array(
         [
             MaxLikelihood(width, depth, seed=seed, sampler=sampler, num_threads=1)
             .fit(w)
@@ -143,9 +143,9 @@ def test_angles_follow_the_angle_chain(sampler):
     exact = laws.angle_chain(
         math.pi / 3, width, dim, depth, size=4000, rng=np.random.default_rng(0)
     )
-    np.testing.assert_allclose(found[:, 0], 1 / 3, rtol=1e-12)
+    np.testing.assert_allclose(actual[:, 0], 1 / 3, rtol=1e-12)
     for number in range(1, depth + 1):
-        assert plausible(stats.ks_2samp(found[:, number] * math.pi, exact[number]).pvalue)
+        assert plausible(stats.ks_2samp(actual[:, number] * math.pi, exact[number]).pvalue)
 
 
 def test_angles_are_radians_and_scores_are_their_share_of_a_half_turn():
@@ -267,8 +267,8 @@ def test_threads_see_one_fit_from_beginning_to_end():
             raise
 
     def same_scores():
-        found = model.angle_scores(x, layer=None)
-        return any(np.array_equal(found, each) for each in scores)
+        actual = model.angle_scores(x, layer=None)
+        return any(np.array_equal(actual, each) for each in scores)
 
     looks = (
         same_scores,

@@ -31,8 +31,8 @@ def pointer(array):
 
 def vectors(dim, batch, seed=0):
     """Unit vectors (batch, dim)."""
-    values = np.random.default_rng(seed).normal(size=(batch, dim))
-    return unit_vectors(Host(), values, "w")[0]
+    vectors = np.random.default_rng(seed).normal(size=(batch, dim))
+    return unit_vectors(Host(), vectors, "w")[0]
 
 
 def run_selection(
@@ -45,22 +45,23 @@ def run_selection(
     space = np.full(
         cuda.selection_workspace(num_rows, last - first, batch) + 64, 255, dtype=np.uint8
     )
-    common = (seed, layer, first, last, num_rows, batch, score == "absolute", order == "index")
-    results = (thresholds, pointer(space), pointer(indices), pointer(projections), 0, 0)
+    settings = (first, last, num_rows, batch, score == "absolute", order == "index")
+    results = (pointer(space), pointer(indices), pointer(projections))
+    task = (*settings, *thresholds, *results)
     if sampler == "stream":
         padded = padded_float32(directions)
-        cuda.select_stream(pointer(padded), dim, *common, *results)
+        cuda.select_stream((seed, layer, dim), task, pointer(padded), 0, 0)
     else:
         factors = np.ones((1, 1)) if batch == 1 else _core.householder(directions)[2]
-        cuda.select_rotated(pointer(factors), len(factors), *common, *results)
+        cuda.select_rotated((seed, layer, dim), task, pointer(factors), len(factors), 0, 0)
     assert (space[-64:] == 255).all()
     return indices, projections
 
 
-def in_order(found, order):
+def in_order(selected, order):
     """Stack what a CPU selection found, (rows, unit projections), in the order asked for."""
-    indices = np.stack([rows for rows, _ in found])
-    projections = np.stack([values for _, values in found])
+    indices = np.stack([rows for rows, _ in selected])
+    projections = np.stack([row_projections for _, row_projections in selected])
     if order == "index":
         by_index = np.argsort(indices, axis=1)
         indices = np.take_along_axis(indices, by_index, axis=1)
@@ -70,7 +71,7 @@ def in_order(found, order):
 
 def same_as_cpu(directions, sampler, first, last, num_rows, thresholds, **options):
     """Assert that the emulated device selects what the CPU selects, bit for bit."""
-    found = run_selection(
+    selected = run_selection(
         directions, sampler, first, last, num_rows, thresholds=thresholds, **options
     )
     common = (options["seed"], options["layer"], first, last, num_rows)
@@ -82,8 +83,8 @@ def same_as_cpu(directions, sampler, first, last, num_rows, thresholds, **option
         factors = np.ones((1, 1)) if len(directions) == 1 else _core.householder(directions)[2]
         expected = _core.select_rotated(factors, *common, *rest)
     expected = in_order(expected, options["order"])
-    assert_array_equal(found[0], expected[0])
-    assert_array_equal(found[1], expected[1])
+    assert_array_equal(selected[0], expected[0])
+    assert_array_equal(selected[1], expected[1])
 
 
 @few
@@ -94,10 +95,10 @@ def same_as_cpu(directions, sampler, first, last, num_rows, thresholds, **option
     st.integers(0, 2**32 - 1),
 )
 def test_rows(indices, dim, seed, layer):
-    numbers = np.array(indices)
+    row_numbers = np.array(indices)
     out = np.empty((len(indices), dim), dtype=np.float32)
-    cuda.gaussian_rows(pointer(numbers), len(indices), dim, seed, layer, pointer(out), 0, 0)
-    assert_array_equal(out, infall.gaussian_rows(numbers, dim, seed=seed, layer=layer))
+    cuda.gaussian_rows((seed, layer, dim), pointer(row_numbers), len(indices), pointer(out), 0, 0)
+    assert_array_equal(out, infall.gaussian_rows(row_numbers, dim, seed=seed, layer=layer))
 
 
 @few
@@ -157,10 +158,10 @@ def test_estimates_rule_out_no_row(batch, dim, score):
     factors = _core.householder(w)[2]
     for num_rows in range(1, 25) if batch < 10 else (1, 7, 13):
         absolute = score == "absolute"
-        found = _core.select_rotated(
+        selected = _core.select_rotated(
             factors, batch, dim, 4001, 6000, num_rows, absolute, -np.inf, 1, None
         )
-        last = min(abs(projections[-1]) for _, projections in found)
+        last = min(abs(projections[-1]) for _, projections in selected)
         same_as_cpu(
             w,
             "rotated",
@@ -259,7 +260,7 @@ def test_rotation(span, dim):
     directions = vectors(dim, span)
     v, scale, _ = _core.householder(directions)
     deciding = np.empty((len(rows), span))
-    cuda.deciding_entries(pointer(rows), len(rows), span, 3, 4, pointer(deciding), 0, 0)
+    cuda.deciding_entries((3, 4, dim), pointer(rows), len(rows), span, pointer(deciding), 0, 0)
     assert_array_equal(deciding, _core.deciding_entries(rows, span, 3, 4, 1))
     z = infall.gaussian_rows(rows, dim, seed=3, layer=4)
     expected = z.copy()
@@ -322,23 +323,9 @@ def select_matrix(stored, dtype, directions, num_rows, score, order, passed=None
     space = np.full(size + 64, 255, dtype=np.uint8)
     w = directions.astype(np.float64 if dtype == "float64" else np.float32)
     strides = [step // stored.itemsize for step in stored.strides]
-    cuda.select_matrix(
-        stored.ctypes.data,
-        dtype,
-        rows,
-        dim,
-        *strides,
-        pointer(w),
-        num_rows,
-        batch,
-        score == "absolute",
-        order == "index",
-        pointer(space),
-        pointer(indices),
-        pointer(projections),
-        0,
-        0,
-    )
+    settings = (0, rows, num_rows, batch, score == "absolute", order == "index", 0.0, 0.0)
+    task = (*settings, pointer(space), pointer(indices), pointer(projections))
+    cuda.select_matrix((stored.ctypes.data, dtype, rows, dim, *strides), task, pointer(w), 0, 0)
     assert (space[-64:] == 255).all()
     if passed is not None:
         passed[:] = space[: 16 * batch].view(np.uint64).reshape(batch, 2)
@@ -347,13 +334,13 @@ def select_matrix(stored, dtype, directions, num_rows, score, order, passed=None
 
 def same_from_matrix(matrix, dtype, directions, num_rows, *, score="absolute", order="score"):
     """Assert that the emulated device selects from a matrix what the CPU selects."""
-    stored, values = half_precision(matrix, dtype)
-    found = select_matrix(stored, dtype, directions, num_rows, score, order)
-    w = directions.astype(values.dtype)
-    cpu = _core.select_matrix(values, w, num_rows, score == "absolute", 1, None)
+    stored, widened = half_precision(matrix, dtype)
+    selected = select_matrix(stored, dtype, directions, num_rows, score, order)
+    w = directions.astype(widened.dtype)
+    cpu = _core.select_matrix(widened, w, num_rows, score == "absolute", 1, None)
     expected = in_order(cpu, order)
-    assert_array_equal(found[0], expected[0])
-    assert_array_equal(found[1], expected[1])
+    assert_array_equal(selected[0], expected[0])
+    assert_array_equal(selected[1], expected[1])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "bfloat16"])
@@ -391,7 +378,7 @@ def test_matrices_that_a_sample_does_not_foresee(kind, score):
     # More rows than are sampled, so that a threshold filters; and rows made to defeat it.
     rows = 70001
     rng = np.random.default_rng(0)
-    values = {
+    column = {
         "random": rng.normal(size=rows),
         "ascending": np.arange(rows) - rows / 2.0,
         "descending": rows / 2.0 - np.arange(rows),
@@ -402,24 +389,24 @@ def test_matrices_that_a_sample_does_not_foresee(kind, score):
         "rising": np.where(np.arange(rows) % 4, 1000.0 + np.arange(rows), 0.0),
         "nan": np.where(np.arange(rows) % 3, rng.normal(size=rows), np.nan),
     }[kind]
-    matrix = np.stack([values, np.zeros(rows)], axis=1).astype(np.float32)
+    matrix = np.stack([column, np.zeros(rows)], axis=1).astype(np.float32)
     w = np.array([[1.0, 0.0]])
     indices, projections = select_matrix(matrix, "float32", w, 40, score, "score")
-    ranked = np.abs(values) if score == "absolute" else values
+    ranked = np.abs(column) if score == "absolute" else column
     ranked = np.where(np.isnan(ranked), -np.inf, ranked.astype(np.float32))
     best = np.argsort(-ranked, kind="stable")[:40]
     assert_array_equal(indices[0], best)
-    assert_array_equal(projections[0], values[best].astype(np.float32))
+    assert_array_equal(projections[0], column[best].astype(np.float32))
 
 
 @pytest.mark.parametrize("rows", [2**14 + 1, 2**15 - 1, 49151])
 @pytest.mark.parametrize("descending", [False, True])
 def test_the_sample_of_a_sorted_matrix_covers_it(rows, descending):
     # Its threshold then lets so few rows pass that there is no second pass.
-    values = np.arange(rows, dtype=np.float32)[:: -1 if descending else 1] + 1
+    scores = np.arange(rows, dtype=np.float32)[:: -1 if descending else 1] + 1
     passed = np.empty((1, 2), np.uint64)
     select_matrix(
-        np.ascontiguousarray(values)[:, None],
+        np.ascontiguousarray(scores)[:, None],
         "float32",
         np.ones((1, 1)),
         40,
@@ -440,14 +427,14 @@ def test_large_cuts_of_a_matrix(kind, num_rows, order):
     # Among many equal scores the lower rows win; where rows run out there is nothing to select.
     rows = 50001
     rng = np.random.default_rng(0)
-    values = {
+    column = {
         "hidden": np.where(np.arange(rows) % 4, 2.0 + np.arange(rows) % 7, 0.0),
         "rising": np.where(np.arange(rows) % 3, 1000.0 + np.arange(rows), 0.0),
         "ties": rng.integers(-2, 3, rows).astype(float),
         "nan": np.where(np.arange(rows) % 9 < 5, rng.normal(size=rows), np.nan),
         "ascending": np.arange(rows) - rows / 2.0,
     }[kind]
-    matrix = values.astype(np.float32)[:, None]
+    matrix = column.astype(np.float32)[:, None]
     indices, projections = select_matrix(
         matrix, "float32", np.ones((1, 1)), num_rows, "absolute", order
     )
@@ -460,8 +447,8 @@ def test_large_cuts_of_a_matrix(kind, num_rows, order):
     else:
         expected = np.concatenate([best, nothing])
     assert_array_equal(indices[0], expected)
-    found = np.where(expected < 0, np.nan, matrix[expected, 0])
-    assert_array_equal(projections[0], found)
+    actual = np.where(expected < 0, np.nan, matrix[expected, 0])
+    assert_array_equal(projections[0], actual)
     assert (len(nothing) > 0) == (kind == "nan" and num_rows == 40000)
 
 
@@ -469,16 +456,16 @@ def test_large_cuts_of_a_matrix(kind, num_rows, order):
 def test_every_16_bit_float(dtype):
     bits = np.arange(2**16, dtype=np.uint16)
     if dtype == "float16":
-        values = bits.view(np.float16).astype(np.float32)
+        widened = bits.view(np.float16).astype(np.float32)
     else:
-        values = (bits.astype(np.uint32) << 16).view(np.float32)
-    finite = np.isfinite(values)
+        widened = (bits.astype(np.uint32) << 16).view(np.float32)
+    finite = np.isfinite(widened)
     for part in np.array_split(np.flatnonzero(finite), 64):
         indices, projections = select_matrix(
             bits[part][:, None], dtype, np.ones((1, 1)), len(part), "signed", "index"
         )
         assert_array_equal(indices[0], np.arange(len(part)))
-        assert_array_equal(projections[0], values[part])
+        assert_array_equal(projections[0], widened[part])
 
 
 @pytest.mark.slow
@@ -488,10 +475,9 @@ def test_more_than_a_grid_holds():
     out = np.empty((len(a), 1), dtype=np.int32)
     cuda.hamming_distances(pointer(a), len(a), pointer(a), 1, 1, pointer(out), 0, 0)
     assert_array_equal(out[:, 0], np.bitwise_count(a[:, 0] ^ a[0, 0]))
+    task = (0, 5, 1, 65536, True, True, 0.0, 0.0, pointer(np.empty(1)), 0, 0)
     with pytest.raises(ValueError, match="w has 65536 rows; on a device at most 65535"):
-        cuda.select_stream(
-            0, 1, 0, 0, 0, 5, 1, 65536, True, True, (0.0, 0.0), pointer(np.empty(1)), 0, 0, 0, 0
-        )
+        cuda.select_stream((0, 0, 1), task, 0, 0, 0)
 
 
 def test_device_count_answers():

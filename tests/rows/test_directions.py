@@ -37,24 +37,24 @@ def vectors(dim, batch, seed=0):
 
 def lengths_as_defined(values):
     """Fraction and exponent of the norms (B,), from exact sums of squares rounded once."""
-    found = []
+    lengths = []
     for row in values:
         exponent = math.frexp(np.abs(row).max())[1]
         square = sum(Fraction(math.ldexp(x, -exponent)) ** 2 for x in row)
-        found.append((math.sqrt(float(square)), exponent))
-    return zip(*found, strict=True)
+        lengths.append((math.sqrt(float(square)), exponent))
+    return zip(*lengths, strict=True)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, 15, 64, 255, 256, 257, 513, 3000])
 def test_sums_of_squares_are_rounded_once(dim):
-    values = vectors(dim, 40, seed=dim)
+    w = vectors(dim, 40, seed=dim)
     # Entries over the whole range, whose small squares still decide how the sum is rounded.
-    values[20:] *= 2.0 ** np.random.default_rng(1).integers(-60, 1, values[20:].shape)
-    values *= 2.0 ** np.random.default_rng(2).integers(-900, 900, (40, 1))
-    directions, norms, exponents = unit_vectors(Host(), values, "w")
-    for found, expected in zip((norms, exponents), lengths_as_defined(values), strict=True):
-        assert_array_equal(found, expected)
-    scaled = np.ldexp(values, -exponents[:, None])
+    w[20:] *= 2.0 ** np.random.default_rng(1).integers(-60, 1, w[20:].shape)
+    w *= 2.0 ** np.random.default_rng(2).integers(-900, 900, (40, 1))
+    directions, norms, exponents = unit_vectors(Host(), w, "w")
+    for actual, expected in zip((norms, exponents), lengths_as_defined(w), strict=True):
+        assert_array_equal(actual, expected)
+    scaled = np.ldexp(w, -exponents[:, None])
     assert_array_equal(directions, scaled / norms[:, None])
 
 
@@ -81,32 +81,30 @@ def test_the_ends_of_float64(values):
 
 
 def test_vectors_without_a_direction():
-    values = vectors(300, 5)
-    values[1], values[2, 7], values[3, 299] = 0.0, np.nan, -np.inf
-    directions, norms, exponents = _core.unit_vectors(values)
+    w = vectors(300, 5)
+    w[1], w[2, 7], w[3, 299] = 0.0, np.nan, -np.inf
+    directions, norms, exponents = _core.unit_vectors(w)
     assert_array_equal(np.isnan(norms), [False, True, True, True, False])
     assert_array_equal(np.isnan(directions).all(axis=1), np.isnan(norms))
     assert_array_equal(np.isnan(directions).any(axis=1), np.isnan(norms))
     assert_array_equal(exponents[1:4], 0)
-    assert_array_equal(directions[::4], unit_vectors(Host(), values[::4].copy(), "w")[0])
+    assert_array_equal(directions[::4], unit_vectors(Host(), w[::4].copy(), "w")[0])
     with pytest.raises(ValueError, match=r"w\[1\] is zero: it has no direction"):
-        unit_vectors(Host(), values[:2], "w")
+        unit_vectors(Host(), w[:2], "w")
 
 
 @few
 @given(st.integers(1, 900), st.integers(1, 4), st.integers(0, 2**32), st.integers(-1074, 1023))
 def test_unit_vectors_on_the_device(cuda, dim, batch, seed, exponent):
     rng = np.random.default_rng(seed)
-    values = np.ldexp(rng.normal(size=(batch, dim)) * 2.0 ** rng.integers(-80, 1, dim), exponent)
-    values[0, rng.integers(dim)] = rng.choice([0.0, np.nan, np.inf, 1.0, 5e-324])
+    w = np.ldexp(rng.normal(size=(batch, dim)) * 2.0 ** rng.integers(-80, 1, dim), exponent)
+    w[0, rng.integers(dim)] = rng.choice([0.0, np.nan, np.inf, 1.0, 5e-324])
     directions, norms = np.empty((batch, dim)), np.empty(batch)
     exponents = np.empty(batch, np.int64)
     into = (pointer(directions), pointer(norms), pointer(exponents))
-    cuda.unit_vectors(pointer(values), batch, dim, *into, 0, 0)
-    for found, expected in zip(
-        (directions, norms, exponents), _core.unit_vectors(values), strict=True
-    ):
-        assert_array_equal(found, expected)
+    cuda.unit_vectors(pointer(w), batch, dim, *into, 0, 0)
+    for actual, expected in zip((directions, norms, exponents), _core.unit_vectors(w), strict=True):
+        assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize(
@@ -145,10 +143,10 @@ def test_reflections_of_nothing_leave_the_others_alone(cuda):
     assert scale[1] == 0.0
     assert_array_equal(np.isnan(factors).any(axis=0), [False, True, False, False])
     columns = np.empty((6, 4))
-    found = (np.empty_like(v), np.empty_like(scale), columns)
-    cuda.householder(pointer(directions), 4, 6, *map(pointer, found), 0, 0)
-    assert_array_equal(found[0], v)
-    assert_array_equal(found[1], scale)
+    outputs = (np.empty_like(v), np.empty_like(scale), columns)
+    cuda.householder(pointer(directions), 4, 6, *map(pointer, outputs), 0, 0)
+    assert_array_equal(outputs[0], v)
+    assert_array_equal(outputs[1], scale)
     assert_array_equal(np.triu(columns[:4]), factors)
 
 

@@ -23,16 +23,16 @@ def restore_isa():
 
 
 def largest_of(width, exponentials):
-    values = np.array(exponentials, dtype=np.float64)[None]
-    _core.largest_folded_normals(values, width)
-    return values[0]
+    entries = np.array(exponentials, dtype=np.float64)[None]
+    _core.largest_folded_normals(entries, width)
+    return entries[0]
 
 
 def quantiles(s):
     """Of one variable: the sum is the exponential itself."""
-    values = np.array(s, dtype=np.float64)[:, None]
-    _core.largest_folded_normals(values, 1.0)
-    return values[:, 0]
+    entries = np.array(s, dtype=np.float64)[:, None]
+    _core.largest_folded_normals(entries, 1.0)
+    return entries[:, 0]
 
 
 def ulps_off(values, exact):
@@ -79,7 +79,7 @@ def test_every_instruction_set_gives_the_same_bits(isa, restore_isa):
 def test_sums_lose_nothing_however_long_they_are():
     # Of all: the last of them are near zero, where an error of the sum is one of the value.
     spacings = np.random.default_rng(3).exponential(size=30_000)
-    values = largest_of(30_000.0, spacings)
+    scores = largest_of(30_000.0, spacings)
     total, exact = mpmath.mpf(0), []
     with mpmath.workdps(40):
         for j, spacing in enumerate(spacings.tolist()):
@@ -88,7 +88,7 @@ def test_sums_lose_nothing_however_long_they_are():
                 exact.append(reference.folded_normal_quantile(total))
     # The sum and its terms are rounded before the quantile is taken: at most 12 units for a sum
     # of 11 at the end, where the value is proportional to exp(-sum).
-    assert ulps_off(values[1499::1500], exact) < 4 + 12
+    assert ulps_off(scores[1499::1500], exact) < 4 + 12
 
 
 def test_values_descend():
@@ -98,15 +98,17 @@ def test_values_descend():
 
 @pytest.mark.parametrize("width", [40, 10**12, 2**63 - 1])
 def test_the_sampler_draws_them(width):
-    found = infall.select_rows(
+    selection = infall.select_rows(
         np.ones(1), width, num_rows=40, seed=3, layer=2, sampler="order_statistics", order="score"
     )
     spacings = reference.exponentials(40, 3, 2)
     exact = reference.largest_folded_normals(spacings, width)
     # The exponentials may differ by their own last places.
-    assert ulps_off(np.abs(found.unit_projections), exact) < 40
-    assert_array_equal(np.sign(found.unit_projections), reference.order_statistic_signs(40, 3, 2))
-    assert found.indices.tolist() == reference.drawn_rows(40, width, 3, 2)
+    assert ulps_off(np.abs(selection.unit_projections), exact) < 40
+    assert_array_equal(
+        np.sign(selection.unit_projections), reference.order_statistic_signs(40, 3, 2)
+    )
+    assert selection.indices.tolist() == reference.drawn_rows(40, width, 3, 2)
 
 
 def test_radii_near_zero_keep_their_digits():

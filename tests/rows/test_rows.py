@@ -1,17 +1,13 @@
-"""Gaussian rows, row selection and hyperplane codes against the NumPy reference."""
+"""Gaussian rows and row selection against the NumPy reference."""
 
-import copy
-import itertools
 import math
 import os
-import pickle
-import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from scipy import special, stats
@@ -22,11 +18,11 @@ from chance import plausible
 from infall import _core, laws
 from infall._arrays.blocks import blocks_of
 from interrupts import LIMIT, SANITIZED, seconds_after_interrupt
+from selection_cases import few, same, vector
 
 pytestmark = pytest.mark.sanitize
 
 ISAS = _core.available_isas()
-few = settings(max_examples=25, deadline=None, derandomize=True)
 
 
 @pytest.fixture
@@ -35,18 +31,6 @@ def restore_isa():
     before = _core.isa()
     yield
     _core.set_isa(before)
-
-
-def same(a, b):
-    """Assert that two selections are equal bit for bit."""
-    assert_array_equal(a.indices, b.indices)
-    assert_array_equal(a.projections, b.projections)
-    assert_array_equal(a.rows, b.rows)
-
-
-def vector(dim, seed=0, batch=None):
-    """Return a vector (dim,), or (batch, dim)."""
-    return np.random.default_rng(seed).normal(size=dim if batch is None else (batch, dim))
 
 
 def ulps(a, b):
@@ -186,10 +170,12 @@ def test_matrix_selection_ranks_ties_by_row(width, num_rows, levels, kind):
     weights = np.asfortranarray(weights) if kind // 2 else weights
     w = np.array([1.0, 0.0])
     for score in ("absolute", "signed"):
-        found = infall.select_rows_from(w, weights, num_rows=num_rows, score=score, order="score")
+        selection = infall.select_rows_from(
+            w, weights, num_rows=num_rows, score=score, order="score"
+        )
         indices, projections = reference.select_rows_literal(weights, w, num_rows, score)
-        assert_array_equal(found.indices, indices)
-        assert_array_equal(found.projections, projections)
+        assert_array_equal(selection.indices, indices)
+        assert_array_equal(selection.projections, projections)
         by_index = infall.select_rows_from(w, weights, num_rows=num_rows, score=score)
         assert_array_equal(by_index.indices, np.sort(indices))
 
@@ -245,12 +231,12 @@ RECORDS["weights"] = WEIGHTS
 @blocks_of(100)
 def test_matrices_of_any_dtype_are_converted_block_by_block(weights, computed_in, order):
     for w in (vector(6), vector(6, batch=3), np.ones(6)):  # ones: scores that tie
-        found = infall.select_rows_from(w, weights, num_rows=40, order=order)
+        selection = infall.select_rows_from(w, weights, num_rows=40, order=order)
         expected = infall.select_rows_from(w, weights.astype(computed_in), num_rows=40, order=order)
-        assert_array_equal(found.indices, expected.indices)
-        assert_array_equal(found.projections, expected.projections)
-        assert_array_equal(found.rows, weights[expected.indices])
-        assert found.rows.dtype == weights.dtype.newbyteorder("=")
+        assert_array_equal(selection.indices, expected.indices)
+        assert_array_equal(selection.projections, expected.projections)
+        assert_array_equal(selection.rows, weights[expected.indices])
+        assert selection.rows.dtype == weights.dtype.newbyteorder("=")
     seen = []
     infall.select_rows_from(w, weights, progress=lambda *at: seen.append(at))
     assert seen == sorted(seen)
@@ -287,37 +273,6 @@ def test_threads_and_instruction_sets_do_not_change_a_bit(sampler, isa, restore_
         same(infall.select_rows(w, 30001, seed=4, sampler=sampler, num_threads=threads), expected)
 
 
-@few
-@given(
-    st.sampled_from(["stream", "rotated"]),
-    st.sampled_from(["absolute", "signed"]),
-    st.sampled_from(["index", "score"]),
-    st.lists(st.integers(5, 3000), min_size=1, max_size=4),
-    st.integers(0, 2**62),
-    st.randoms(use_true_random=False),
-)
-def test_row_ranges_merge_to_the_whole(sampler, score, order, lengths, first, random):
-    ends = list(itertools.accumulate(lengths, initial=first))
-    w = vector(5, seed=first)
-    settings_ = {"num_rows": 5, "seed": first, "score": score, "order": order, "sampler": sampler}
-    parts = [
-        infall.select_rows(w, 2**63 - 1, row_range=pair, **settings_)
-        for pair in itertools.pairwise(ends)
-    ]
-    whole = infall.select_rows(w, 2**63 - 1, row_range=(ends[0], ends[-1]), **settings_)
-    shuffled = random.sample(parts, len(parts))
-    merged = infall.merge_selections(shuffled)
-    same(merged, whole)
-    assert merged.row_range == whole.row_range
-    # Merging is associative.
-    left = (
-        infall.merge_selections([infall.merge_selections(parts[:-1] or parts), parts[-1]])
-        if len(parts) > 1
-        else merged
-    )
-    same(left, whole)
-
-
 @pytest.mark.parametrize("sampler", ["stream", "rotated"])
 @pytest.mark.parametrize("first", [2**32 - 700, 2**32 - 1, 2**32, 2**33 - 64, 2**63 - 2001])
 def test_rows_past_two_to_the_32(sampler, first):
@@ -345,10 +300,10 @@ def test_a_batch_shares_the_layer(dim, batch):
     w = vector(dim, batch=batch)
     together = infall.select_rows(w, 1111, seed=8, num_rows=7)
     for i in {0, batch // 2, batch - 1}:
-        one = infall.select_rows(w[i], 1111, seed=8, num_rows=7)
-        assert_array_equal(together.indices[i], one.indices)
-        assert_array_equal(together.projections[i], one.projections)
-        assert_array_equal(together.rows[i], one.rows)
+        alone = infall.select_rows(w[i], 1111, seed=8, num_rows=7)
+        assert_array_equal(together.indices[i], alone.indices)
+        assert_array_equal(together.projections[i], alone.projections)
+        assert_array_equal(together.rows[i], alone.rows)
 
 
 def test_columns_beyond_one_tile_of_constants():
@@ -401,58 +356,11 @@ class DLPackOnly:
 @pytest.mark.parametrize("first", [1.0, -1.0])
 def test_rotation_of_nearly_axial_directions(sampler, tiny, first):
     for w in ([first, tiny, 0.0], [first, 0.0, -tiny], [tiny, first, tiny]):
-        found = infall.select_rows(w, 1000, sampler=sampler)
-        assert np.isfinite(found.rows).all()
-        np.testing.assert_allclose(found.rows @ np.array(w), found.projections, rtol=1e-6)
+        selection = infall.select_rows(w, 1000, sampler=sampler)
+        assert np.isfinite(selection.rows).all()
+        np.testing.assert_allclose(selection.rows @ np.array(w), selection.projections, rtol=1e-6)
     model = infall.MaxLikelihood(1000, 3, sampler=sampler).fit([first, tiny, tiny])
     assert np.isfinite(model.outputs_).all()
-
-
-def test_merging_ranks_what_the_selections_ranked():
-    # At the ends of float64 different unit projections round to equal or infinite projections.
-    for scale in (5e-324, 1e300):
-        w = np.array([3.0, -4.0, 12.0]) * scale
-        whole = infall.select_rows(w, 5000)
-        parts = [infall.select_rows(w, 5000, row_range=r) for r in ((0, 2500), (2500, 5000))]
-        same(infall.merge_selections(parts), whole)
-    with pytest.raises(ValueError, match="w is too long: its projections overflow float64"):
-        infall.select_rows(np.full(3, 1.7e308), 1000)
-
-
-def test_merging_takes_short_parts_that_are_whole():
-    w = vector(4)
-    whole = infall.select_rows(w, 1000, num_rows=30)
-    parts = [
-        infall.select_rows(w, 1000, num_rows=30, row_range=(0, 990)),
-        infall.select_rows(w, 1000, num_rows=10, row_range=(990, 1000)),
-    ]
-    same(infall.merge_selections(parts), whole)
-    same(infall.merge_selections(parts, num_rows=8), infall.select_rows(w, 1000, num_rows=8))
-    with pytest.raises(ValueError, match=r"the part with row_range \(0, 990\) has 30 rows; 31"):
-        infall.merge_selections(parts, num_rows=31)
-
-
-@few
-@given(
-    st.sampled_from(["absolute", "signed"]),
-    st.sampled_from(["index", "score"]),
-    st.lists(st.integers(1, 60), min_size=1, max_size=6),
-    st.integers(1, 90),
-    st.sampled_from([None, 1, 3]),
-)
-def test_merging_a_few_candidates_at_a_time(score, order, lengths, num_rows, batch):
-    # Short rows, so that many scores tie: the lower row wins, whichever part it came in.
-    ends = list(itertools.accumulate(lengths, initial=0))
-    num_rows, width = min(num_rows, ends[-1]), ends[-1]
-    w = vector(1, batch=batch)
-    settings_ = {"score": score, "order": order}
-    parts = [
-        infall.select_rows(w, width, row_range=(a, b), num_rows=min(num_rows, b - a), **settings_)
-        for a, b in itertools.pairwise(ends)
-    ]
-    whole = infall.select_rows(w, width, num_rows=num_rows, **settings_)
-    with blocks_of(20):
-        assert infall.merge_selections(iter(parts), num_rows=num_rows) == whole
 
 
 def test_dlpack_arrays_come_in_and_device_memory_is_refused(monkeypatch):
@@ -466,10 +374,13 @@ def test_dlpack_arrays_come_in_and_device_memory_is_refused(monkeypatch):
 def test_torch_tensors_come_in_and_go_out():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     w = vector(10)
-    found = infall.select_rows(torch.from_numpy(w), 3000)
+    selection = infall.select_rows(torch.from_numpy(w), 3000)
     expected = infall.select_rows(w, 3000)
-    assert all(isinstance(a, torch.Tensor) for a in (found.indices, found.projections, found.rows))
-    assert_array_equal(found.rows.numpy(), expected.rows)
+    assert all(
+        isinstance(a, torch.Tensor)
+        for a in (selection.indices, selection.projections, selection.rows)
+    )
+    assert_array_equal(selection.rows.numpy(), expected.rows)
     model = infall.MaxLikelihood(500, 2).fit(torch.from_numpy(w))
     for x in (torch.ones(3, 10, dtype=torch.float64), torch.ones(10)):
         for measure in (model.angle_scores, model.loss, model.nll, model.transform):
@@ -497,10 +408,10 @@ def test_matrices_of_bfloat16():
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     weights = torch.from_numpy(vector(6, batch=300)).to(torch.bfloat16)
     w = vector(6)
-    found = infall.select_rows_from(torch.from_numpy(w), weights)
+    selection = infall.select_rows_from(torch.from_numpy(w), weights)
     expected = infall.select_rows_from(w, weights.float().numpy())
-    assert found == expected
-    assert found.rows.dtype == torch.float32
+    assert selection == expected
+    assert selection.rows.dtype == torch.float32
     assert infall.select_rows(weights[0], 500) == infall.select_rows(weights[0].float(), 500)
 
 
@@ -510,16 +421,16 @@ def test_row_numbers_that_jax_does_not_hold_are_not_wrapped():
     for sampler in ("order_statistics", "rotated"):
         width = 2**45 if sampler == "order_statistics" else 2**20
         settings_ = {"sampler": sampler, "row_range": (0, width)}
-        found = infall.select_rows(jax.numpy.asarray(w), width, **settings_)
-        assert found == infall.select_rows(w, width, **settings_)
-        assert isinstance(found.rows, jax.Array)  # float32, which JAX holds
+        selection = infall.select_rows(jax.numpy.asarray(w), width, **settings_)
+        assert selection == infall.select_rows(w, width, **settings_)
+        assert isinstance(selection.rows, jax.Array)  # float32, which JAX holds
 
 
 def test_row_numbers_come_in_any_integer_dtype():
     expected = infall.gaussian_rows([3, 1, 100], 4)
     for dtype in ("i1", "u1", ">i2", "u2", ">u4", "<i4", ">i8", "<u8", ">u8"):
-        found = infall.gaussian_rows(np.array([3, 1, 100], dtype=dtype), 4)
-        assert_array_equal(found, expected)
+        rows = infall.gaussian_rows(np.array([3, 1, 100], dtype=dtype), 4)
+        assert_array_equal(rows, expected)
     assert_array_equal(infall.gaussian_rows(np.array([3, 0, 1, 0, 100])[::2], 4), expected)
     assert_array_equal(infall.gaussian_rows((3, 1, 100), 4), expected)
     assert_array_equal(infall.gaussian_rows(range(2), 4), infall.gaussian_rows([0, 1], 4))
@@ -539,15 +450,15 @@ def test_vectors_come_in_any_dtype(dtype):
 def test_no_vectors_give_no_results():
     nothing = np.empty((0, 5))
     for sampler in ("stream", "rotated", "order_statistics"):
-        found = infall.select_rows(nothing, 100, num_rows=7, sampler=sampler)
-        assert found.indices.shape == found.projections.shape == (0, 7)
-        assert found.rows.shape == (0, 7, 5)
-        assert (found.indices.dtype, found.rows.dtype) == (np.int64, np.float32)
-        assert found.regenerate(nothing) == found
+        selection = infall.select_rows(nothing, 100, num_rows=7, sampler=sampler)
+        assert selection.indices.shape == selection.projections.shape == (0, 7)
+        assert selection.rows.shape == (0, 7, 5)
+        assert (selection.indices.dtype, selection.rows.dtype) == (np.int64, np.float32)
+        assert selection.regenerate(nothing) == selection
     for dtype in (np.float64, np.int16):
-        found = infall.select_rows_from(nothing, np.ones((20, 5), dtype))
-        assert found.rows.shape == (0, 5, 5)
-        assert found.rows.dtype == dtype
+        selection = infall.select_rows_from(nothing, np.ones((20, 5), dtype))
+        assert selection.rows.shape == (0, 5, 5)
+        assert selection.rows.dtype == dtype
     parts = [infall.select_rows(nothing, 100, row_range=r) for r in ((0, 50), (50, 100))]
     assert infall.merge_selections(parts) == infall.select_rows(nothing, 100)
     assert infall.gaussian_rows([], 5).shape == (0, 5)
@@ -564,19 +475,21 @@ def test_no_vectors_give_no_results():
 @pytest.mark.parametrize("score", ["absolute", "signed"])
 def test_rotated_follows_the_deciding_column(score):
     w = vector(9)
-    found = infall.select_rows(
+    selection = infall.select_rows(
         w, 20000, seed=6, layer=1, sampler="rotated", score=score, order="score", num_rows=50
     )
     deciding = reference.deciding_column(np.arange(20000), 0, 6, 1)
     ranked = np.abs(deciding) if score == "absolute" else deciding
     best = np.argsort(-ranked, kind="stable")[:50]
-    assert_array_equal(found.indices, best)
-    np.testing.assert_allclose(found.projections, deciding[best] * np.linalg.norm(w), rtol=1e-14)
-    np.testing.assert_allclose(found.rows @ w, found.projections, rtol=0, atol=3e-6)
+    assert_array_equal(selection.indices, best)
+    np.testing.assert_allclose(
+        selection.projections, deciding[best] * np.linalg.norm(w), rtol=1e-14
+    )
+    np.testing.assert_allclose(selection.rows @ w, selection.projections, rtol=0, atol=3e-6)
     # The reflection keeps lengths: what is left of the row is the stream's own.
     stream = infall.gaussian_rows(best, 9, seed=6, layer=1).astype(np.float64)
     lengths = np.hypot(deciding[best], np.linalg.norm(stream[:, 1:], axis=1))
-    np.testing.assert_allclose(np.linalg.norm(found.rows, axis=1), lengths, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(selection.rows, axis=1), lengths, rtol=1e-6)
 
 
 @pytest.mark.parametrize("score", ["absolute", "signed"])
@@ -585,7 +498,7 @@ def test_rotated_batch_is_sifted_without_loss(batch, score):
     # Against the deciding columns and a QR of its own; rows beyond one block, odd ends.
     width, dim, first = 30001, 80, 3
     w = vector(dim, batch=batch)
-    found = infall.select_rows(
+    selection = infall.select_rows(
         w,
         width,
         seed=5,
@@ -603,52 +516,54 @@ def test_rotated_batch_is_sifted_without_loss(batch, score):
     ranked = np.abs(projections) if score == "absolute" else projections
     for i in range(batch):
         best = np.argsort(-ranked[:, i], kind="stable")[:9]
-        assert_array_equal(found.indices[i], rows[best])
-        np.testing.assert_allclose(found.projections[i], projections[best, i], rtol=1e-9)
+        assert_array_equal(selection.indices[i], rows[best])
+        np.testing.assert_allclose(selection.projections[i], projections[best, i], rtol=1e-9)
 
 
 @pytest.mark.parametrize("batch", [2, 5, 9])
 def test_rotated_batch_shares_one_layer(batch):
     w = vector(7, batch=batch)
     w[-1] = 2.0 * w[0]  # a dependent direction selects the same rows
-    found = infall.select_rows(w, 3000, seed=2, sampler="rotated", num_rows=3000)
+    selection = infall.select_rows(w, 3000, seed=2, sampler="rotated", num_rows=3000)
     for i in range(1, batch):
-        assert_array_equal(found.indices[i], found.indices[0])
-        assert_array_equal(found.rows[i], found.rows[0])  # one matrix for all
+        assert_array_equal(selection.indices[i], selection.indices[0])
+        assert_array_equal(selection.rows[i], selection.rows[0])  # one matrix for all
     np.testing.assert_allclose(
-        np.einsum("bmk,bk->bm", found.rows, w), found.projections, rtol=0, atol=2e-5
+        np.einsum("bmk,bk->bm", selection.rows, w), selection.projections, rtol=0, atol=2e-5
     )
-    entries = found.rows[0].astype(np.float64).ravel()
+    entries = selection.rows[0].astype(np.float64).ravel()
     assert plausible(stats.kstest(entries, "norm").pvalue)
     top = infall.select_rows(w, 3000, seed=2, sampler="rotated", num_rows=11, order="score")
     for i in range(batch):
-        best = np.lexsort((found.indices[i], -np.abs(found.projections[i])))[:11]
-        assert_array_equal(top.indices[i], found.indices[i][best])
+        best = np.lexsort((selection.indices[i], -np.abs(selection.projections[i])))[:11]
+        assert_array_equal(top.indices[i], selection.indices[i][best])
 
 
 def test_order_statistics_follow_their_representation():
     w = vector(8)
     width, num_rows = 10**12, 40
-    found = infall.select_rows(
+    selection = infall.select_rows(
         w, width, num_rows=num_rows, seed=3, sampler="order_statistics", order="score"
     )
     spacings = reference.exponentials(num_rows, 3, 0)
     survival = -np.expm1(-np.cumsum(spacings / (width - np.arange(num_rows))))
-    magnitudes = np.abs(found.projections) / np.linalg.norm(w)
+    magnitudes = np.abs(selection.projections) / np.linalg.norm(w)
     np.testing.assert_allclose(2 * special.ndtr(-magnitudes), survival, rtol=1e-11)
-    np.testing.assert_allclose(found.rows @ w, found.projections, rtol=0, atol=3e-6)
-    assert len(set(found.indices.tolist())) == num_rows
-    assert_array_equal(np.sign(found.projections), reference.order_statistic_signs(num_rows, 3, 0))
+    np.testing.assert_allclose(selection.rows @ w, selection.projections, rtol=0, atol=3e-6)
+    assert len(set(selection.indices.tolist())) == num_rows
+    assert_array_equal(
+        np.sign(selection.projections), reference.order_statistic_signs(num_rows, 3, 0)
+    )
 
 
 def test_order_statistics_draw_rows_uniformly_without_replacement():
     counts = np.zeros(12)
     for seed in range(3000):
-        found = infall.select_rows(
+        top = infall.select_rows(
             [1.0], 12, num_rows=5, seed=seed, sampler="order_statistics", order="score"
         )
-        assert len(set(found.indices.tolist())) == 5
-        counts[found.indices[0]] += 1  # the row of the largest
+        assert len(set(top.indices.tolist())) == 5
+        counts[top.indices[0]] += 1  # the row of the largest
     assert plausible(stats.chisquare(counts).pvalue)
     everything = infall.select_rows([1.0], 12, num_rows=12, sampler="order_statistics")
     assert_array_equal(everything.indices, np.arange(12))
@@ -657,10 +572,10 @@ def test_order_statistics_draw_rows_uniformly_without_replacement():
 def unit_scores(sampler, width, num_rows, dim, seed):
     """Descending |projections| on a unit vector."""
     w = np.ones(dim) / math.sqrt(dim)
-    found = infall.select_rows(
+    selection = infall.select_rows(
         w, width, num_rows=num_rows, seed=seed, sampler=sampler, order="score"
     )
-    return np.abs(found.projections)
+    return np.abs(selection.projections)
 
 
 @pytest.mark.parametrize("sampler", ["stream", "rotated", "order_statistics"])
@@ -671,11 +586,11 @@ def test_small_layers_follow_algorithm_one(sampler):
     width, dim, samples = 60, 6, 2000
     layers = rng.normal(size=(samples, width, dim))
     literal = np.sort(np.abs(layers.sum(axis=2)) / math.sqrt(dim), axis=1)[:, ::-1][:, :dim]
-    found = np.array([unit_scores(sampler, width, dim, dim, seed) for seed in range(samples)])
+    actual = np.array([unit_scores(sampler, width, dim, dim, seed) for seed in range(samples)])
     exact = laws.folded_normal_top(width, dim, size=samples, rng=np.random.default_rng(1))
     for other in (literal, exact):
         for statistic in (lambda t: t[:, 0], lambda t: t[:, -1], lambda t: (t**2).sum(axis=1)):
-            assert plausible(stats.ks_2samp(statistic(found), statistic(other)).pvalue)
+            assert plausible(stats.ks_2samp(statistic(actual), statistic(other)).pvalue)
 
 
 @pytest.mark.parametrize("sampler", ["stream", "rotated", "order_statistics"])
@@ -693,206 +608,9 @@ def test_scores_at_full_width_follow_the_law_of_the_top(sampler):
 
 def test_signs_of_selected_rows_are_fair():
     for sampler in ("stream", "rotated", "order_statistics"):
-        found = infall.select_rows(np.ones(4), 2**18, num_rows=2000, sampler=sampler)
-        positive = int((found.projections > 0).sum())
+        selection = infall.select_rows(np.ones(4), 2**18, num_rows=2000, sampler=sampler)
+        positive = int((selection.projections > 0).sum())
         assert plausible(stats.binomtest(positive, 2000).pvalue)
-
-
-def test_a_selection_knows_where_it_comes_from():
-    w = vector(5)
-    for sampler in ("stream", "rotated", "order_statistics"):
-        found = infall.select_rows(w, 4000, seed=77, layer=5, sampler=sampler, order="score")
-        assert (found.width, found.seed, found.layer, found.sampler) == (4000, 77, 5, sampler)
-        same(found.regenerate(w), found)
-        assert "layer 5 of seed 77" in repr(found)
-        with pytest.raises(ValueError, match=r"w has shape \(4,\); this selection was made for"):
-            found.regenerate(w[:4])
-        with pytest.raises(ValueError, match=r"w has shape \(1, 5\)"):
-            found.regenerate(w[None])
-        for other in (-w, 2.0 * w, w[::-1]):
-            with pytest.raises(ValueError, match="w is not the vector that this selection was"):
-                found.regenerate(other)
-    with pytest.raises(ValueError, match="matrix cannot be regenerated"):
-        infall.select_rows_from(w, found.rows, num_rows=2).regenerate(w)
-
-
-def selections():
-    """Return selections of every kind."""
-    w, batch = vector(5), vector(5, batch=3)
-    return [
-        infall.select_rows(w, 2**63 - 1, seed=2**64 - 1, sampler="order_statistics"),
-        infall.select_rows(w, 4000, layer=2**32 - 1, order="score", row_range=(7, 900)),
-        infall.select_rows(batch, 4000, num_rows=9, score="signed", order="score"),
-        infall.select_rows(batch, 4000, num_rows=1, sampler="rotated"),
-        infall.select_rows(batch[:0], 4000),
-        infall.select_rows_from(batch, WEIGHTS[:, :5].astype(np.int16), num_rows=3),
-        infall.select_rows_from(w, vector(5, batch=20), score="signed"),
-    ]
-
-
-@pytest.mark.parametrize("selection", selections())
-def test_selections_are_saved_pickled_and_copied(selection, tmp_path):
-    path = tmp_path / "selection"
-    selection.save(path)
-    loaded = infall.RowSelection.load(path)
-    copies = [loaded, infall.RowSelection.from_state_dict(selection.state_dict())]
-    copies += [copy.copy(selection), copy.deepcopy(selection)]
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        copies.append(pickle.loads(pickle.dumps(selection, protocol)))
-    buffers = []
-    stored = pickle.dumps(selection, 5, buffer_callback=buffers.append)
-    copies.append(pickle.loads(stored, buffers=[bytes(b) for b in buffers]))  # read-only memory
-    for other in copies:
-        assert other == selection
-        assert repr(other) == repr(selection)
-        for name in ("indices", "projections", "rows", "unit_projections"):
-            assert getattr(other, name).dtype == getattr(selection, name).dtype
-    if selection.sampler is not None:
-        assert (
-            loaded.regenerate(
-                vector(5)
-                if selection.indices.ndim == 1
-                else vector(5, batch=3)[: len(selection.indices)]
-            )
-            == selection
-        )
-
-
-def test_equality_and_size_of_selections():
-    found = infall.select_rows(vector(5), 4000)
-    assert found == infall.select_rows(vector(5), 4000, num_threads=2)
-    for other in (
-        infall.select_rows(vector(5), 4001),
-        infall.select_rows(vector(5), 4000, order="score"),
-        infall.select_rows(vector(5, seed=1), 4000),
-        infall.select_rows(vector(5)[None], 4000),
-        "found",
-    ):
-        assert found != other
-    with pytest.raises(TypeError, match="unhashable"):
-        hash(found)
-    large = infall.select_rows(vector(500), 4000)
-    assert large.rows.nbytes < sys.getsizeof(large) < large.rows.nbytes + 20_000
-
-
-def test_selections_that_cannot_be_are_refused(tmp_path):
-    by_index = infall.select_rows(vector(3), 500, row_range=(100, 500))
-    by_score = infall.select_rows(vector(3), 500, order="score")
-    nan = np.full(3, np.nan)
-    for found, change, text in (
-        (by_index, {"indices": None}, "'indices' is missing"),
-        (by_index, {"indices": np.arange(3.0)}, "indices is float64"),
-        (by_index, {"indices": np.arange(4)}, r"indices is int64 of shape \(4,\)"),
-        (by_index, {"indices": np.array([7, 200, 300])}, "rows outside of 100 <= row < 500"),
-        (by_index, {"indices": np.array([200, 300, 500])}, "rows outside of 100 <= row < 500"),
-        (by_index, {"indices": np.array([-5, 200, 300])}, "rows outside of"),
-        (by_index, {"indices": np.array([200, 200, 300])}, "indices has a row twice"),
-        (by_index, {"indices": by_index.indices[::-1]}, "not in the order of their index"),
-        (by_score, {"unit_projections": np.array([1.0, 2, 3])}, "not in the order of their score"),
-        (by_index, {"indices": by_index.indices - 1}, "rows are not those of the layer"),
-        (by_index, {"rows": 2 * by_index.rows}, "rows are not those of the layer"),
-        (by_index, {"seed": 1}, "rows are not those of the layer"),
-        (by_index, {"seed": None}, "'seed' is missing"),
-        (by_index, {"seed": -1}, "seed is -1"),
-        (by_index, {"rows": by_index.rows.astype(float)}, "rows is float64"),
-        (by_index, {"rows": np.ones(3)}, r"rows has shape \(3,\)"),
-        (by_index, {"rows": np.full((3, 3), np.inf, np.float32)}, "rows is not finite"),
-        (by_index, {"projections": nan}, "projections is not finite"),
-        (by_index, {"unit_projections": nan}, "unit_projections is not finite"),
-        (by_index, {"width": 300}, r"row_range is \(100, 500\)"),
-        (by_index, {"width": 300.5}, "width is float64"),
-        (by_index, {"row_range": np.array([200, 100])}, r"row_range is \(200, 100\)"),
-        (by_index, {"sampler": "fast"}, "sampler is 'fast'"),
-        (by_index, {"score": "best"}, "score is 'best'"),
-        (by_index, {"order": "none"}, "order is 'none'"),
-    ):
-        state = {k: v for k, v in {**found.state_dict(), **change}.items() if v is not None}
-        with pytest.raises(ValueError, match=f"state is damaged: .*{text}"):
-            infall.RowSelection.from_state_dict(state)
-    with pytest.raises(ValueError, match="state has version 2; expected 1"):
-        infall.RowSelection.from_state_dict({**by_index.state_dict(), "version": 2})
-    with pytest.raises(TypeError, match="state is a int; expected a mapping"):
-        infall.RowSelection.from_state_dict(5)
-    path = tmp_path / "model.npz"
-    infall.MaxLikelihood(100, 1).fit(vector(3)).save(path)
-    with pytest.raises(ValueError, match=re.escape(f"{path} is not a saved infall.RowSelection")):
-        infall.RowSelection.load(path)
-    by_index.save(path)
-    damaged = path.read_bytes()
-    path.write_bytes(damaged[:-30])
-    with pytest.raises(ValueError, match=re.escape(str(path))):
-        infall.RowSelection.load(path)
-
-
-# Hyperplane codes ---------------------------------------------------------------------------------
-
-
-@few
-@given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 9), st.integers(1, 4))
-def test_codes_are_the_signs_of_the_projections(num_bits, dim, inputs, threads):
-    x = np.random.default_rng(num_bits).normal(size=(inputs, dim))
-    codes = infall.hyperplane_codes(x, num_bits, seed=5, layer=9, num_threads=threads)
-    assert codes.shape == (inputs, -(-num_bits // 8))
-    planes = infall.gaussian_rows(np.arange(num_bits), dim, seed=5, layer=9)
-    expected = reference.hyperplane_codes(x, planes)
-    margin = np.abs(planes.astype(np.float64) @ x.T).min()
-    if margin > 1e-5:  # no projection so close to zero that its sign depends on rounding
-        assert_array_equal(codes, expected)
-    assert_array_equal(infall.hyperplane_codes(x[0], num_bits, seed=5, layer=9), codes[0])
-    bits = np.unpackbits(codes, axis=1, bitorder="little")
-    assert not bits[:, num_bits:].any()
-
-
-def test_codes_of_many_inputs_equal_those_of_each():
-    x = np.random.default_rng(0).normal(size=(600, 10))
-    codes = infall.hyperplane_codes(x, 200, num_threads=2)
-    for i in (0, 255, 256, 599):
-        assert_array_equal(infall.hyperplane_codes(x[i], 200), codes[i])
-        assert_array_equal(infall.hyperplane_codes(1e30 * x[i], 200), codes[i])
-
-
-@few
-@given(st.integers(1, 40), st.integers(1, 70), st.integers(1, 33), st.integers(1, 4))
-def test_hamming_distances_count_bits(n, m, num_bytes, threads):
-    rng = np.random.default_rng(n * 100 + m)
-    a = rng.integers(0, 256, (n, num_bytes), dtype=np.uint8)
-    b = rng.integers(0, 256, (m, num_bytes), dtype=np.uint8)
-    found = infall.hamming_distances(a, b, num_threads=threads)
-    assert_array_equal(found, reference.hamming_distances(a, b))
-
-
-def test_a_single_code_has_no_axis_in_the_distances():
-    codes = infall.hyperplane_codes(vector(6, batch=5), 50)
-    distances = infall.hamming_distances(codes)
-    assert_array_equal(distances, infall.hamming_distances(codes, codes))
-    assert not distances.diagonal().any()
-    assert_array_equal(infall.hamming_distances(codes[1], codes), distances[1])
-    assert_array_equal(infall.hamming_distances(codes, codes[2]), distances[:, 2])
-    assert infall.hamming_distances(codes[1], codes[2]) == distances[1, 2]
-    assert infall.hamming_distances(codes[1], codes[2]).shape == ()
-
-
-def test_hamming_distances_are_binomial_in_the_angle():
-    rng = np.random.default_rng(3)
-    bits, pairs = 512, 600
-    for theta in (0.05, 0.3, 0.5, 0.9):
-        x = rng.normal(size=(pairs, 6))
-        x /= np.linalg.norm(x, axis=1, keepdims=True)
-        other = rng.normal(size=(pairs, 6))
-        other -= np.sum(other * x, axis=1, keepdims=True) * x
-        other /= np.linalg.norm(other, axis=1, keepdims=True)
-        y = math.cos(math.pi * theta) * x + math.sin(math.pi * theta) * other
-        distances = []
-        for i in range(pairs):  # a layer for each pair: independent hyperplanes
-            codes = infall.hyperplane_codes(np.stack([x[i], y[i]]), bits, layer=i)
-            distances.append(infall.hamming_distances(codes[:1], codes[1:])[0, 0])
-        total = stats.binomtest(int(np.sum(distances)), bits * pairs, theta)
-        assert plausible(total.pvalue)
-        edges = np.unique(stats.binom(bits, theta).ppf(np.linspace(0.05, 0.95, 10)))
-        cells = np.digitize(distances, edges, right=True)
-        cdf = np.concatenate([[0.0], stats.binom(bits, theta).cdf(edges), [1.0]])
-        counts = np.bincount(cells, minlength=len(edges) + 1)
-        assert plausible(stats.chisquare(counts, np.diff(cdf) * pairs).pvalue)
 
 
 # Long calls ---------------------------------------------------------------------------------------
@@ -957,19 +675,6 @@ LONG_CALLS = {
 }
 
 
-def test_a_long_merge_is_interrupted():
-    # The parts of a selection of 80 000 of 6 400 000 rows: a second or more in one piece.
-    ends = [(i * 100_000, (i + 1) * 100_000) for i in range(64)]
-    parts = [infall.select_rows(vector(2), 6_400_000, num_rows=80_000, row_range=r) for r in ends]
-
-    def merge():
-        while True:
-            infall.merge_selections(parts)
-
-    for after in (0.3, 0.4, 0.5):
-        assert seconds_after_interrupt(merge, after=after) < LIMIT
-
-
 @pytest.mark.parametrize("call", LONG_CALLS.values(), ids=LONG_CALLS)
 def test_interrupt_returns_quickly_and_the_next_call_works(call):
     assert seconds_after_interrupt(call) < LIMIT
@@ -985,9 +690,9 @@ import resource, sys, numpy as np, infall
 w = np.ones(784)
 infall.select_rows(np.ones(3), 2000)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-found = infall.select_rows(w, int(sys.argv[2]), sampler=sys.argv[1], seed=1)
+selection = infall.select_rows(w, int(sys.argv[2]), sampler=sys.argv[1], seed=1)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((after - before) * 1024 - found.rows.nbytes)
+print((after - before) * 1024 - selection.rows.nbytes)
 """
     for sampler, width in (("stream", 2**21), ("rotated", 2**25), ("order_statistics", 2**25)):
         run = subprocess.run(
@@ -1028,7 +733,7 @@ def test_weights_are_known_by_the_kind_of_their_dtype_not_its_object():
     assert other == np.float64
     assert other is not np.dtype(np.float64)
     w = np.arange(1.0, 17.0)
-    found = infall.select_rows_from(w, weights.view(other), num_rows=5)
+    selection = infall.select_rows_from(w, weights.view(other), num_rows=5)
     expected = infall.select_rows_from(w, weights, num_rows=5)
-    assert np.array_equal(found.indices, expected.indices)
-    assert np.array_equal(found.projections, expected.projections)
+    assert np.array_equal(selection.indices, expected.indices)
+    assert np.array_equal(selection.projections, expected.projections)

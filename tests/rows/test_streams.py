@@ -36,14 +36,14 @@ def test_the_engine_has_the_table_of_the_reference():
 
 
 def test_the_page_has_the_table_of_the_reference():
-    found = {}
+    purposes = {}
     for line in PAGE.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if cells[0] in PURPOSES:
             first, *last = (eval_power(part) for part in cells[2].split("…"))
             blocks = last[0] - first + 1 if last else 1
-            found[cells[0]] = (int(cells[1]) << 31, first, blocks)
-    assert found == PURPOSES
+            purposes[cells[0]] = (int(cells[1]) << 31, first, blocks)
+    assert purposes == PURPOSES
 
 
 def eval_power(text):

@@ -71,10 +71,15 @@ TINY_H, TINY_Y = H * np.float32(1e-42), H[:, :5] * np.float32(1e-40)
 
 
 def moments(features):
-    found = ClassMoments(3, features.shape[1], scatter=True, num_threads=2)
+    class_moments = ClassMoments(3, features.shape[1], scatter=True, num_threads=2)
     for part in np.array_split(np.arange(len(features)), 3):
-        found.update(features[part], part % 3)
-    return [found.counts, found.means, found.variances, found.within_scatter]
+        class_moments.update(features[part], part % 3)
+    return [
+        class_moments.counts,
+        class_moments.means,
+        class_moments.variances,
+        class_moments.within_scatter,
+    ]
 
 
 def frame_results(basis):
@@ -86,8 +91,8 @@ def frame_results(basis):
 
 
 def selection(w, sampler):
-    found = infall.select_rows(w, 2**14, num_rows=5, sampler=sampler, num_threads=2)
-    return [found.indices, found.projections, found.unit_projections, found.rows]
+    selected = infall.select_rows(w, 2**14, num_rows=5, sampler=sampler, num_threads=2)
+    return [selected.indices, selected.projections, selected.unit_projections, selected.rows]
 
 
 SAMPLERS, BASES = ("stream", "rotated", "order_statistics"), ("haar", "identity", "hadamard")
@@ -111,8 +116,8 @@ COMPUTED = {
 def test_the_floating_point_environment_changes_no_bit(name, call):
     expected = [array.tobytes() for array in call()]
     with environment(name):
-        found = call()
-    assert [array.tobytes() for array in found] == expected
+        actual = call()
+    assert [array.tobytes() for array in actual] == expected
 
 
 def test_a_callback_has_the_environment_of_the_caller():
@@ -199,8 +204,8 @@ def test_threads_serve_several_callers_at_once():
 
     def check():
         for threads in (2, 5, 3):
-            found = infall.gaussian_rows(np.arange(2**13), 64, num_threads=threads)
-            if not (found == expected).all():
+            rows = infall.gaussian_rows(np.arange(2**13), 64, num_threads=threads)
+            if not (rows == expected).all():
                 wrong.append(threads)
 
     callers = [threading.Thread(target=check) for _ in range(6)]
@@ -228,8 +233,8 @@ for _ in range(3):
 for _ in range(20):
     child = os.fork()
     if child == 0:
-        found = infall.gaussian_rows(rows, 64, num_threads=4)
-        os._exit(0 if (found == expected).all() else 1)
+        again = infall.gaussian_rows(rows, 64, num_threads=4)
+        os._exit(0 if (again == expected).all() else 1)
     assert os.waitpid(child, 0)[1] == 0
 """)
     assert (run.returncode, run.stderr) == (0, "")

@@ -37,10 +37,7 @@ def standard_floats(function: Callable[_Parameters, _Result]) -> Callable[_Param
 def watch_of(progress: Progress | None, total: int, stage: str, *, done_before: int = 0) -> Watch:
     """Return what a kernel calls with what it has done, or None.
 
-    Raises
-    ------
-    TypeError
-        If `progress` cannot be called.
+    Raises TypeError if `progress` cannot be called.
     """
     if progress is None:
         return None

@@ -23,10 +23,7 @@ def kind_of(array: Any) -> str:
 def check_two_axes(shape: tuple[int, ...], name: str, dim: int | None) -> bool:
     """Return whether vectors of shape (k,) or (B, k) have a batch axis.
 
-    Raises
-    ------
-    ValueError
-        As `vectors`, except for the values.
+    Raises ValueError as `vectors`, except for the values.
     """
     if len(shape) not in (1, 2):
         raise ValueError(f"{name} has {len(shape)} axes; expected shape (k,) or (B, k)")
@@ -52,12 +49,8 @@ def check_finite(entries: NDArray[Any], name: str, *, first_row: int = 0) -> Non
 def integer(value: Any, name: str, low: int, high: int, high_text: str | None = None) -> int:
     """Return `value` as an int in [low, high).
 
-    Raises
-    ------
-    TypeError
-        If it is not an integer (True and False are not, nor is 3.0).
-    ValueError
-        If it lies outside.
+    Raises TypeError if it is not an integer (True and False are not, nor is 3.0); ValueError if it
+    lies outside.
     """
     if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} is {value!r}; expected an integer")
@@ -74,10 +67,7 @@ def integer(value: Any, name: str, low: int, high: int, high_text: str | None = 
 def row_count(value: Any, name: str) -> int:
     """Return a number of rows, at least 1.
 
-    Raises
-    ------
-    OverflowError
-        Past 2**63 - 1, where row indices no longer fit.
+    Raises OverflowError past 2**63 - 1, where row indices no longer fit.
     """
     number = integer(value, name, 1, 2**4096, "2**63")
     if number >= MAX_ROWS:
@@ -96,10 +86,7 @@ def seed_and_layer(seed: Any, layer: Any) -> tuple[int, int]:
 def real_number(value: Any, name: str) -> float:
     """Return a real number as a float.
 
-    Raises
-    ------
-    TypeError
-        If it is another object (True and False are, and so is an array).
+    Raises TypeError if it is another object (True and False are, and so is an array).
     """
     is_real = isinstance(value, (int, float, np.integer, np.floating))
     if isinstance(value, bool) or not is_real:
@@ -110,12 +97,7 @@ def real_number(value: Any, name: str) -> float:
 def positive_number(value: Any, name: str) -> float:
     """Return a positive finite number as a float.
 
-    Raises
-    ------
-    TypeError
-        If it is not a real number.
-    ValueError
-        If it is not positive, or not finite.
+    Raises TypeError if it is not a real number; ValueError if it is not positive, or not finite.
     """
     number = real_number(value, name)
     if not 0.0 < number < math.inf:

@@ -33,11 +33,8 @@ def to_numpy(array: Any, name: str) -> NDArray[Any]:
     that speaks DLPack from host memory are taken, in any layout and byte order. bfloat16, which
     NumPy does not have, is widened to float32.
 
-    Raises
-    ------
-    TypeError
-        For device memory, masked arrays, tensors that require a gradient, ragged sequences and
-        dtypes that are not real numbers.
+    Raises TypeError for device memory, masked arrays, tensors that require a gradient, ragged
+    sequences and dtypes that are not real numbers.
     """
     if isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"{name} is a masked array; fill it first: masks are not looked at")

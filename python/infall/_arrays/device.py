@@ -12,7 +12,6 @@ import sys
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -62,13 +61,8 @@ class Device(Place):
         _entered.guards.append(guard)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        _entered.guards.pop().__exit__(kind, error, traceback)
+    def __exit__(self, *error: Any) -> None:
+        _entered.guards.pop().__exit__(*error)
 
     @abstractmethod
     def _current(self) -> Any:
@@ -87,13 +81,6 @@ class Device(Place):
     @abstractmethod
     def arange(self, count: int) -> Any:
         """Return the numbers from 0 to count - 1, int64."""
-
-    @abstractmethod
-    def upload(self, values: NDArray[Any]) -> Any:
-        """Copy a small host array to the device, in the order of the current stream.
-
-        Through page-locked memory: from other memory the driver may wait for the stream.
-        """
 
     @abstractmethod
     def pointer(self, array: Any) -> int:
@@ -182,9 +169,9 @@ class CuPyDevice(Device):
     def arange(self, count: int) -> Any:
         return self.xp.arange(count, dtype="int64")
 
-    def upload(self, values: NDArray[Any]) -> Any:
+    def upload(self, array: NDArray[Any]) -> Any:
         with self._current():
-            return self.xp.asarray(values)  # CuPy locks a copy
+            return self.xp.asarray(array)  # CuPy locks a copy
 
     def download(self, array: Any) -> NDArray[Any]:
         with self._current():
@@ -248,9 +235,9 @@ class TorchDevice(Device):
     def arange(self, count: int) -> Any:
         return self.xp.arange(count, dtype=self.xp.int64, device=str(self))
 
-    def upload(self, values: NDArray[Any]) -> Any:
+    def upload(self, array: NDArray[Any]) -> Any:
         # PyTorch warns of memory it may not write to.
-        host = self.xp.from_numpy(np.require(values, requirements=["C", "W"]))
+        host = self.xp.from_numpy(np.require(array, requirements=["C", "W"]))
         return host.pin_memory().to(str(self), non_blocking=True)
 
     def download(self, array: Any) -> NDArray[Any]:
@@ -289,10 +276,7 @@ class TorchDevice(Device):
 def cuda_kernels(name: str, array: Any) -> Any:
     """Return the compiled module `infall._cuda`.
 
-    Raises
-    ------
-    RuntimeError
-        If this build has none, naming the argument that asked for it.
+    Raises RuntimeError if this build has none, naming the argument that asked for it.
     """
     try:
         return importlib.import_module("infall._cuda")

@@ -25,12 +25,8 @@ class FeatureBlocks:
     have the dtype of the features; bfloat16 comes as uint16, which stands for nothing else. All
     other real numbers come as float64.
 
-    Raises
-    ------
-    TypeError
-        For another dtype, and memory of a device.
-    ValueError
-        For another shape than (N, d).
+    Raises TypeError for another dtype, and memory of a device; ValueError for another shape than
+    (N, d).
     """
 
     def __init__(self, array: Any, name: str, *, dim: int | None = None) -> None:
@@ -45,7 +41,7 @@ class FeatureBlocks:
             raise ValueError(f"{name} has {shape[1]} columns; expected {dim}")
         kept = bits is not None or (dtype.kind == "f" and dtype.itemsize <= 8)
         self.dtype: np.dtype[Any] = dtype.newbyteorder("=") if kept else np.dtype(np.float64)
-        self.in_place = dtype == self.dtype and _is_readable(self._rows)
+        self.in_place = dtype == self.dtype and rows_are_readable(self._rows)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -77,7 +73,8 @@ def feature_rows(array: Any, name: str, *, dim: int | None = None) -> NDArray[An
     return FeatureBlocks(array, name, dim=dim).whole()
 
 
-def _is_readable(rows: NDArray[Any]) -> bool:
+def rows_are_readable(rows: NDArray[Any]) -> bool:
+    """Whether kernels read features (N, d) as they lie in memory."""
     if len(rows) == 0:
         return True
     adjacent = rows.shape[1] == 1 or rows.strides[1] == rows.itemsize

@@ -15,7 +15,7 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ from infall._core import __version__
 
 MAPPING_VERSION = 1
 """Of the mapping from counters to normal entries, which docs/random-rows.md describes."""
+
+_Object = TypeVar("_Object")
 
 _HEADER = ("format", "version", "engine", "mapping")
 _HEADER_BYTES = 4096  # of each of its members, at most
@@ -34,17 +36,9 @@ _NAME_BYTES = 200  # of the name in that of the temporary file: file systems all
 def save(path: str | os.PathLike[str], kind: str, version: int, arrays: Mapping[str, Any]) -> None:
     """Write arrays under exactly this name, with the kind of object and version of its format.
 
-    Raises
-    ------
-    OSError, TypeError
-        As `written_whole`.
+    Raises OSError or TypeError as `written_whole`.
     """
-    header = {
-        "format": kind,
-        "version": version,
-        "engine": __version__,
-        "mapping": MAPPING_VERSION,
-    }
+    header = {"format": kind, "version": version, "engine": __version__, "mapping": MAPPING_VERSION}
     members: dict[str, Any] = {**arrays, **header}
     with written_whole(path) as file:
         np.savez(file, **members)
@@ -56,13 +50,8 @@ def written_whole(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
     A symbolic link stays, and its target is replaced. A file that was there keeps its mode.
 
-    Raises
-    ------
-    OSError
-        With `path` as its file name: if the file cannot be written, is there but read-only, or is
-        not a regular file. The file of that name is then still the old one.
-    TypeError
-        For anything but a path.
+    Raises TypeError for anything but a path, and OSError, with `path` as its file name, if the file
+    cannot be written, is there but read-only, or is not a regular file: it is then the old one.
     """
     given = _path_text(path)
     with _naming(given):
@@ -95,27 +84,13 @@ def load(
     members: Callable[[str], bool] | None = None,
     mapping: bool = False,
 ) -> dict[str, NDArray[Any]]:
-    """Read what `save` has written.
+    """Read what `save` has written: the arrays whose names `members` accepts, all by default.
 
-    Parameters
-    ----------
-    path : path
-        The file.
-    kind, version : str, int
-        As saved.
-    members : callable, optional
-        Says of a name whether the array is wanted; others are not read. All by default.
-    mapping : bool
-        Whether the object depends on the mapping from counters to normal entries.
+    `mapping` says whether the object depends on the mapping from counters to normal entries.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be read, or is not a regular one.
-    ValueError
-        If it is truncated, damaged, of another kind of object, another version or another mapping.
-    TypeError
-        For anything but a path.
+    Raises OSError if the file cannot be read, or is not a regular one; ValueError if it is
+    truncated, damaged, of another kind of object, another version or another mapping; TypeError for
+    anything but a path.
     """
     given = _path_text(path)
     with contextlib.ExitStack() as stack:
@@ -141,6 +116,47 @@ def load(
         except Exception as error:  # a damaged archive raises many kinds
             text = str(error) or type(error).__name__
             raise ValueError(f"{given} is not a saved {kind}, or a damaged one: {text}") from None
+
+
+def load_object(
+    path: str | os.PathLike[str],
+    kind: str,
+    version: int,
+    made_of: Callable[[dict[str, NDArray[Any]]], _Object],
+) -> _Object:
+    """Return the object of a file, which depends on the mapping; raises as `load`, `of_state`."""
+    state = load(path, kind, version, mapping=True)
+    try:
+        return of_state(state, kind, version, made_of)
+    except ValueError as error:
+        raise ValueError(f"{os.fspath(path)}: {error}") from None
+
+
+def of_state(
+    state: Mapping[str, Any],
+    kind: str,
+    version: int,
+    made_of: Callable[[dict[str, NDArray[Any]]], _Object],
+) -> _Object:
+    """Return the object that a state is of, whose arrays `made_of` checks.
+
+    Raises TypeError for anything but a mapping, ValueError for a state that is damaged.
+    """
+    check_state(state, kind, version)
+    try:
+        return made_of({name: np.asarray(entry) for name, entry in state.items()})
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        missing = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ValueError(f"state is damaged: {missing}") from None
+
+
+def check_state(state: Mapping[str, Any], kind: str, version: int) -> None:
+    """Refuse what is no mapping, and states of another kind of object or version of its format."""
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
+    for name, expected in (("format", kind), ("version", version)):
+        if state.get(name) != expected:
+            raise ValueError(f"state has {name} {state.get(name)!r}; expected {expected!r}")
 
 
 class _OtherVersionError(ValueError):
@@ -244,10 +260,7 @@ def saved_array(
 ) -> NDArray[Any]:
     """Return an array after a check of its shape and dtype.
 
-    Raises
-    ------
-    KeyError, ValueError
-        If it is missing or another.
+    Raises KeyError or ValueError if it is missing or another.
     """
     array = arrays[name]
     if array.shape != shape or array.dtype not in [np.dtype(dtype) for dtype in dtypes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -34,12 +33,7 @@ class Host(Place):
     def __enter__(self) -> Host:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         pass
 
     def array(self, given: Any, name: str) -> NDArray[Any]:
@@ -48,8 +42,8 @@ class Host(Place):
     def empty(self, shape: tuple[int, ...] | int, dtype: str) -> NDArray[Any]:
         return np.empty(shape, dtype)
 
-    def upload(self, values: NDArray[Any]) -> NDArray[Any]:
-        return values
+    def upload(self, array: NDArray[Any]) -> NDArray[Any]:
+        return array
 
     def download(self, array: NDArray[Any]) -> NDArray[Any]:
         return array
@@ -100,25 +94,22 @@ def _finite_block(
     rows: NDArray[Any], first: int, last: int, name: str, batched: bool
 ) -> NDArray[np.float64]:
     with np.errstate(over="ignore"):  # of wider types: what is infinite then is refused
-        values = np.array(rows[first:last], dtype=np.float64, order="C")
+        vectors = np.array(rows[first:last], dtype=np.float64, order="C")
     if batched:
-        check_finite(values, name, first_row=first)
+        check_finite(vectors, name, first_row=first)
     else:
-        check_finite(values[0], name)
-    return values
+        check_finite(vectors[0], name)
+    return vectors
 
 
 def largest_magnitudes(
-    values: NDArray[np.float64], name: str, first_row: int, batched: bool
+    vectors: NDArray[np.float64], name: str, first_row: int, batched: bool
 ) -> NDArray[np.float64]:
     """Return the largest magnitude of each of (N, k) vectors, a block from `first_row` on.
 
-    Raises
-    ------
-    ValueError
-        For a zero vector.
+    Raises ValueError for a zero vector.
     """
-    largest: NDArray[np.float64] = np.abs(values).max(axis=1)
+    largest: NDArray[np.float64] = np.abs(vectors).max(axis=1)
     if not largest.all():
         which = f"{name}[{first_row + int(np.argmin(largest))}]" if batched else name
         raise ValueError(f"{which} is zero: it has no direction")
@@ -126,24 +117,21 @@ def largest_magnitudes(
 
 
 def normalised(
-    values: NDArray[np.float64], name: str, first_row: int, batched: bool
+    vectors: NDArray[np.float64], name: str, first_row: int, batched: bool
 ) -> NDArray[np.float64]:
     """Return (N, k) vectors with length one, to rounding; `rows._host.unit_vectors` is exact.
 
-    Raises
-    ------
-    ValueError
-        For a zero vector.
+    Raises ValueError for a zero vector.
     """
-    largest = largest_magnitudes(values, name, first_row, batched)
-    scaled: NDArray[np.float64] = np.ldexp(values, -np.frexp(largest)[1][:, None])
+    largest = largest_magnitudes(vectors, name, first_row, batched)
+    scaled: NDArray[np.float64] = np.ldexp(vectors, -np.frexp(largest)[1][:, None])
     scaled /= np.linalg.norm(scaled, axis=1, keepdims=True)
     return scaled
 
 
-def padded_float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
+def padded_float32(vectors: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return (B, k) values as float32 with zero columns up to a multiple of four."""
-    batch, dim = values.shape
+    batch, dim = vectors.shape
     padded = np.zeros((batch, -(-dim // 4) * 4), dtype=np.float32)
-    padded[:, :dim] = values
+    padded[:, :dim] = vectors
     return padded

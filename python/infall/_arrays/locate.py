@@ -24,21 +24,11 @@ def place_of(array: Any, name: str) -> tuple[Place, Any]:
     `__cuda_array_interface__` version 2 or 3, or DLPack in CUDA memory) are viewed through CuPy,
     which is then imported. An array that names the stream it is written on
     (`__cuda_array_interface__` version 3) makes the caller's current stream wait for it, on the
-    device; one that names none needs no waiting.
+    device; one that names none needs no waiting. What is not in CUDA memory is returned as it was
+    given, with `Host`.
 
-    Returns
-    -------
-    place : Place
-        `Host` for what is not in CUDA memory.
-    array : array
-        In host memory, what was given.
-
-    Raises
-    ------
-    TypeError
-        If the array cannot be read, or is a tensor that requires a gradient.
-    RuntimeError
-        If this build has no CUDA kernels.
+    Raises TypeError if the array cannot be read, or is a tensor that requires a gradient;
+    RuntimeError if this build has no CUDA kernels.
     """
     if isinstance(array, (np.ndarray, np.generic, list, tuple)):
         return Host(array), array
@@ -102,10 +92,7 @@ class _Interface:
 def in_place(place: Place, array: Any, name: str, first_name: str) -> Any:
     """Return an array of the place and library that the first argument lives in.
 
-    Raises
-    ------
-    TypeError
-        If it lives elsewhere, and as `place_of`.
+    Raises TypeError if it lives elsewhere, and as `place_of`.
     """
     there, located = place_of(array, name)
     if there.description != place.description:
@@ -129,14 +116,8 @@ def named_place(name: str, like: Any) -> Place:
     The library is PyTorch if `like` is a tensor, otherwise CuPy, which is imported. "cuda" is the
     library's current device.
 
-    Raises
-    ------
-    TypeError
-        If there is no CuPy.
-    ValueError
-        If there is no such device.
-    RuntimeError
-        If this build has no CUDA kernels; with CUDA's text, if there is no device at all.
+    Raises TypeError if there is no CuPy; ValueError if there is no such device; RuntimeError if
+    this build has no CUDA kernels, or, with CUDA's text, if there is no device at all.
     """
     number = device_number(name)
     if name == "cpu":
@@ -160,10 +141,7 @@ def named_place(name: str, like: Any) -> Place:
 def device_number(name: Any) -> int | None:
     """Return the number in "cuda:1"; None for "cpu" and "cuda".
 
-    Raises
-    ------
-    TypeError, ValueError
-        For what is not the name of a device.
+    Raises TypeError or ValueError for what is not the name of a device.
     """
     if not isinstance(name, str):
         raise TypeError(f"device is {name!r}; expected 'cpu', 'cuda' or a name such as 'cuda:1'")

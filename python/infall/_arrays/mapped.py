@@ -25,12 +25,8 @@ MAX_DEFLATE_RATIO = 1032
 def read_npy(path: Path) -> NDArray[Any]:
     """Map the array of a .npy file.
 
-    Raises
-    ------
-    OSError
-        If it cannot be opened.
-    ValueError
-        If it is not a whole .npy file of plain numbers or text, and nothing else.
+    Raises OSError if it cannot be opened; ValueError if it is not a whole .npy file of plain
+    numbers or text, and nothing else.
     """
     with open_file(path) as file:
         try:
@@ -44,12 +40,7 @@ def read_npy(path: Path) -> NDArray[Any]:
 def npz_names(path: Path) -> list[str]:
     """Return the names of the arrays of a .npz file.
 
-    Raises
-    ------
-    OSError
-        If it cannot be opened.
-    ValueError
-        If it is no zip archive, or a damaged one.
+    Raises OSError if it cannot be opened; ValueError if it is no zip archive, or a damaged one.
     """
     with open_file(path) as file:
         try:
@@ -64,12 +55,8 @@ def read_npz(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
 
     Their checksums are compared, which reads each once, and no other array of the file.
 
-    Raises
-    ------
-    OSError
-        If it cannot be opened.
-    ValueError
-        If it is damaged, or one of these arrays holds anything but plain numbers and text.
+    Raises OSError if it cannot be opened; ValueError if it is damaged, or one of these arrays holds
+    anything but plain numbers and text.
     """
     wanted = set(names)
     arrays = {}
@@ -89,12 +76,7 @@ def read_npz(path: Path, names: Iterable[str]) -> dict[str, NDArray[Any]]:
 def open_file(path: Path) -> IO[bytes]:
     """Open a regular file.
 
-    Raises
-    ------
-    OSError
-        If it cannot be opened.
-    ValueError
-        If it is a folder, a pipe or a device.
+    Raises OSError if it cannot be opened; ValueError if it is a folder, a pipe or a device.
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file")

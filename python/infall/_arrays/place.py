@@ -11,7 +11,7 @@ import functools
 import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
@@ -40,21 +40,13 @@ class Place(ABC):
     def __enter__(self) -> Place: ...
 
     @abstractmethod
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *error: Any) -> None: ...
 
     @abstractmethod
     def array(self, given: Any, name: str) -> Any:
         """Return an array of real numbers as one of this place's; nothing is copied for it.
 
-        Raises
-        ------
-        TypeError
-            For other kinds and dtypes.
+        Raises TypeError for other kinds and dtypes.
         """
 
     @abstractmethod
@@ -62,8 +54,12 @@ class Place(ABC):
         """Return uninitialised memory."""
 
     @abstractmethod
-    def upload(self, values: NDArray[Any]) -> Any:
-        """Return an array of the host in this place, in the order of its current stream."""
+    def upload(self, array: NDArray[Any]) -> Any:
+        """Return an array of the host in this place, in the order of its current stream.
+
+        To a device it is copied, through page-locked memory: from other memory the driver may wait
+        for the stream.
+        """
 
     @abstractmethod
     def download(self, array: Any) -> NDArray[Any]:
@@ -89,14 +85,9 @@ class Place(ABC):
     def vectors(self, array: Any, name: str, *, dim: int | None = None) -> tuple[Any, bool]:
         """Return float64 vectors of shape (B, k) in C order, and whether there was a batch axis.
 
-        Raises
-        ------
-        TypeError
-            As `array`.
-        ValueError
-            For another number of axes than 1 or 2, vectors of length 0, another length than `dim`,
-            and in host memory NaN or infinity, with the first position. There may be no vectors:
-            shape (0, k).
+        Raises TypeError as `array`; ValueError for another number of axes than 1 or 2, vectors of
+        length 0, another length than `dim`, and in host memory NaN or infinity, with the first
+        position; not for a batch of none, shape (0, k).
         """
 
     @abstractmethod
@@ -105,20 +96,9 @@ class Place(ABC):
     ) -> tuple[Iterator[tuple[int, Any]], int, int, bool]:
         """Return float64 vectors block by block, so that no large array is copied whole.
 
-        Returns
-        -------
-        blocks : iterator of (int, float64 array)
-            First row of each block, and the block (b, k); on a device scaled by powers of two to
-            magnitudes below one.
-        num_vectors, dim : int
-            Of all of them.
-        batched : bool
-            Whether there was a batch axis.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As `vectors`; for NaN and infinity while iterating.
+        They are an iterator over the first row of each block and the block (b, k), on a device
+        scaled by powers of two to magnitudes below one; the number of vectors, their length, and
+        whether there was a batch axis. Raises as `vectors`, for NaN and infinity while iterating.
         """
 
     @abstractmethod

@@ -57,10 +57,8 @@ def num_threads(count: int) -> Iterator[None]:
 def thread_count(value: Any) -> int:
     """Return the number of threads that an argument `num_threads` stands for.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For anything but None and a number of threads; for an `INFALL_NUM_THREADS` that is none.
+    Raises TypeError or ValueError for anything but None and a number of threads, and
+    for an `INFALL_NUM_THREADS` that is none.
     """
     if value is not None:
         return integer(value, "num_threads", 1, MAX_THREADS + 1)
@@ -105,12 +103,8 @@ def _own_quota() -> float:
 def cgroup_quota(memberships: Path, root: Path) -> float:
     """Return the processor time that a control group may use per time; infinity without a limit.
 
-    Parameters
-    ----------
-    memberships : path
-        A file as ``/proc/self/cgroup``.
-    root : path
-        Where the control groups of version 2, or the controllers of version 1, are mounted.
+    `memberships` is a file as ``/proc/self/cgroup``, `root` where the control groups of version 2,
+    or the controllers of version 1, are mounted.
     """
     try:
         lines = memberships.read_text().splitlines()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -13,7 +13,10 @@ from infall._arrays.calls import Progress
 from infall._arrays.checks import MAX_DIM
 from infall._arrays.device import Device, cuda_kernels
 from infall._arrays.locate import in_place, place_of
-from infall.classes._host import HostMoments, Moments, symmetric
+from infall.classes._host import HostMoments, symmetric
+
+if TYPE_CHECKING:
+    from infall.classes.moments import ClassMoments
 
 _IN_PLACE = ("float16", "bfloat16", "float32", "float64")
 _BLOCK_ENTRIES = 2**22  # entries converted, and deviations made, at a time: 32 MiB
@@ -45,6 +48,7 @@ class DeviceMoments:
     def __init__(self, device: Device, arrays: _Arrays, spare: _Arrays | None = None) -> None:
         self.place = self.device = device
         self._arrays = arrays
+        self.counts, self.shifts = arrays.counts, arrays.shifts
         self._spare = spare  # the memory of the state before, for the one after
 
     @classmethod
@@ -94,16 +98,6 @@ class DeviceMoments:
     def shape(self) -> tuple[int, int]:
         return int(self._arrays.sums.shape[0]), int(self._arrays.sums.shape[1])
 
-    @property
-    def counts(self) -> Any:
-        """Samples of each class (K,)."""
-        return self._arrays.counts
-
-    @property
-    def shifts(self) -> Any:
-        """A point near the samples of each class (K, d)."""
-        return self._arrays.shifts
-
     def offsets(self) -> Any:
         """Return class means less the shift of their class (K, d)."""
         return self._arrays.sums / self.device.xp.clip(self.counts, 1, None)[:, None]
@@ -148,9 +142,8 @@ class DeviceMoments:
         means = device.empty((num_classes, dim), "float64")
         square_offsets = device.empty((num_classes,), "float64")
         cuda_kernels("features", None).class_means(
-            num_classes,
+            _state(device, self._arrays),
             dim,
-            *_pointers(device, self._arrays),
             *device.pointers(centre, means, square_offsets),
             *device.queue,
         )
@@ -174,45 +167,36 @@ def _with_added(device: Device, arrays: _Arrays, features: Any, labels: Any) -> 
     # Adds in place, but for shifts that grow to float64.
     num_classes, dim = (int(n) for n in arrays.sums.shape)
     kernels = cuda_kernels("features", None)
-    for some, rows in device_blocks(device, features):
+    for block, rows in device_blocks(device, features):
         if device.dtype_name(rows) == "float64":
             arrays = arrays._replace(shifts=device.cast(arrays.shifts, "float64"))
-        samples = ordered(device, labels[some], num_classes)
+        samples = ordered(device, labels[block], num_classes)
         scratch = device.empty(int(kernels.moments_scratch(num_classes, dim)), "float64")
         kernels.accumulate_moments(
-            *_stored(device, rows),
-            len(rows),
-            *device.pointers(*samples),
-            num_classes,
-            *_pointers(device, arrays),
+            _stored(device, rows),
+            (len(rows), *device.pointers(*samples)),
+            _state(device, arrays),
             device.pointer(scratch),
             *device.queue,
         )
         if arrays.scatter is not None:
             products = arrays.scatter
             for part in _parts(len(rows), dim):
-                x = subtracted(device, rows[part], labels[some][part], arrays.shifts)
+                x = subtracted(device, rows[part], labels[block][part], arrays.shifts)
                 products += x.T @ x
     return arrays
 
 
-def _pointers(device: Device, arrays: _Arrays) -> tuple[Any, ...]:
-    return (
-        device.pointer(arrays.counts),
-        device.pointer(arrays.shifts),
-        device.dtype_name(arrays.shifts) == "float64",
-        device.pointer(arrays.sums),
-        device.pointer(arrays.squares),
-    )
+def _state(device: Device, arrays: _Arrays) -> tuple[int, int, tuple[int, bool], int, int]:
+    shifts = device.pointer(arrays.shifts), device.dtype_name(arrays.shifts) == "float64"
+    sums, squares = device.pointers(arrays.sums, arrays.squares)
+    return len(arrays.counts), device.pointer(arrays.counts), shifts, sums, squares
 
 
 def feature_rows(device: Device, features: Any, dim: int) -> Any:
     """Return features (N, d), checked but for their values.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As `infall._arrays.features.FeatureBlocks`.
+    Raises TypeError or ValueError as `infall._arrays.features.FeatureBlocks`.
     """
     dtype = device.dtype_name(features)
     if dtype not in _IN_PLACE and not dtype.startswith(("int", "uint", "bool")):
@@ -252,13 +236,10 @@ def _parts(count: int, dim: int) -> Iterator[slice]:
         yield slice(first, min(first + step, count))
 
 
-def class_numbers(device: Device, labels: Any, num_samples: int, moments: Moments) -> Any:
+def class_numbers(device: Device, labels: Any, num_samples: int, moments: ClassMoments) -> Any:
     """Return labels (N,) as int64 on the device, where they are not searched for other numbers.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For another dtype or shape.
+    Raises TypeError or ValueError for another dtype or shape.
     """
     if place_of(labels, "labels")[0].is_host:
         return device.upload(moments.label_numbers(labels, num_samples))
@@ -279,16 +260,16 @@ def update(
     device: Device,
     state: DeviceMoments | HostMoments,
     features: Any,
-    numbers: Any,
+    class_numbers: Any,
     progress: Progress | None,
     replacement: Callable[[DeviceMoments], Callable[[], None]],
 ) -> Callable[[], None]:
     """Return what puts a state with features (N, d) of class numbers (N,) in place of another."""
     if isinstance(state, HostMoments):  # an empty one
         scatter = state.scatter is not None
-        added = DeviceMoments.of_samples(device, state.sums.shape, scatter, features, numbers)
+        added = DeviceMoments.of_samples(device, state.sums.shape, scatter, features, class_numbers)
     else:
-        added = state.with_samples(features, numbers)
+        added = state.with_samples(features, class_numbers)
     if progress is not None:
         progress(len(features), len(features), "samples")
     return replacement(added)
@@ -310,7 +291,7 @@ def subtracted(device: Device, rows: Any, labels: Any, base: Any) -> Any:
     """Return rows (N, d) less the row of base (K, d) of their class, float64."""
     out = device.empty((len(rows), int(base.shape[1])), "float64")
     cuda_kernels("features", None).subtract(
-        *_stored(device, rows),
+        _stored(device, rows),
         len(rows),
         device.pointer(labels),
         int(base.shape[0]),
@@ -325,34 +306,35 @@ def subtracted(device: Device, rows: Any, labels: Any, base: Any) -> Any:
 def within_projection(
     device: Device,
     features: Any,
-    numbers: Any,
-    moments: Moments,
+    class_numbers: Any,
+    moments: ClassMoments,
     directions: Any,
     threads: int,
     progress: Progress | None,
 ) -> Any:
     """Return per class the sum of || directions^T (h - mu_c) ||^2, float64 (K,)."""
-    if isinstance(numbers, np.ndarray):
-        numbers = device.upload(numbers)
+    if isinstance(class_numbers, np.ndarray):
+        class_numbers = device.upload(class_numbers)
     if isinstance(directions, np.ndarray):
         directions = device.upload(directions)
     directions = device.cast(directions, "float64")
     with moments._state_at(device) as state:
         num_classes, dim = state.shape
         # Of a label out of range the deviation is NaN, whatever is subtracted from it.
-        known = device.xp.clip(numbers, 0, num_classes - 1)
+        known = device.xp.clip(class_numbers, 0, num_classes - 1)
         offsets = state.offsets() @ directions
         square_norms = device.empty((len(features),), "float64")
-        for some, rows in device_blocks(device, features):
+        for samples, rows in device_blocks(device, features):
             for part in _parts(len(rows), dim):
-                deviations = subtracted(device, rows[part], numbers[some][part], state.shifts)
-                projected = deviations @ directions - offsets[known[some][part]]
-                square_norms[some][part] = (projected * projected).sum(1)
+                deviations = subtracted(
+                    device, rows[part], class_numbers[samples][part], state.shifts
+                )
+                projected = deviations @ directions - offsets[known[samples][part]]
+                square_norms[samples][part] = (projected * projected).sum(1)
     sums = device.empty((num_classes,), "float64")
     cuda_kernels("features", None).sums_by_class(
         device.pointer(square_norms),
-        len(features),
-        *device.pointers(*ordered(device, numbers, num_classes)),
+        (len(features), *device.pointers(*ordered(device, class_numbers, num_classes))),
         num_classes,
         device.pointer(sums),
         *device.queue,

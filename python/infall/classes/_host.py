@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,10 @@ from infall._arrays.calls import Progress, watch_of
 from infall._arrays.checks import MAX_ROWS, one_of
 from infall._arrays.features import FeatureBlocks, refuse_nonfinite
 from infall._arrays.host import Host
-from infall._arrays.place import Place
 from infall._arrays.threads import thread_count
+
+if TYPE_CHECKING:
+    from infall.classes.moments import ClassMoments
 
 _Float = NDArray[np.float64]
 
@@ -24,15 +25,6 @@ _HELD_SAMPLES = 256  # deviations that wait until the scatter is worth a matrix 
 _BLOCK_ENTRIES = 2**22  # deviations made at a time: 32 MiB
 _MERGED_ENTRIES = 2**20  # merged between two looks at Ctrl-C: 8 MiB
 _PRODUCT_COLUMNS = 512  # of the scatter, likewise
-
-
-class Moments(Protocol):
-    """What the places need of a `ClassMoments`."""
-
-    classes: list[Hashable] | None
-
-    def label_numbers(self, labels: Any, num_samples: int) -> NDArray[np.int64]: ...
-    def _state_at(self, place: Place) -> AbstractContextManager[Any]: ...
 
 
 class ScatterSums(NamedTuple):
@@ -131,8 +123,7 @@ class HostMoments:
 
     def offsets(self) -> _Float:
         """Return class means less the shift of their class, (K, d)."""
-        offsets: _Float = self.sums / np.maximum(self.counts, 1)[:, None]
-        return offsets
+        return self.sums / np.maximum(self.counts, 1)[:, None]
 
     def means_less(self, other: HostMoments, classes: NDArray[np.int64]) -> _Float:
         """Return the means of some classes less those of another state, (k, d)."""
@@ -149,8 +140,7 @@ class HostMoments:
             mean_squares = self.squares / self.counts
         # The square of the offset is part of the sum of squares: the difference is not negative
         # but by rounding.
-        variances: _Float = np.maximum(mean_squares - offsets, 0.0)
-        return variances
+        return np.maximum(mean_squares - offsets, 0.0)
 
     def about_a_shift(self) -> tuple[_Float, _Float]:
         """Return a point (d,) near the means, and the observed means less this point."""
@@ -209,12 +199,7 @@ class HostMoments:
     def merged(self, other: HostMoments) -> HostMoments:
         """Return the state of the samples of both, which share the number of classes and features.
 
-        Raises
-        ------
-        OverflowError
-            For 2**63 samples.
-        ValueError
-            If the sums do not fit into float64.
+        Raises OverflowError for 2**63 samples, ValueError if the sums do not fit into float64.
         """
         if self.num_samples + other.num_samples >= MAX_ROWS:
             raise OverflowError(
@@ -223,42 +208,27 @@ class HostMoments:
             )
         merged = HostMoments(len(self.counts), self.sums.shape[1], False, self.num_threads)
         merged.own_arrays(np.result_type(self.shifts, other.shifts))
-        merged.counts = self.counts + other.counts
-        for state, rest in ((self, other), (other, self)):
-            only = np.flatnonzero((state.counts > 0) & (rest.counts == 0))
-            for block in self._blocks(only, _MERGED_ENTRIES):
-                for into, array in zip(merged.arrays()[1:], state.arrays()[1:], strict=True):
-                    into[block] = array[block]
-        products = None
+        threads = self.threads()
+        label = _core.merge_states(self.arrays(), other.arrays(), merged.arrays(), threads)
+        # Moments of a device may be NaN before, and stay so.
+        if label >= 0:
+            raise ValueError(
+                f"other overflows: the squares of class {label} do not fit into float64"
+            )
         if self.scatter is not None:
-            products = np.zeros_like(self.scatter.products)
-        for block in self._blocks(
-            np.flatnonzero((self.counts > 0) & (other.counts > 0)), _MERGED_ENTRIES
-        ):
-            # The other's deviations, taken from the shifts of this state.
-            merged.shifts[block] = self.shifts[block]
-            moved = other.shifts[block].astype(np.float64) - self.shifts[block]
-            counts, theirs = other.counts[block][:, None], other.sums[block]
-            with np.errstate(over="ignore", invalid="ignore"):
-                merged.sums[block] = self.sums[block] + (theirs + counts * moved)
-                squares = (moved * (2.0 * theirs + counts * moved)).sum(axis=1)
-                # Not negative but by rounding; NaN stays.
-                squares = np.maximum(self.squares[block] + (other.squares[block] + squares), 0.0)
-            merged.squares[block] = squares
-            # Moments of a device may be NaN before, and stay so.
-            finite = np.isfinite(squares) | ~np.isfinite(self.squares[block] + other.squares[block])
-            if not finite.all():
-                label = block[np.argmin(finite)]
-                raise ValueError(
-                    f"other overflows: the squares of class {label} do not fit into float64"
-                )
-            if products is not None:
-                scaled = theirs + counts * moved / 2.0
-                for columns in _tiles(len(products)):
-                    products[columns] += moved[:, columns].T @ scaled
-        if products is not None:
-            merged.set_scatter(self._sum_of_products(other, products))
+            merged.set_scatter(self._sum_of_products(other, self._moved_products(other)))
         return merged
+
+    def _moved_products(self, other: HostMoments) -> _Float:
+        """Return what the products of the other gain by being taken from the shifts of these."""
+        products = np.zeros((self.sums.shape[1],) * 2)
+        shared = np.flatnonzero((self.counts > 0) & (other.counts > 0))
+        for block in self._blocks(shared, _MERGED_ENTRIES):
+            moved = other.shifts[block].astype(np.float64) - self.shifts[block]
+            scaled = other.sums[block] + other.counts[block][:, None] * moved / 2.0
+            for columns in _tiles(len(products)):
+                products[columns] += moved[:, columns].T @ scaled
+        return products
 
     def _sum_of_products(self, other: HostMoments, moved: _Float) -> _Float:
         mine, theirs = self.products(), other.products()
@@ -281,7 +251,9 @@ def feature_rows(_: Host, features: Any, dim: int) -> FeatureBlocks:
     return FeatureBlocks(features, "features", dim=dim)
 
 
-def class_numbers(_: Host, labels: Any, num_samples: int, moments: Moments) -> NDArray[np.int64]:
+def class_numbers(
+    _: Host, labels: Any, num_samples: int, moments: ClassMoments
+) -> NDArray[np.int64]:
     """Return labels (N,) as class numbers."""
     return moments.label_numbers(labels, num_samples)
 
@@ -290,19 +262,19 @@ def update(
     _: Host,
     state: HostMoments,
     features: FeatureBlocks,
-    numbers: NDArray[np.int64],
+    class_numbers: NDArray[np.int64],
     progress: Progress | None,
     replacement: object,
 ) -> Callable[[], None]:
     """Return what adds features (N, d) of class numbers (N,) to a state, which waits for it."""
-    return HostUpdate(state, features, numbers, progress).publish
+    return HostUpdate(state, features, class_numbers, progress).publish
 
 
 def within_projection(
     _: Host,
     features: FeatureBlocks,
-    numbers: NDArray[np.int64],
-    moments: Moments,
+    class_numbers: NDArray[np.int64],
+    moments: ClassMoments,
     directions: Any,
     threads: int,
     progress: Progress | None,
@@ -311,30 +283,29 @@ def within_projection(
     directions = np.ascontiguousarray(directions, dtype=np.float64)
     with moments._state_at(Host()) as state:
         shifts, offsets = state.shifts.copy(), state.offsets()
-        missing = state.counts[numbers] == 0
+        missing = state.counts[class_numbers] == 0
     if missing.any():
         i = int(np.argmax(missing))
-        raise ValueError(f"labels is {numbers[i]} at position {i}, a class without a mean")
+        raise ValueError(f"labels is {class_numbers[i]} at position {i}, a class without a mean")
     offsets = _core.project_rows(offsets, directions, threads)
     square_norms = np.empty(len(features))
-    for some, rows in features:
-        watch = watch_of(progress, len(features), "samples", done_before=some.start)
-        square_norms[some] = _core.projected_square_norms(
-            rows, numbers[some], shifts, offsets, directions, threads, watch
+    for samples, rows in features:
+        watch = watch_of(progress, len(features), "samples", done_before=samples.start)
+        square_norms[samples] = _core.projected_square_norms(
+            rows, class_numbers[samples], shifts, offsets, directions, threads, watch
         )
-        if not np.isfinite(square_norms[some]).all():
-            refuse_nonfinite(rows, "features", threads, first_row=some.start)
-    sums: _Float = np.bincount(numbers, weights=square_norms, minlength=len(offsets)).astype(float)
+        if not np.isfinite(square_norms[samples]).all():
+            refuse_nonfinite(rows, "features", threads, first_row=samples.start)
+    sums: _Float = np.bincount(class_numbers, weights=square_norms, minlength=len(offsets)).astype(
+        float
+    )
     return sums
 
 
 class HostUpdate:
     """Samples that are about to be added to a state, which stays as it is until `publish`.
 
-    Raises
-    ------
-    ValueError
-        For NaN and infinity, with their position, and for squares that overflow.
+    Raises ValueError for NaN and infinity, with their position, and for squares that overflow.
     """
 
     def __init__(
@@ -348,17 +319,17 @@ class HostUpdate:
         self._state, self._scatter = state, state.scatter
         self._sums = _core.MomentsUpdate(*state.arrays())
         self._threads = threads = state.threads()
-        for some, rows in features:
-            watch = watch_of(progress, len(features), "samples", done_before=some.start)
-            self._sums.add(rows, labels[some], threads, watch)
+        for samples, rows in features:
+            watch = watch_of(progress, len(features), "samples", done_before=samples.start)
+            self._sums.add(rows, labels[samples], threads, watch)
             label = self._sums.first_nonfinite_class()
             if label >= 0:
-                refuse_nonfinite(rows, "features", threads, first_row=some.start)
+                refuse_nonfinite(rows, "features", threads, first_row=samples.start)
                 raise ValueError(
                     f"features overflows: the squares of class {label} do not fit into float64"
                 )
             if self._scatter is not None:
-                self._scatter = self._scatter_with(self._scatter, rows, labels[some])
+                self._scatter = self._scatter_with(self._scatter, rows, labels[samples])
 
     def publish(self) -> None:
         """Make the state that of all samples: of an exception, Ctrl-C included, nothing is left.
@@ -388,10 +359,10 @@ class HostUpdate:
         step = max(1, _BLOCK_ENTRIES // (dim * _HELD_SAMPLES)) * _HELD_SAMPLES
         waiting = held[:num_held]
         for start in range(0, count, step):
-            some = slice(start, min(start + step, count))
-            x = np.empty((len(waiting) + some.stop - start, dim))
+            samples = slice(start, min(start + step, count))
+            x = np.empty((len(waiting) + samples.stop - start, dim))
             x[: len(waiting)] = waiting
-            _core.deviations(rows[some], labels[some], shifts, x[len(waiting) :], threads)
+            _core.deviations(rows[samples], labels[samples], shifts, x[len(waiting) :], threads)
             whole = len(x) // _HELD_SAMPLES * _HELD_SAMPLES
             _core.accumulate_scatter(x[:whole], products, threads)
             waiting = x[whole:]

@@ -18,10 +18,8 @@ _Int64 = NDArray[np.int64]
 class ClassLabels:
     """What labels a set of classes has: the numbers 0, 1, ..., K - 1, or names.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For names that are not a sequence of `num_classes` different hashables.
+    Raises TypeError or ValueError for names that are not a sequence of `num_classes` different
+    hashables.
     """
 
     def __init__(self, num_classes: int, classes: Sequence[Hashable] | None) -> None:
@@ -33,10 +31,7 @@ class ClassLabels:
     def named(cls, classes: Sequence[Hashable]) -> ClassLabels:
         """Return the classes of these names.
 
-        Raises
-        ------
-        TypeError, ValueError
-            As the constructor; without names.
+        Raises TypeError or ValueError as the constructor, and without names.
         """
         names = _class_names(classes, None)
         if not names:
@@ -49,10 +44,8 @@ class ClassLabels:
     ) -> tuple[ClassLabels, _Int64]:
         """Return the classes that labels (N,) have, in ascending order, and their numbers.
 
-        Raises
-        ------
-        TypeError, ValueError
-            As `numbers`; for a label that is missing (None, NaN), and kinds without an order.
+        Raises TypeError or ValueError as `numbers`, for a label that is missing (None, NaN), and
+        for kinds without an order.
         """
         labels = _host_labels(labels, num_samples, name)
         if labels.dtype.kind in "iu" and num_samples > 0:
@@ -64,8 +57,8 @@ class ClassLabels:
                 ranks = np.cumsum(present) - 1
                 return cls._of(names), ranks[(labels - labels.min()).astype(np.int64)]
         if labels.dtype.kind != "O":
-            distinct, numbers = np.unique(labels, return_inverse=True)
-            return cls._of(distinct.tolist()), numbers.astype(np.int64)
+            distinct, class_numbers = np.unique(labels, return_inverse=True)
+            return cls._of(distinct.tolist()), class_numbers.astype(np.int64)
         entries = labels.tolist()
         _refuse_missing(entries, name)
         try:
@@ -85,12 +78,8 @@ class ClassLabels:
     def numbers(self, labels: Any, num_samples: int, name: str = "labels") -> _Int64:
         """Return labels (N,) as class numbers, int64 (N,).
 
-        Raises
-        ------
-        TypeError
-            For labels that are not integers, where classes have no names.
-        ValueError
-            For another shape, and a label that is none of the classes, with its position.
+        Raises TypeError for labels that are not integers, where classes have no names; ValueError
+        for another shape, and a label that is none of the classes, with its position.
         """
         if self._numbers is not None:
             return _numbers_of_names(labels, num_samples, self._numbers, name)
@@ -106,18 +95,17 @@ class ClassLabels:
             )
         return np.ascontiguousarray(labels, dtype=np.int64)
 
-    def names_of(self, numbers: Iterable[int]) -> tuple[Any, ...]:
+    def names_of(self, class_numbers: Iterable[int]) -> tuple[Any, ...]:
         """Return the names of classes, their numbers where they have none."""
         names = self.names
-        return tuple(numbers if names is None else (names[number] for number in numbers))
+        return tuple(
+            class_numbers if names is None else (names[number] for number in class_numbers)
+        )
 
     def names_as_array(self) -> NDArray[Any] | None:
         """Return the names as they can be saved.
 
-        Raises
-        ------
-        TypeError
-            If they are neither all text nor all integers.
+        Raises TypeError if they are neither all text nor all integers.
         """
         if self.names is None:
             return None
@@ -139,12 +127,8 @@ def _host_labels(labels: Any, num_samples: int, name: str) -> NDArray[Any]:
     Floating point labels become integers. From a device they are copied, which waits for its
     stream.
 
-    Raises
-    ------
-    TypeError
-        For other kinds, and masked arrays.
-    ValueError
-        For another shape, and a fraction, NaN or infinity, with its position.
+    Raises TypeError for other kinds, and masked arrays; ValueError for another shape, and a
+    fraction, NaN or infinity, with its position.
     """
     array = on_host(labels, name)
     if isinstance(array, np.ma.MaskedArray):
@@ -231,7 +215,7 @@ def _class_names(classes: Any, num_classes: int | None) -> list[Hashable]:
 
 
 def _numbers_of_names(
-    labels: Any, num_samples: int, numbers: dict[Hashable, int], name: str
+    labels: Any, num_samples: int, number_of: dict[Hashable, int], name: str
 ) -> _Int64:
     # A list may hold names that NumPy would take for rows of an array.
     names = list(labels) if isinstance(labels, (list, tuple)) else None
@@ -240,20 +224,20 @@ def _numbers_of_names(
         if array.dtype.kind != "O":
             # Each distinct label is looked up once.
             distinct, first, inverse = np.unique(array, return_index=True, return_inverse=True)
-            return _look_up(distinct.tolist(), first.tolist(), numbers, name)[inverse]
+            return _look_up(distinct.tolist(), first.tolist(), number_of, name)[inverse]
         names = array.tolist()
     check_length((len(names),), num_samples, name)
-    return _look_up(names, range(len(names)), numbers, name)
+    return _look_up(names, range(len(names)), number_of, name)
 
 
 def _look_up(
-    entries: list[Any], positions: Sequence[int], numbers: dict[Hashable, int], name: str
+    entries: list[Any], positions: Sequence[int], number_of: dict[Hashable, int], name: str
 ) -> _Int64:
     class_numbers = np.empty(len(entries), dtype=np.int64)
     unknown: tuple[float, Any] = (math.inf, None)
     for i, (entry, position) in enumerate(zip(entries, positions, strict=True)):
         try:
-            class_numbers[i] = numbers[entry]
+            class_numbers[i] = number_of[entry]
         except (KeyError, TypeError):
             unknown = min(unknown, (position, entry), key=lambda pair: pair[0])
     if unknown[0] != math.inf:

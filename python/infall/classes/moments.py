@@ -230,11 +230,7 @@ class ClassMoments:
 
     @standard_floats
     def update(
-        self,
-        features: AnyArray,
-        labels: Labels,
-        *,
-        progress: Progress | None = None,
+        self, features: AnyArray, labels: Labels, *, progress: Progress | None = None
     ) -> None:
         """Add samples.
 
@@ -269,14 +265,14 @@ class ClassMoments:
         kernels = place.kernels("classes")
         with place:
             rows = kernels.feature_rows(place, located, self.num_features)
-            numbers = kernels.class_numbers(place, labels, len(rows), self)
+            class_numbers = kernels.class_numbers(place, labels, len(rows), self)
         watch_of(progress, len(rows), "samples")
 
         def add(state: HostMoments | DeviceMoments) -> Callable[[], None]:
             self._require_place(place)
             with place:
                 exchange: Callable[[], None] = kernels.update(
-                    place, state, rows, numbers, progress, self._replacement
+                    place, state, rows, class_numbers, progress, self._replacement
                 )
             return exchange
 
@@ -388,12 +384,8 @@ class ClassMoments:
         ValueError
             If it lacks something, is of another version, or no samples can have such moments.
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
+        _saved.check_state(state, _FORMAT, _FORMAT_VERSION)
         members = {name: np.array(state[name]) for name in _MEMBERS if name in state}
-        for name, expected in (("format", _FORMAT), ("version", _FORMAT_VERSION)):
-            if state.get(name) != expected:
-                raise ValueError(f"state has {name} {state.get(name)!r}; expected {expected!r}")
         try:
             return cls._from_members(members, num_threads)
         except ValueError as error:
@@ -651,7 +643,7 @@ class ClassMoments:
             )
 
     @contextmanager
-    def _state_at(self, place: Place) -> Iterator[HostMoments | DeviceMoments]:
+    def _state_at(self, place: Place) -> Iterator[Any]:
         """Hold the lock and yield the state in a place, which is its own or the host."""
         with self._lock:
             if place.is_host:
@@ -673,6 +665,6 @@ def mean_differences(
     digits. The classes have samples in both.
     """
     with first._lock:
-        one = first._host().copy()
+        first_state = first._host().copy()
     with second._lock:
-        return one.means_less(second._host(), classes)
+        return first_state.means_less(second._host(), classes)

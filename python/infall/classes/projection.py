@@ -46,15 +46,15 @@ def within_projection(
     """
     place, located = place_of(features, "features")
     with place:
-        numbers = place.kernels("classes").class_numbers(place, labels, len(located), moments)
+        class_numbers = place.kernels("classes").class_numbers(place, labels, len(located), moments)
     return projection_of_numbered(
-        features, numbers, moments, directions, num_threads=num_threads, progress=progress
+        features, class_numbers, moments, directions, num_threads=num_threads, progress=progress
     )
 
 
 def projection_of_numbered(
     features: Any,
-    numbers: Any,
+    class_numbers: Any,
     moments: ClassMoments,
     directions: Any,
     *,
@@ -74,4 +74,6 @@ def projection_of_numbered(
     kernels, threads = place.kernels("classes"), thread_count(num_threads)
     with place:
         rows = kernels.feature_rows(place, features, moments.num_features)
-        return kernels.within_projection(place, rows, numbers, moments, columns, threads, progress)
+        return kernels.within_projection(
+            place, rows, class_numbers, moments, columns, threads, progress
+        )

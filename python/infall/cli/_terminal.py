@@ -10,9 +10,9 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -34,6 +34,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from infall._arrays.calls import Progress as ProgressCallback
 from infall._arrays.files import written_whole
+from infall._arrays.threads import MAX_THREADS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,15 +67,8 @@ class PlainCommand(_PlainHelp, TyperCommand):
 class OneLineErrors(_PlainHelp, TyperGroup):
     """Report an error as one red line on stderr, without usage, box or traceback."""
 
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        windows_expand_args: bool = True,
-        **extra: Any,
-    ) -> Any:
+    def main(self, *args: Any, **options: Any) -> Any:
+        standalone_mode = options.pop("standalone_mode", True)
         if os.environ.get("COLUMNS", "").strip() == "0":  # of which rich makes lines of no length
             del os.environ["COLUMNS"]
         for stream in (sys.stdout, sys.stderr):
@@ -82,9 +76,7 @@ class OneLineErrors(_PlainHelp, TyperGroup):
         try:
             if sys.stdout is None:
                 raise OSError("standard output is closed; redirect it to /dev/null instead")
-            result = super().main(
-                args, prog_name, complete_var, False, windows_expand_args, **extra
-            )
+            result = super().main(*args, **{**options, "standalone_mode": False})
         except (KeyboardInterrupt, typer.Abort):
             result = _INTERRUPTED
         except UndeliveredError as error:
@@ -142,31 +134,46 @@ def with_options(message: str, options: Mapping[str, str]) -> str:
     return message
 
 
-def an_integer(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Return what reads an option that takes an integer from `low` to `high`."""
+def file_option(text: str, *names: str, default: str | None = None) -> Any:
+    """Return an option that takes the path of a file; `default` says what holds without it."""
+    return typer.Option(*names, metavar="FILE", help=text, show_default=default or True)
+
+
+def flag(text: str, *names: str) -> Any:
+    """Return an option without an argument."""
+    return typer.Option(*names, metavar="", help=text)
+
+
+def name_option(choices: Sequence[str], text: str, default: str | None = None) -> Any:
+    """Return an option that takes one of some names."""
+
+    def parse(name: str) -> str:
+        if name not in choices:
+            raise typer.BadParameter(f"{name!r}, expected one of {', '.join(choices)}")
+        return name
+
+    return typer.Option(parser=parse, metavar="NAME", help=text, show_default=default or True)
+
+
+def integer_option(
+    low: int, high: int | None, metavar: str, text: str, default: str | None = None
+) -> Any:
+    """Return an option that takes an integer from `low` to `high`."""
     expected = f"an integer from {low} to {high}" if high else f"an integer of at least {low}"
 
-    def parse(text: str) -> int:
+    def parse(digits: str) -> int:
         try:
-            chosen = int(text)
+            chosen = int(digits)
         except ValueError:
             chosen = low - 1
         if chosen < low or (high is not None and chosen > high):
-            raise typer.BadParameter(f"{text!r}, expected {expected}")
+            raise typer.BadParameter(f"{digits!r}, expected {expected}")
         return chosen
 
-    return parse
+    return typer.Option(parser=parse, metavar=metavar, help=text, show_default=default or True)
 
 
-def any_of(choices: Sequence[str]) -> Callable[[str], str]:
-    """Return what reads an option that takes one of some names."""
-
-    def parse(text: str) -> str:
-        if text not in choices:
-            raise typer.BadParameter(f"{text!r}, expected one of {', '.join(choices)}")
-        return text
-
-    return parse
+Threads = Annotated[int | None, integer_option(1, MAX_THREADS, "INTEGER", "CPU threads.", "all")]
 
 
 def parse_width(text: str) -> int:
@@ -247,10 +254,7 @@ def check_writable(option: str, path: Path, suffixes: tuple[str, ...]) -> None:
 def save_figure(figure: Figure, path: Path, *, dpi: int) -> None:
     """Write a figure whole or not at all, in the format that the suffix says.
 
-    Raises
-    ------
-    OSError
-        If it cannot be written.
+    Raises OSError if it cannot be written.
     """
     with written_whole(path) as file:
         figure.savefig(file, format=path.suffix[1:].lower(), dpi=dpi)
@@ -439,42 +443,14 @@ def _with_narrow_header(column: Column) -> Column:
     return column._replace(header="\n".join(lines))
 
 
-# Characters of the results in ASCII, for streams that have no others.
-_IN_ASCII = {
-    "±": "+-",
-    "∓": "-+",
-    "½": "1/2",
-    "≥": ">=",
-    "≤": "<=",
-    "·": ".",
-    "×": "x",
-    "–": "-",
-    "—": "-",
-    "‖": "||",
-    "√": "sqrt ",
-    "⊗": "(x)",
-    "²": "^2",
-    "³": "^3",
-    "⁺": "^+",
-    "⁻": "^-",
-    "ᵀ": "^T",
-    "′": "'",
-    "’": "'",
-    "‘": "'",
-    "“": '"',
-    "”": '"',
-    "…": "...",
-    "•": "*",
-    "∞": "inf",
-    "δ": "delta",
-    "η": "eta",
-    "θ": "theta",
-    "π": "pi",
-    "τ": "tau",
-    "χ": "chi",
-    "Σ": "Sigma",
-    "Φ": "Phi",
-} | {chr(ord("₀") + digit): f"_{digit}" for digit in range(10)}
+# Characters of the results, and what stands for them where a stream has ASCII alone.
+_CHARACTERS = "± ∓ ½ ≥ ≤ · × – — ‖ ⊗ ² ³ ⁺ ⁻ ᵀ ′ ’ ‘ “ ” … • ∞ δ η θ π τ χ Σ Φ"
+_TEXTS = (
+    "+- -+ 1/2 >= <= . x - - || (x) ^2 ^3 ^+ ^- ^T ' ' ' \" \" ... * inf "
+    "delta eta theta pi tau chi Sigma Phi"
+)
+_IN_ASCII = dict(zip(_CHARACTERS.split(), _TEXTS.split(), strict=True))
+_IN_ASCII |= {"√": "sqrt "} | {chr(ord("₀") + digit): f"_{digit}" for digit in range(10)}
 _READABLE = "infall-readable"
 
 

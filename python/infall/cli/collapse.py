@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from infall import _core
 from infall._arrays.mapped import npz_names, read_npy, read_npz
-from infall._arrays.threads import MAX_THREADS
 from infall.classes.moments import GlobalMean
 from infall.cli._terminal import (
     FIGURE_SUFFIXES,
@@ -23,10 +22,12 @@ from infall.cli._terminal import (
     Delivery,
     Output,
     StageBars,
-    an_integer,
-    any_of,
+    Threads,
     bad_option,
     check_writable,
+    file_option,
+    flag,
+    name_option,
     save_figure,
     with_options,
 )
@@ -63,32 +64,23 @@ def collapse(
         typer.Argument(metavar="LABELS", help="Labels .npy; not with a .npz.", show_default=False),
     ] = None,
     classifier: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Weights of the last layer, .npy (K, d)."),
+        Path | None, file_option("Weights of the last layer, .npy (K, d).")
     ] = None,
-    bias: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Bias of the last layer, .npy (K,).")
-    ] = None,
-    test_features: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Features of test samples, .npy.")
-    ] = None,
-    test_labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Labels of test samples, .npy.")
-    ] = None,
+    bias: Annotated[Path | None, file_option("Bias of the last layer, .npy (K,).")] = None,
+    test_features: Annotated[Path | None, file_option("Features of test samples, .npy.")] = None,
+    test_labels: Annotated[Path | None, file_option("Labels of test samples, .npy.")] = None,
     weighting: Annotated[
         str,
-        typer.Option(
-            parser=any_of(get_args(Weighting)),
-            metavar="NAME",
-            help="What weighs the same in the variance within classes: samples or classes.",
+        name_option(
+            get_args(Weighting),
+            "What weighs the same in the variance within classes: samples or classes.",
         ),
     ] = "samples",
     global_mean: Annotated[
         str,
-        typer.Option(
-            parser=any_of(get_args(GlobalMean)),
-            metavar="NAME",
-            help="The centre of the class means: the mean of classes, or of samples.",
+        name_option(
+            get_args(GlobalMean),
+            "The centre of the class means: the mean of classes, or of samples.",
         ),
     ] = "classes",
     metrics: Annotated[
@@ -97,21 +89,9 @@ def collapse(
             metavar="NAMES", help=f"Some of {', '.join(METRICS)}.", show_default="all there can be"
         ),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            parser=an_integer(1, MAX_THREADS),
-            metavar="INTEGER",
-            help="CPU threads.",
-            show_default="all",
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw a figure: .png, .pdf or .svg.")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="Print one JSON object instead of the table.")
-    ] = False,
+    threads: Threads = None,
+    plot: Annotated[Path | None, file_option("Draw a figure: .png, .pdf or .svg.")] = None,
+    as_json: Annotated[bool, flag("Print one JSON object instead of the table.", "--json")] = False,
 ) -> None:
     """Measure the neural collapse of features in files."""
     if plot is not None:

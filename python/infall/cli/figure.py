@@ -23,10 +23,12 @@ from infall.cli._terminal import (
     Delivery,
     Output,
     StageBars,
-    an_integer,
-    any_of,
     bad_option,
     check_writable,
+    file_option,
+    flag,
+    integer_option,
+    name_option,
     number_of,
     parse_seed,
     parse_width,
@@ -37,7 +39,7 @@ from infall.cli._terminal import (
 )
 from infall.experiments import EXPERIMENTS
 from infall.experiments.result import Result
-from infall.rows.selection import Sampler
+from infall.rows.settings import Sampler
 
 HELP = (
     "Reproduce a figure of the paper: measure, draw, and print the numbers behind it.\n\n"
@@ -61,10 +63,11 @@ EPILOG = """
 [cyan]infall figure all --out figures[/cyan]  every figure with 10 seeds, and figures/index.html
 """
 _ALL = "all"
+_PAPER = "the paper's"  # size of a figure, by default
 _DPI = 130
 _SHOWN_ROWS = 40  # of a table on the terminal
 _KEYS = ("dim", "width", "largest_pixel", "layer", "depth", "theta_0")  # columns that name a row
-# What an option is called by experiments, the first of these that one has.
+# What experiments call an option: the first of these that one has. In the order of `figure`.
 _PARAMETERS = {
     "--width": ("widths", "width"),
     "--depth": ("depth",),
@@ -88,35 +91,17 @@ def figure(
             metavar="ROWS",
             help="Rows of every layer: 33554432 or 2^25; several with commas where the figure has "
             "several.",
-            show_default="the paper's",
+            show_default=_PAPER,
         ),
     ] = None,
     depth: Annotated[
-        int | None,
-        typer.Option(
-            parser=an_integer(1, 2**31 - 1),
-            metavar="LAYERS",
-            help="Number of layers.",
-            show_default="the paper's",
-        ),
+        int | None, integer_option(1, 2**31 - 1, "LAYERS", "Number of layers.", _PAPER)
     ] = None,
     dim: Annotated[
-        int | None,
-        typer.Option(
-            parser=an_integer(2, 2**31 - 1),
-            metavar="K",
-            help="Length of the vectors.",
-            show_default="the paper's",
-        ),
+        int | None, integer_option(2, 2**31 - 1, "K", "Length of the vectors.", _PAPER)
     ] = None,
     samples: Annotated[
-        int | None,
-        typer.Option(
-            parser=an_integer(1, 2**31 - 1),
-            metavar="N",
-            help="Test vectors or images.",
-            show_default="the paper's",
-        ),
+        int | None, integer_option(1, 2**31 - 1, "N", "Test vectors or images.", _PAPER)
     ] = None,
     seeds: Annotated[
         str | None,
@@ -128,55 +113,36 @@ def figure(
     ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(
-            parser=any_of(get_args(Sampler)),
-            metavar="NAME",
-            help=f"How the selected rows are drawn: {', '.join(get_args(Sampler))}; all have the "
+        name_option(
+            get_args(Sampler),
+            f"How the selected rows are drawn: {', '.join(get_args(Sampler))}; all have the "
             "same law.",
-            show_default="order_statistics",
+            "order_statistics",
         ),
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Images, one per row: .npy, .npz or IDX (the format of MNIST), plain or .gz.",
-            show_default="handwritten digits",
+        file_option(
+            "Images, one per row: .npy, .npz or IDX (the format of MNIST), plain or .gz.",
+            default="handwritten digits",
         ),
     ] = None,
     digit: Annotated[
-        int | None,
-        typer.Option(
-            parser=an_integer(-(2**31), 2**31 - 1),
-            metavar="LABEL",
-            help="Label of the images used.",
-            show_default="0",
-        ),
+        int | None, integer_option(-(2**31), 2**31 - 1, "LABEL", "Label of the images used.", "0")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="The figure: .png, .pdf or .svg. For all: the folder.",
-            show_default="infall-NAME.png; infall-figures",
+        file_option(
+            "The figure: .png, .pdf or .svg. For all: the folder.",
+            default="infall-NAME.png; infall-figures",
         ),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="The table as .csv.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="Print JSON instead of the table.")
-    ] = False,
+    csv: Annotated[Path | None, file_option("The table as .csv.")] = None,
+    as_json: Annotated[bool, flag("Print JSON instead of the table.", "--json")] = False,
 ) -> None:
     """Reproduce a figure of the paper."""
-    given = {
-        "--width": width,
-        "--depth": depth,
-        "--dim": dim,
-        "--samples": samples,
-        "--seeds": seeds,
-        "--sampler": sampler,
-        "--images": images,
-        "--digit": digit,
-    }
+    settings = (width, depth, dim, samples, seeds, sampler, images, digit)
+    given = dict(zip(_PARAMETERS, settings, strict=True))
     options = {option: setting for option, setting in given.items() if setting is not None}
     if name is None:
         _print_list()

@@ -16,17 +16,19 @@ from rich.text import Text
 
 from infall import _core
 from infall._arrays.calls import Progress
-from infall._arrays.threads import MAX_THREADS
 from infall.cli._terminal import (
     FIGURE_SUFFIXES,
     Column,
     Delivery,
     Output,
     StageBars,
-    an_integer,
-    any_of,
+    Threads,
     bad_option,
     check_writable,
+    file_option,
+    flag,
+    integer_option,
+    name_option,
     number_of,
     parse_seed,
     parse_width,
@@ -34,7 +36,7 @@ from infall.cli._terminal import (
     save_figure,
     with_options,
 )
-from infall.rows.selection import Sampler
+from infall.rows.settings import Sampler
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,19 +69,14 @@ EPILOG = """
 
 def run(
     width: Annotated[
-        str,
-        typer.Option(metavar="ROWS", help="Rows of every layer: 33554432, or a power: 2^25."),
+        str, typer.Option(metavar="ROWS", help="Rows of every layer: 33554432, or a power: 2^25.")
     ] = "2^25",
-    depth: Annotated[
-        int,
-        typer.Option(parser=an_integer(1, 2**31 - 1), metavar="LAYERS", help="Number of layers."),
-    ] = 8,
+    depth: Annotated[int, integer_option(1, 2**31 - 1, "LAYERS", "Number of layers.")] = 8,
     sampler: Annotated[
         str,
-        typer.Option(
-            parser=any_of(get_args(Sampler)),
-            metavar="NAME",
-            help="How the selected rows are drawn, all from the same law. stream: every entry of "
+        name_option(
+            get_args(Sampler),
+            "How the selected rows are drawn, all from the same law. stream: every entry of "
             "the layer, in O(n k). rotated: one column decides, O(n). order_statistics: only the "
             "selected rows, the same time for any width.",
         ),
@@ -87,54 +84,29 @@ def run(
     seed: Annotated[
         str, typer.Option(metavar="INTEGER", help="Seed of the layers, 0 to 2^64 - 1.")
     ] = "0",
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            parser=an_integer(1, MAX_THREADS),
-            metavar="INTEGER",
-            help="CPU threads.",
-            show_default="all",
-        ),
-    ] = None,
+    threads: Threads = None,
     input_path: Annotated[
         Path | None,
-        typer.Option(
+        file_option(
+            "Images, one per row: .npy, .npz or IDX (the format of MNIST), plain or .gz.",
             "--input",
-            metavar="FILE",
-            help="Images, one per row: .npy, .npz or IDX (the format of MNIST), plain or .gz.",
-            show_default="8 by 8 handwritten digits",
+            default="8 by 8 handwritten digits",
         ),
     ] = None,
     digit: Annotated[
         int | None,
-        typer.Option(
-            parser=an_integer(-(2**63), 2**63 - 1),
-            metavar="LABEL",
-            help="Fit to an image with this label.",
-            show_default="0; any, with --input",
+        integer_option(
+            *(-(2**63), 2**63 - 1, "LABEL", "Fit to an image with this label."),
+            "0; any, with --input",
         ),
     ] = None,
     index: Annotated[
-        int,
-        typer.Option(
-            parser=an_integer(0),
-            metavar="INTEGER",
-            help="Which of these images to fit to, from 0.",
-        ),
+        int, integer_option(0, None, "INTEGER", "Which of these images to fit to, from 0.")
     ] = 0,
-    out: Annotated[
-        Path, typer.Option(metavar="FILE", help="The figure: .png, .pdf or .svg.")
-    ] = Path("infall-run.png"),
-    no_figure: Annotated[
-        bool, typer.Option("--no-figure", metavar="", help="Draw no figure.")
-    ] = False,
-    save: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Keep the fitted network in this .npz file."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", metavar="", help="Print one JSON object instead of the table.")
-    ] = False,
+    out: Annotated[Path, file_option("The figure: .png, .pdf or .svg.")] = Path("infall-run.png"),
+    no_figure: Annotated[bool, flag("Draw no figure.", "--no-figure")] = False,
+    save: Annotated[Path | None, file_option("Keep the fitted network in this .npz file.")] = None,
+    as_json: Annotated[bool, flag("Print one JSON object instead of the table.", "--json")] = False,
 ) -> None:
     """Fit a MaxLikelihood network to one image and measure how the others collapse."""
     import numpy as np

@@ -2,12 +2,7 @@
 
 from infall.collapse._between import CDNV, Equiangularity
 from infall.collapse._checks import UndefinedMetric
-from infall.collapse._measurement import (
-    CollapseOnTest,
-    StrongResiduals,
-    collapse_report,
-    geodesic_reports,
-)
+from infall.collapse._measurement import CollapseOnTest, StrongResiduals
 from infall.collapse.layers import effective_depth, layer_coordinates
 from infall.collapse.metrics import (
     between_rank,
@@ -29,6 +24,7 @@ from infall.collapse.metrics import (
     variance_explained,
 )
 from infall.collapse.report import METRICS, CollapseReport
+from infall.collapse.reporting import collapse_report, geodesic_reports
 from infall.collapse.trajectory import CollapseTrajectory
 from infall.frames import etf_distance
 

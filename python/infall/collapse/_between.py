@@ -255,8 +255,8 @@ class Between:
         pairs = self.num_classes * (self.num_classes - 1) // 2
         watch = watch_of(self._progress, pairs, "class pairs")
         for rows, block in self.cdnv_blocks(power):
-            for row, values in zip(range(rows.start, rows.stop), block, strict=True):
-                later = values[row + 1 :]
+            for row, variances in zip(range(rows.start, rows.stop), block, strict=True):
+                later = variances[row + 1 :]
                 if len(later) == 0:
                     continue
                 total += float(later.sum())

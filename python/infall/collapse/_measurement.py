@@ -12,14 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays.calls import Progress, watch_of
 from infall._arrays.checks import one_of
-from infall._arrays.convert import AnyArray, Labels, to_numpy
 from infall._arrays.locate import on_host
 from infall._arrays.threads import thread_count
 from infall.classes._decisions import decisions
 from infall.classes._labels import ClassLabels
 from infall.classes.moments import ClassMoments, GlobalMean
 from infall.classes.projection import projection_of_numbered
-from infall.collapse._between import CDNV, Between, Equiangularity
+from infall.collapse._between import CDNV, Between
 from infall.collapse._checks import (
     WEIGHTS,
     UndefinedMetric,
@@ -34,8 +33,7 @@ from infall.collapse._class_sums import (
     within_trace,
     within_trace_along,
 )
-from infall.collapse._samples import ArraySamples, LineSamples, Samples
-from infall.collapse.report import METRICS, CollapseReport
+from infall.collapse._samples import ArraySamples, Samples
 from infall.frames._simplex import (
     deviation_sums,
     moment_matrix,
@@ -47,20 +45,6 @@ from infall.frames._simplex import (
 
 _Float = NDArray[np.float64]
 _Int64 = NDArray[np.int64]
-
-_CLASSIFIER = "a classifier"
-_SAMPLES = "features and labels"
-_TEST_SAMPLES = "test_features and test_labels"
-_NEEDS = {
-    "nc3": (_CLASSIFIER,),
-    "nc3_papyan": (_CLASSIFIER,),
-    "nc4": (_SAMPLES, _CLASSIFIER),
-    "pfc3": (_SAMPLES,),
-    "classifier_equinorm": (_CLASSIFIER,),
-    "classifier_equiangularity": (_CLASSIFIER,),
-    "strong_residuals": (_CLASSIFIER,),
-    "collapse_on_test": (_TEST_SAMPLES,),
-}
 
 
 class CollapseOnTest(NamedTuple):
@@ -83,44 +67,29 @@ class StrongResiduals(NamedTuple):
 class Measurement:
     """Every metric of one set of features; the functions and the report are made of these.
 
-    Parameters
-    ----------
-    features : array (N, d), ClassMoments or Samples
-        ClassMoments stand for features and labels alike.
-    labels : array (N,), optional
-        None with ClassMoments, and where `moments` are given and no metric needs them.
-    moments : ClassMoments, optional
-        Of these samples, or of the training samples.
-    classifier, bias : arrays (num_classes, d) and (num_classes,), optional
-        Without names, labels are numbers of their rows.
-    classes : sequence of hashables, optional
-        Names of the classes.
-    test_features, test_labels : arrays (T, d) and (T,), optional
-        Test samples.
-    global_mean, weighting, num_threads, progress
-        As in `nc1`.
+    `features` are an array (N, d), ClassMoments, which stand for features and labels alike, or
+    Samples; `labels` (N,) None with ClassMoments, and where `moments`, of these samples or of the
+    training samples, are given and no metric needs them. Without names in `classes`, labels are
+    numbers of the rows of the `classifier`. All else is as in `collapse_report`.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For what is not as said; UndefinedMetric without samples.
+    Raises TypeError or ValueError for what is not as said, UndefinedMetric without samples.
     """
 
     def __init__(
         self,
         features: Any,
-        labels: Any = None,
+        labels: Any,
+        classes: Sequence[Hashable] | None,
+        num_threads: int | None,
+        progress: Progress | None,
         *,
         moments: ClassMoments | None = None,
         classifier: ArrayLike | None = None,
         bias: ArrayLike | None = None,
-        classes: Sequence[Hashable] | None = None,
         test_features: Any = None,
         test_labels: Any = None,
         global_mean: GlobalMean = "classes",
         weighting: Weighting = "samples",
-        num_threads: int | None = None,
-        progress: Progress | None = None,
     ) -> None:
         self.global_mean = cast(GlobalMean, one_of(global_mean, "global_mean", WEIGHTS))
         self.weighting = cast(Weighting, one_of(weighting, "weighting", WEIGHTS))
@@ -138,14 +107,14 @@ class Measurement:
                 "(num_classes, num_features)"
             )
         self.samples: Samples | None = None
-        self.numbers: _Int64 | None = None
+        self.class_numbers: _Int64 | None = None
         if isinstance(features, ClassMoments):
             given = (labels, moments, classes)
             if any(argument is not None for argument in given):
                 raise ValueError(
                     "labels and classes are part of the ClassMoments; expected neither, nor moments"
                 )
-            self._placed_moments, self.labels = features, _labels_of(features)
+            self._placed_moments, self.labels = features, features._labels
         else:
             self._take_samples(features, labels, moments, classes)
         self.moments = self._placed_moments.to_host()
@@ -158,8 +127,8 @@ class Measurement:
         if test_features is not None:
             samples = ArraySamples(test_features, "test_features")
             self._check_columns(samples)
-            numbers = self.labels.numbers(test_labels, samples.shape[0], "test_labels")
-            self.test = samples, numbers
+            class_numbers = self.labels.numbers(test_labels, samples.shape[0], "test_labels")
+            self.test = samples, class_numbers
 
     # What is given --------------------------------------------------------------------------------
 
@@ -180,30 +149,31 @@ class Measurement:
                 raise TypeError(f"moments is a {type(moments).__name__}; expected a ClassMoments")
             if classes is not None:
                 raise ValueError("classes are part of the ClassMoments; expected moments alone")
-            self._placed_moments, self.labels = moments, _labels_of(moments)
+            self._placed_moments, self.labels = moments, moments._labels
             self._check_columns(samples)
             if labels is not None:
-                self.numbers = moments.label_numbers(labels, count)
+                self.class_numbers = moments.label_numbers(labels, count)
         else:
             if labels is None:
                 raise ValueError("features came without labels")
             if classes is not None:
                 self.labels = ClassLabels.named(classes)
-                self.numbers = self.labels.numbers(labels, count)
+                self.class_numbers = self.labels.numbers(labels, count)
             elif self.classifier is not None:
                 self.labels = ClassLabels(max(1, len(self.classifier)), None)
-                self.numbers = self.labels.numbers(labels, count)
+                self.class_numbers = self.labels.numbers(labels, count)
             else:
-                self.labels, self.numbers = ClassLabels.distinct(labels, count)
+                self.labels, self.class_numbers = ClassLabels.distinct(labels, count)
         if moments is None:
-            assert self.numbers is not None
-            self._placed_moments = self._moments_of(samples, self.numbers, dim)
+            assert self.class_numbers is not None
+            self._placed_moments = self._moments_of(samples, self.class_numbers, dim)
 
-    def _moments_of(self, samples: Samples, numbers: _Int64, dim: int) -> ClassMoments:
+    def _moments_of(self, samples: Samples, class_numbers: _Int64, dim: int) -> ClassMoments:
         moments = ClassMoments(self.labels.num_classes, dim, num_threads=self._num_threads)
         stage = self.stage("class means")
         for _ in samples.each(
-            lambda block, rows, within: moments.update(block, numbers[rows], progress=within), stage
+            lambda block, rows, within: moments.update(block, class_numbers[rows], progress=within),
+            stage,
         ):
             pass
         if not samples.place.is_host:
@@ -237,11 +207,11 @@ class Measurement:
 
     def require_same_samples(self) -> None:
         """Raise ValueError for moments that were not made of the samples beside them."""
-        if self.numbers is None:
+        if self.class_numbers is None:
             if self.samples is not None:
                 raise ValueError("features came without labels")
             return
-        counts = np.bincount(self.numbers, minlength=self.moments.num_classes)
+        counts = np.bincount(self.class_numbers, minlength=self.moments.num_classes)
         other = np.flatnonzero(counts != self.moments.counts)
         if len(other) > 0:
             name = self.labels.names_of([int(other[0])])[0]
@@ -275,7 +245,8 @@ class Measurement:
         return of_observed(self.moments, self.classifier)
 
     @cached_property
-    def _classifier_vectors(self) -> Between:
+    def classifier_vectors(self) -> Between:
+        """The rows of the classifier as they stand."""
         stage = self.stage("pairs of classifier rows")
         return Between.of_vectors(self._classifier_rows, self._num_threads, stage)
 
@@ -309,8 +280,8 @@ class Measurement:
         for rows, (nearest, predicted) in self._nearest(
             self.samples, "nearest class means", classifier=self.classifier is not None
         ):
-            if self.numbers is not None:
-                wrong += int(np.count_nonzero(nearest != self.numbers[rows]))
+            if self.class_numbers is not None:
+                wrong += int(np.count_nonzero(nearest != self.class_numbers[rows]))
             if predicted is not None:
                 other += int(np.count_nonzero(nearest != predicted))
         return wrong, other
@@ -322,14 +293,14 @@ class Measurement:
         directions = self.between.directions
         if self.samples is None:
             return within_trace_along(self.moments, directions, self.weighting)
-        assert self.numbers is not None
-        numbers, samples = self.numbers, self.samples
+        assert self.class_numbers is not None
+        class_numbers, samples = self.class_numbers, self.samples
         at_host = samples.place.is_host or self._placed_moments is self.moments
         moments = self.moments if at_host else self._placed_moments
 
         def work(block: Any, rows: slice, within: Progress | None) -> _Float:
             class_sums = projection_of_numbered(
-                *(block, numbers[rows], moments, directions),
+                *(block, class_numbers[rows], moments, directions),
                 num_threads=self._num_threads,
                 progress=within,
             )
@@ -340,10 +311,6 @@ class Measurement:
         for _, class_sums in samples.each(work, stage, on_host=at_host):
             sums += class_sums
         return class_average(self.moments, sums, self.weighting)
-
-    def nc2(self) -> float:
-        """Distance of the unit class means from a simplex ETF."""
-        return self.between.nc2()
 
     def nc3(self) -> float:
         """Classifier times class means to a simplex ETF."""
@@ -365,7 +332,7 @@ class Measurement:
         """Share of samples not nearest to the mean of their class."""
         errors = self._disagreements[0]
         assert self.samples is not None
-        if self.numbers is None:
+        if self.class_numbers is None:
             raise ValueError("features came without labels")
         return errors / self.samples.shape[0]
 
@@ -383,18 +350,10 @@ class Measurement:
         self.between.require_distinct()
         return self.between.per_trace(within_trace(self.moments, self.weighting))
 
-    def pfc2(self) -> float:
-        """Class means at their own lengths to a simplex ETF."""
-        return self.between.pfc2()
-
     def equinorm(self) -> float:
         """Deviation of the lengths of the class means over their mean."""
         self.between.require_distinct()
         return self.between.equinorm()
-
-    def equiangularity(self) -> Equiangularity:
-        """Deviation of the angles of the class means."""
-        return self.between.equiangularity()
 
     def variance_explained(self) -> float:
         """Share of the variance that lies between classes."""
@@ -451,267 +410,21 @@ class Measurement:
         """Collapse of test samples to the class means."""
         if self.test is None:
             raise TypeError("test_features is None; expected an array (T, num_features)")
-        samples, numbers = self.test
-        if len(numbers) == 0:
+        samples, class_numbers = self.test
+        if len(class_numbers) == 0:
             raise UndefinedMetric("test_features has no samples")
         self.between.require_distinct()
-        unseen = self.moments.counts[numbers] == 0
+        unseen = self.moments.counts[class_numbers] == 0
         if unseen.any():
             where = int(np.argmax(unseen))
-            name = self.labels.names_of([int(numbers[where])])[0]
+            name = self.labels.names_of([int(class_numbers[where])])[0]
             raise ValueError(
                 f"test_labels is {name!r} at position {where}, a class without training samples"
             )
         parts = self._nearest(samples, "test samples", classifier=False)
         nearest = np.concatenate([positions for _, (positions, _) in parts])
         return CollapseOnTest(
-            self.between.per_trace(mean_square_distance(self.moments, samples, numbers)),
+            self.between.per_trace(mean_square_distance(self.moments, samples, class_numbers)),
             self.between.per_trace(mean_square_distance(self.moments, samples, nearest)),
-            float(np.count_nonzero(nearest != numbers)) / len(numbers),
+            float(np.count_nonzero(nearest != class_numbers)) / len(class_numbers),
         )
-
-    # The report -----------------------------------------------------------------------------------
-
-    def report(self, metrics: frozenset[str] | None) -> CollapseReport:
-        """Take the metrics that are wanted; None stands for all that can be had."""
-        moments = self.moments
-        fields: dict[str, Any] = {}
-        missing: dict[str, str] = {}
-        for name in METRICS:
-            if metrics is not None and name not in metrics:
-                continue
-            absent = self._absent(name)
-            if absent and metrics is not None:
-                raise ValueError(f"metrics asks for {name}, which {absent}")
-            if absent:
-                missing[name] = absent
-                continue
-            try:
-                fields |= self._fields(name)
-            except UndefinedMetric as error:
-                missing[name] = str(error)
-        if len(moments.observed) > 1:
-            fields["trace_between"] = self.between.trace
-            if (metrics is None or "nc1" in metrics) and not self._absent("nc1"):
-                fields["rank"] = self.between.rank
-        return CollapseReport(
-            num_samples=moments.num_samples,
-            num_features=moments.num_features,
-            num_classes=moments.num_classes,
-            num_observed=len(moments.observed),
-            classes=None if self.labels.names is None else tuple(self.labels.names),
-            empty_classes=self.labels.names_of(np.flatnonzero(moments.counts == 0).tolist()),
-            single_sample_classes=int(np.count_nonzero(moments.counts == 1)),
-            dtype=None if self.samples is None else self.samples.dtype,
-            weighting=self.weighting,
-            global_mean=self.global_mean,
-            trace_within=within_trace(moments, self.weighting),
-            missing=missing,
-            **fields,
-        )
-
-    def _absent(self, name: str) -> str:
-        given = {
-            _CLASSIFIER: self.classifier is not None,
-            _SAMPLES: self.samples is not None,
-            _TEST_SAMPLES: self.test is not None,
-        }
-        absent = [need for need in _NEEDS.get(name, ()) if not given[need]]
-        if name == "nc1" and self.samples is None and not self.moments.scatter:
-            absent = ["features and labels, or ClassMoments with scatter=True"]
-        return f"needs {' and '.join(absent)}" if absent else ""
-
-    def _fields(self, name: str) -> dict[str, Any]:
-        """Return the fields of the report that belong to a metric."""
-        if name == "cdnv":
-            cdnv = self.cdnv()
-            names = ("cdnv_mean", "cdnv_max", "cdnv_max_pair", "cdnv_min")
-            return dict(zip(names, cdnv, strict=True))
-        if name == "classifier_equinorm":
-            return {name: self._classifier_vectors.equinorm()}
-        if name.endswith("equiangularity"):
-            vectors = self._classifier_vectors if name.startswith("classifier") else self.between
-            angles = vectors.equiangularity()
-            return {f"{name}_std": angles.std, f"{name}_max": angles.max}
-        if name == "strong_residuals":
-            return self.strong_residuals()._asdict()
-        if name == "collapse_on_test":
-            on_test = self.collapse_on_test()
-            return {
-                "strong_test_collapse": on_test.strong,
-                "weak_test_collapse": on_test.weak,
-                "test_ncc_error": on_test.ncc_error,
-            }
-        return {name: getattr(self, name)()}
-
-
-def _labels_of(moments: ClassMoments) -> ClassLabels:
-    return ClassLabels(moments.num_classes, moments.classes)
-
-
-def collapse_report(
-    features: ClassMoments | AnyArray,
-    labels: Labels | None = None,
-    *,
-    classifier: ArrayLike | None = None,
-    bias: ArrayLike | None = None,
-    classes: Sequence[Hashable] | None = None,
-    global_mean: GlobalMean = "classes",
-    weighting: Weighting = "samples",
-    metrics: Iterable[str] | None = None,
-    test_features: AnyArray | None = None,
-    test_labels: Labels | None = None,
-    num_threads: int | None = None,
-    progress: Progress | None = None,
-) -> CollapseReport:
-    """Measure how far features have collapsed.
-
-    Parameters
-    ----------
-    features : array, shape (N, d), or ClassMoments
-        Real numbers in any layout: NumPy, PyTorch, CuPy, JAX; memory maps, HDF5, Zarr and Dask
-        arrays are read block by block. From ClassMoments all metrics follow that need no samples;
-        NC1 too if they hold the scatter.
-    labels : array or sequence, shape (N,)
-        Integers, text, bool or other names of the classes. None with ClassMoments.
-    classifier : array, shape (num_classes, d), optional
-        Weights A of the last layer.
-    bias : array, shape (num_classes,), optional
-        Of the last layer, zero by default.
-    classes : sequence of hashables, optional
-        Names of the classes, in the order of the rows of `classifier`. Without them, labels are
-        the numbers of these rows; without a classifier, the classes are the distinct
-        labels in ascending order.
-    global_mean : {"classes", "samples"}
-        Centre of the class means.
-    weighting : {"samples", "classes"}
-        Weights in Sigma_W: 1/N, or 1/(K n_c).
-    metrics : iterable of str, optional
-        Some of `METRICS`; by default all that these arguments allow.
-    test_features, test_labels : arrays, shapes (T, d) and (T,), optional
-        Samples that the class means were not made from.
-    num_threads : int, optional
-        All processors by default; does not change the result except for what NumPy's matrix
-        products round.
-    progress : callable, optional
-        Called as progress(done, total, stage), stage a few words; what it raises stops the call.
-
-    Returns
-    -------
-    CollapseReport
-        The numbers, and by which conventions they were taken.
-
-    Raises
-    ------
-    TypeError
-        For masked arrays, and dtypes that are not real numbers.
-    ValueError
-        For shapes that do not match, entries that are not finite, labels that are none of the
-        classes, unknown `metrics`, and those that need more arguments; `UndefinedMetric` without
-        samples.
-
-    Notes
-    -----
-    Two passes over the features, three with `pfc3` or `nc4`; memory use: K x d values and one
-    block, or a chunk of the file if that is larger. Features in CUDA memory stay there: moments,
-    projections, decisions and pairs of classes are taken by its kernels, and the call waits for
-    the current stream. docs/collapse.md explains each metric.
-
-    Ctrl-C is answered within a fraction of a second, except where class means are nearly
-    dependent and NC1 takes a decomposition of NumPy's.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import infall
-    >>> rng = np.random.default_rng(0)
-    >>> labels = np.arange(300) % 3
-    >>> features = np.eye(3, 8)[labels] + 1e-3 * rng.standard_normal((300, 8))
-    >>> report = infall.collapse_report(features, labels)
-    >>> report.rank, report.nc2 < 1e-3, report.pfc3
-    (2, True, 1.0)
-    """
-    wanted = _wanted(metrics)
-    return Measurement(
-        features,
-        labels,
-        classifier=classifier,
-        bias=bias,
-        classes=classes,
-        test_features=test_features,
-        test_labels=test_labels,
-        global_mean=global_mean,
-        weighting=weighting,
-        num_threads=num_threads,
-        progress=progress,
-    ).report(wanted)
-
-
-def geodesic_reports(
-    first: AnyArray,
-    last: AnyArray,
-    labels: Labels,
-    times: ArrayLike,
-    *,
-    classes: Sequence[Hashable] | None = None,
-    global_mean: GlobalMean = "classes",
-    weighting: Weighting = "samples",
-    metrics: Iterable[str] | None = None,
-    num_threads: int | None = None,
-    progress: Progress | None = None,
-) -> list[CollapseReport]:
-    """Measure the features (1 - t) first + t last: what straight paths through the layers predict.
-
-    Parameters
-    ----------
-    first, last : arrays, shape (N, d)
-        Features of the same samples in the first and the last layer.
-    labels : array or sequence, shape (N,)
-        As in `collapse_report`.
-    times : array, shape (T,)
-        Each from 0 to 1.
-    classes, global_mean, weighting, metrics, num_threads, progress
-        As in `collapse_report`.
-
-    Returns
-    -------
-    list of CollapseReport
-        One for each time. The features between are made block by block, in float64 in host memory.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `collapse_report`; for features of different shapes.
-
-    Notes
-    -----
-    Source: Wang et al., Progressive Feedforward Collapse, Eq. 10 and Section IV-A.
-    """
-    wanted = _wanted(metrics)
-    positions = float64_entries(np.atleast_1d(to_numpy(times, "times")), "times")
-    if positions.ndim != 1:
-        raise ValueError(f"times has shape {positions.shape}; expected (T,)")
-    for i, time in enumerate(positions.tolist()):
-        if not 0.0 <= time <= 1.0:
-            raise ValueError(f"times[{i}] is {time}; expected a number from 0 to 1")
-    ends = ArraySamples(first, "first"), ArraySamples(last, "last")
-    return [
-        Measurement(
-            LineSamples(*ends, time),
-            labels,
-            classes=classes,
-            global_mean=global_mean,
-            weighting=weighting,
-            num_threads=num_threads,
-            progress=progress,
-        ).report(wanted)
-        for time in positions.tolist()
-    ]
-
-
-def _wanted(metrics: Iterable[str] | None) -> frozenset[str] | None:
-    if metrics is None:
-        return None
-    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
-        raise TypeError(f"metrics is {metrics!r}; expected a sequence of names")
-    return frozenset(one_of(name, "an entry of metrics", METRICS) for name in metrics)

@@ -16,7 +16,7 @@ from infall._arrays.blocks import block_size
 from infall._arrays.calls import Progress
 from infall._arrays.checks import MAX_DIM, check_finite
 from infall._arrays.convert import to_numpy
-from infall._arrays.features import feature_rows, float32_of, refuse_nonfinite
+from infall._arrays.features import feature_rows, float32_of, refuse_nonfinite, rows_are_readable
 from infall._arrays.host import Host
 from infall._arrays.locate import place_of
 from infall._arrays.place import Place, is_real
@@ -29,24 +29,12 @@ _Result = TypeVar("_Result")
 
 
 class Samples(ABC):
-    """Features (N, d) and how they are cut into blocks.
+    """Features (N, d) and how they are cut into blocks."""
 
-    Attributes
-    ----------
-    name : str
-        Of the argument they came as.
-    shape : tuple of int
-        (N, d), d not 0.
-    dtype : str
-        Of the features as they came.
-    place : Place
-        Where the blocks lie.
-    """
-
-    name: str
-    shape: tuple[int, int]
-    dtype: str
-    place: Place = Host()
+    name: str  # of the argument they came as
+    shape: tuple[int, int]  # (N, d), d not 0
+    dtype: str  # of the features as they came
+    place: Place = Host()  # where the blocks lie
 
     @abstractmethod
     def pieces(self, *, on_host: bool = False) -> Iterator[tuple[slice, Any]]:
@@ -61,10 +49,8 @@ class Samples(ABC):
     ) -> Iterator[tuple[slice, _Result]]:
         """Yield slices of the samples and the result of work(features, slice, progress of all).
 
-        Raises
-        ------
-        ValueError
-            For NaN and infinity, with their position among all samples; what `work` raises.
+        Raises ValueError for NaN and infinity, with their position among all samples, and what
+        `work` raises.
         """
         total = self.shape[0]
         for rows, block in self.pieces(on_host=on_host):
@@ -107,12 +93,8 @@ class ArraySamples(Samples):
     with shape, dtype and slices), along the chunks these have, and from arrays in memory that the
     kernels do not read in place: other layouts, byte orders and integers.
 
-    Raises
-    ------
-    TypeError
-        For masked arrays and dtypes that are not real numbers.
-    ValueError
-        For another shape than (N, d), or d = 0.
+    Raises TypeError for masked arrays and dtypes that are not real numbers; ValueError for another
+    shape than (N, d), or d = 0.
     """
 
     def __init__(self, features: Any, name: str) -> None:
@@ -199,10 +181,7 @@ def readable(block: Any, name: str) -> Any:
         return block
     if _dtype_name(block) == "bfloat16":
         return np.ascontiguousarray(block) if isinstance(block, np.ndarray) else block.contiguous()
-    rows = to_numpy(block, name)
-    dtype = rows.dtype.newbyteorder("=") if rows.dtype.name in KERNEL_DTYPES else np.float64
-    with np.errstate(over="ignore"):  # of long doubles; infinity is refused
-        return np.array(rows, dtype=dtype, order="C")
+    return feature_rows(block, name)
 
 
 def is_readable(block: Any) -> bool:
@@ -211,13 +190,7 @@ def is_readable(block: Any) -> bool:
         return is_tensor and (not hasattr(block, "stride") or block.stride()[1] == 1)
     if isinstance(block, np.ma.MaskedArray) or block.dtype.name not in KERNEL_DTYPES:
         return False
-    contiguous = block.shape[1] == 1 or block.strides[1] == block.itemsize
-    return (
-        contiguous
-        and block.strides[0] % block.itemsize == 0
-        and block.flags.aligned
-        and block.dtype.isnative
-    )
+    return block.dtype.isnative and rows_are_readable(block)
 
 
 def _report_within(

@@ -86,14 +86,10 @@ def nc1(
     Source: Kothapalli, Neural Collapse: A Review, Eq. 4; Papyan et al. 2020.
     """
     measurement = Measurement(
-        features,
-        labels,
+        *(features, labels, classes, num_threads, progress),
         moments=moments,
-        classes=classes,
         weighting=weighting,
         global_mean=global_mean,
-        num_threads=num_threads,
-        progress=progress,
     )
     measurement.require_same_samples()
     return measurement.nc1()
@@ -133,12 +129,7 @@ def between_rank(
         For fewer than two classes with samples.
     """
     return Measurement(
-        features,
-        labels,
-        global_mean=global_mean,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
+        features, labels, classes, num_threads, progress, global_mean=global_mean
     ).between.rank
 
 
@@ -174,13 +165,9 @@ def pfc1(
     Source: Wang et al., Progressive Feedforward Collapse, Eq. 7.
     """
     return Measurement(
-        features,
-        labels,
+        *(features, labels, classes, num_threads, progress),
         weighting=weighting,
         global_mean=global_mean,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
     ).pfc1()
 
 
@@ -217,12 +204,7 @@ def variance_explained(
         Without samples, and if all samples coincide.
     """
     return Measurement(
-        features,
-        labels,
-        weighting=weighting,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
+        features, labels, classes, num_threads, progress, weighting=weighting
     ).variance_explained()
 
 
@@ -262,13 +244,8 @@ def nc2(
     No K x K matrix is kept. Of an array of vectors: `etf_distance`. Source: Kothapalli, Eq. 7.
     """
     return Measurement(
-        features,
-        labels,
-        global_mean=global_mean,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
-    ).nc2()
+        features, labels, classes, num_threads, progress, global_mean=global_mean
+    ).between.nc2()
 
 
 def pfc2(
@@ -304,13 +281,8 @@ def pfc2(
     Source: Wang et al., Progressive Feedforward Collapse, Eq. 8.
     """
     return Measurement(
-        features,
-        labels,
-        global_mean=global_mean,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
-    ).pfc2()
+        features, labels, classes, num_threads, progress, global_mean=global_mean
+    ).between.pfc2()
 
 
 def equinorm(
@@ -354,12 +326,7 @@ def equinorm(
         rows = vector_rows(features, "features")
         return Between.of_vectors(rows, num_threads, progress).equinorm()
     return Measurement(
-        features,
-        labels,
-        global_mean=global_mean,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
+        features, labels, classes, num_threads, progress, global_mean=global_mean
     ).equinorm()
 
 
@@ -400,13 +367,8 @@ def equiangularity(
         rows = vector_rows(features, "features")
         return Between.of_vectors(rows, num_threads, progress).equiangularity()
     return Measurement(
-        features,
-        labels,
-        global_mean=global_mean,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
-    ).equiangularity()
+        features, labels, classes, num_threads, progress, global_mean=global_mean
+    ).between.equiangularity()
 
 
 def nc3(
@@ -450,13 +412,9 @@ def nc3(
     Source: Kothapalli, Eq. 8.
     """
     return Measurement(
-        features,
-        labels,
+        *(features, labels, classes, num_threads, progress),
         classifier=classifier,
         global_mean=global_mean,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
     ).nc3()
 
 
@@ -496,13 +454,9 @@ def nc3_papyan(
     Source: Papyan, Han, Donoho 2020, Fig. 5; Kothapalli, Section 2.3.
     """
     return Measurement(
-        features,
-        labels,
+        *(features, labels, classes, num_threads, progress),
         classifier=classifier,
         global_mean=global_mean,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
     ).nc3_papyan(unit_means)
 
 
@@ -553,14 +507,10 @@ def nc4(
     Ties go to the lower class. Source: Kothapalli, Eq. 9.
     """
     return Measurement(
-        features,
-        labels,
+        *(features, labels, classes, num_threads, progress),
         classifier=classifier,
         bias=bias,
         moments=moments,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
     ).nc4()
 
 
@@ -604,12 +554,7 @@ def ncc_error(
     Source: Kothapalli, Section 4.2 (nearest class center).
     """
     return Measurement(
-        features,
-        labels,
-        moments=moments,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
+        features, labels, classes, num_threads, progress, moments=moments
     ).ncc_error()
 
 
@@ -643,14 +588,7 @@ def pfc3(
     -----
     Source: Wang et al., Progressive Feedforward Collapse, Eq. 9.
     """
-    return Measurement(
-        features,
-        labels,
-        moments=moments,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
-    ).pfc3()
+    return Measurement(features, labels, classes, num_threads, progress, moments=moments).pfc3()
 
 
 def cdnv(
@@ -692,13 +630,7 @@ def cdnv(
     Source: Kothapalli, Eq. 51; Galanti, Gyorgy, Hutter 2021.
     """
     power = positive_number(power, "power")
-    return Measurement(
-        features,
-        labels,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
-    ).cdnv(power)
+    return Measurement(features, labels, classes, num_threads, progress).cdnv(power)
 
 
 def cdnv_matrix(
@@ -729,9 +661,7 @@ def cdnv_matrix(
         As `cdnv`.
     """
     power = positive_number(power, "power")
-    between = Measurement(
-        features, labels, classes=classes, num_threads=num_threads, progress=progress
-    ).between
+    between = Measurement(features, labels, classes, num_threads, progress).between
     matrix = np.empty((between.num_classes, between.num_classes))
     for rows, block in between.cdnv_blocks(power):
         matrix[rows] = block
@@ -778,13 +708,9 @@ def collapse_on_test(
     Source: Kothapalli, Section 4.1; Hui, Belkin, Nakkiran 2022.
     """
     return Measurement(
-        features,
-        labels,
+        *(features, labels, classes, num_threads, progress),
         test_features=test_features,
         test_labels=test_labels,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
     ).collapse_on_test()
 
 
@@ -830,11 +756,5 @@ def strong_residuals(
     Source: Kothapalli, Eq. 17; Mixon, Parshall, Pi 2020.
     """
     return Measurement(
-        features,
-        labels,
-        classifier=classifier,
-        bias=bias,
-        classes=classes,
-        num_threads=num_threads,
-        progress=progress,
+        features, labels, classes, num_threads, progress, classifier=classifier, bias=bias
     ).strong_residuals()

@@ -17,9 +17,9 @@ from infall._arrays.checks import one_of
 from infall._arrays.locks import object_lock
 from infall._core import __version__
 from infall.collapse._checks import float64_entries, number_between, real_vector
-from infall.collapse._measurement import collapse_report, geodesic_reports
 from infall.collapse.layers import effective_depth
 from infall.collapse.report import NUMBERS, CollapseReport
+from infall.collapse.reporting import collapse_report, geodesic_reports
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,10 +152,10 @@ class CollapseTrajectory:
         --------
         infall.collapse.layer_coordinates
         """
-        found = float64_entries(coordinates, "coordinates")
-        if found.shape != (len(self),):
-            raise ValueError(f"coordinates has shape {found.shape}; expected ({len(self)},)")
-        self.coordinates = found
+        positions = float64_entries(coordinates, "coordinates")
+        if positions.shape != (len(self),):
+            raise ValueError(f"coordinates has shape {positions.shape}; expected ({len(self)},)")
+        self.coordinates = positions
 
     def predict(
         self,
@@ -184,10 +184,12 @@ class CollapseTrajectory:
             As `infall.collapse.geodesic_reports`, and for times that do not ascend. The trajectory
             stays as it was.
         """
-        found = np.linspace(0.0, 1.0, 21) if times is None else _checked_times(times, "times")
-        predicted = geodesic_reports(first, last, labels, found, classes=classes, **options)
+        checked_times = (
+            np.linspace(0.0, 1.0, 21) if times is None else _checked_times(times, "times")
+        )
+        predicted = geodesic_reports(first, last, labels, checked_times, classes=classes, **options)
         with self._lock:
-            self.predicted_times, self.predicted = found, predicted
+            self.predicted_times, self.predicted = checked_times, predicted
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
         """Return every numeric field of the reports as a float64 array (number of reports,).

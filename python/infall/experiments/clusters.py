@@ -37,7 +37,7 @@ from infall.experiments.repeats import (
 )
 from infall.experiments.result import Result, Table
 from infall.maxlikelihood.network import MaxLikelihood
-from infall.rows.selection import Sampler
+from infall.rows.settings import Sampler
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -438,5 +438,4 @@ def _along_first_axis(points: NDArray[np.float64], labels: NDArray[np.int_]) -> 
     if length == 0.0:
         return points
     mirror /= length
-    reflected: NDArray[np.float64] = points - 2.0 * np.outer(points @ mirror, mirror)
-    return reflected
+    return points - 2.0 * np.outer(points @ mirror, mirror)

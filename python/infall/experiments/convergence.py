@@ -30,7 +30,7 @@ from infall.experiments.repeats import (
 )
 from infall.experiments.result import Result, Table
 from infall.maxlikelihood.network import MaxLikelihood
-from infall.rows.selection import Sampler
+from infall.rows.settings import Sampler
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -434,8 +434,7 @@ def _draw_losses(axes: Axes, depths: Sequence[int], losses: NDArray[np.float64])
 def _width_colors(count: int) -> NDArray[np.float64]:
     from matplotlib import colormaps
 
-    colors: NDArray[np.float64] = colormaps["viridis"](np.linspace(0.0, 0.88, count))
-    return colors
+    return colormaps["viridis"](np.linspace(0.0, 0.88, count))
 
 
 def _finish(axes: Axes, title: str, x: str, y: str) -> None:

@@ -28,7 +28,8 @@ from infall.experiments.repeats import (
 )
 from infall.experiments.result import Result, Table
 from infall.rows.codes import hyperplane_codes
-from infall.rows.selection import Sampler, select_rows
+from infall.rows.selection import select_rows
+from infall.rows.settings import Sampler
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,8 +120,7 @@ class Hashing(Result):
         """Return (S, A): -(1/n) log2 of theta_0^x (1 - theta_0)^(n - x), mean over codes."""
         share: _Float = self.distances.mean(axis=2) / self.settings["num_bits"]
         theta = self.angle_scores
-        nll: _Float = -(share * np.log2(theta) + (1.0 - share) * np.log2(1.0 - theta))
-        return nll
+        return -(share * np.log2(theta) + (1.0 - share) * np.log2(1.0 - theta))
 
     def estimated_entropies(self) -> _Float:
         """Return (S, A): H2(x / n), mean over codes."""

@@ -31,7 +31,7 @@ from infall.experiments.repeats import (
 )
 from infall.experiments.result import Result, Table
 from infall.maxlikelihood.network import MaxLikelihood
-from infall.rows.selection import Sampler
+from infall.rows.settings import Sampler
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

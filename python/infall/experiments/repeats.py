@@ -14,7 +14,7 @@ from scipy import stats
 from infall._arrays.calls import Progress
 from infall._arrays.checks import MAX_SEED, integer
 from infall.maxlikelihood.network import MaxLikelihood
-from infall.rows.selection import Sampler
+from infall.rows.settings import Sampler
 
 Seeds = int | Sequence[int]
 

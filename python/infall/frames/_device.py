@@ -53,16 +53,16 @@ def top_logits(
     structure: Structure,
     x: Any,
     classes: Any,
-    values: Any,
+    logits: Any,
     threads: int,
     watch: Watch,
 ) -> None:
     top = int(classes.shape[1])
-    _launch(device, "frame_top_logits", structure, x, [classes, values], watch, top)
+    _launch(device, "frame_top_logits", structure, x, [classes, logits], watch, top)
 
 
 def top_scores(
-    device: Device, scores: Any, labels: Any | None, classes: Any, values: Any, threads: int
+    device: Device, scores: Any, labels: Any | None, classes: Any, logits: Any, threads: int
 ) -> None:
     scores = device.contiguous(scores)
     count, columns = (int(n) for n in scores.shape)
@@ -73,7 +73,7 @@ def top_scores(
         count,
         columns,
         int(classes.shape[1]),
-        *device.pointers(classes, values),
+        *device.pointers(classes, logits),
         *device.queue,
     )
 
@@ -107,13 +107,14 @@ def _launch(
     kernels = cuda_kernels("H", None)
     count, dtype = len(x), device.dtype_name(x)
     norms = None if structure.norms is None else device.upload(structure.norms)
-    shape = structure.num_classes, structure.dim, structure.hadamard
-    workspace = device.empty(int(kernels.frame_workspace(dtype, *shape, count)), "uint8")
+    frame = (
+        *(structure.num_classes, structure.dim, structure.hadamard, structure.seed),
+        0 if norms is None else device.pointer(norms),
+    )
+    workspace = device.empty(int(kernels.frame_workspace(dtype, frame, count)), "uint8")
     getattr(kernels, kernel)(
         dtype,
-        *shape,
-        structure.seed,
-        0 if norms is None else device.pointer(norms),
+        frame,
         device.pointer(x),
         count,
         *more,

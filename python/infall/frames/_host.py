@@ -119,19 +119,19 @@ def synthesise(
 
 
 def top_logits(
-    _: Host, structure: Structure, x: Any, classes: Any, values: Any, threads: int, watch: Watch
+    _: Host, structure: Structure, x: Any, classes: Any, logits: Any, threads: int, watch: Watch
 ) -> int | None:
     num_classes, _dim, hadamard, seed, norms = structure
     return _core.frame_top_logits(
-        x, classes, values, num_classes, hadamard, seed, norms, threads, watch
+        x, classes, logits, num_classes, hadamard, seed, norms, threads, watch
     )
 
 
 def top_scores(
-    _: Host, scores: Any, labels: Any | None, classes: Any, values: Any, threads: int
+    _: Host, scores: Any, labels: Any | None, classes: Any, logits: Any, threads: int
 ) -> int | None:
     """Return the first vector with a score that is not finite, where nothing has meaning."""
-    return _core.top_scores(scores, labels, classes, values, threads, None)
+    return _core.top_scores(scores, labels, classes, logits, threads, None)
 
 
 def walsh_hadamard(_: Host, x: Any, out: Any, factor: float, threads: int, watch: Watch) -> None:
@@ -172,7 +172,7 @@ def _refuse_nonfinite(
     block: NDArray[Any], name: str, first_row: int, columns: slice, batched: bool
 ) -> None:
     with np.errstate(over="ignore"):  # what float64 does not hold is infinite, and refused
-        values = block.astype(np.float64)
-    row, column = (int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        entries = block.astype(np.float64)
+    row, column = (int(i) for i in np.argwhere(~np.isfinite(entries))[0])
     position = (row + first_row, column + columns.start) if batched else column + columns.start
-    raise ValueError(f"{name} is not finite: {values[row, column]} at position {position}")
+    raise ValueError(f"{name} is not finite: {entries[row, column]} at position {position}")

@@ -10,7 +10,7 @@ small near the simplex, with a0 = tr G/(K-1).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,13 +29,18 @@ def rounding(shape: tuple[int, ...]) -> float:
     return float(np.finfo(np.float64).eps) * max(shape)
 
 
-def power_of_two(values: _Float) -> float:
+def power_of_two(array: _Float) -> float:
     """Return the power of two that brings the largest magnitude near one; 1 for zeros.
 
     Nothing is rounded by it, and squares keep within the range of float64.
     """
-    blocks = row_blocks(len(values), max(1, math.prod(values.shape[1:])))
-    largest = max(float(np.abs(values[rows]).max()) for rows in blocks)
+    blocks = row_blocks(len(array), max(1, math.prod(array.shape[1:])))
+    return unit_scale(np.abs(array[rows]).max() for rows in blocks)
+
+
+def unit_scale(magnitudes: Iterable[Any]) -> float:
+    """Return the power of two that brings the largest of some magnitudes to [1/2, 1)."""
+    largest = float(max(magnitudes))
     return math.ldexp(1.0, -max(-1022, min(math.frexp(largest)[1], 1022))) if largest else 1.0
 
 
@@ -258,10 +263,7 @@ def deviation_sums(
 ) -> tuple[float, float, float]:
     """Return sums over the entries of D = A (M / scale)^T - multiple * E, block by block.
 
-    Returns
-    -------
-    diagonal_square, off_sum, off_square : float
-        As `distance_from_pairs` takes them.
+    They are the last arguments of `distance_from_pairs`.
     """
     num_classes, dim = m.shape
     off_sum = off_square = 0.0

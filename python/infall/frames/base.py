@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from infall._arrays import gradients as _gradients
+from infall._arrays.blocks import block_size
 from infall._arrays.calls import Progress, Watch, standard_floats, watch_of
 from infall._arrays.checks import check_finite, integer
 from infall._arrays.convert import to_numpy
@@ -28,7 +29,7 @@ _Float = NDArray[np.float64]
 # Numbers of a block of vectors, and of logits that are there at a time.
 BLOCK_ENTRIES = 2**20
 _SCORES_PER_BLOCK = 2**22
-_CLASSES_PER_BLOCK = 2**16
+_ROWS_PER_BLOCK = 2**6  # at least, where so many vectors come
 _PRODUCTS_PER_BLOCK = 2**31  # multiplications between two looks at Ctrl-C: under 0.1 s
 
 
@@ -95,21 +96,18 @@ class Frame(abc.ABC):
             For numbers outside 0 <= c < K, another dtype, and lengths that it cannot hold.
         """
         result = _result_dtype(dtype)
-        if classes is None:
-            numbers = np.arange(self.num_classes)
-        else:
-            numbers = _class_numbers(classes, self.num_classes)
-        vectors = np.empty((len(numbers), self.dim), result)
+        class_numbers = _checked_classes(classes, self.num_classes)
+        vectors = np.empty((len(class_numbers), self.dim), result)
         step = max(1, BLOCK_ENTRIES // max(self.dim, self.num_classes))
-        for first in range(0, len(numbers), step):
+        for first in range(0, len(class_numbers), step):
             block = slice(first, first + step)
             with np.errstate(over="ignore", invalid="ignore"):
-                vectors[block] = self._rows(numbers[block])
+                vectors[block] = self._rows(class_numbers[block])
             if self.class_norms is None:
                 continue
             finite = np.isfinite(vectors[block]).all(axis=1)
             if not finite.all():
-                c = int(numbers[first + int(np.argmin(finite))])
+                c = int(class_numbers[first + int(np.argmin(finite))])
                 raise ValueError(
                     f"class_norms is {self.class_norms[c]} at position {c}: the vector overflows "
                     f"{result}"
@@ -266,11 +264,11 @@ class Frame(abc.ABC):
             threads, careful = thread_count(num_threads), x.may_overflow(*self._growth())
             count = len(x.rows)
             classes = place.empty((count, k), "int64")
-            values = place.empty((count, k), x.dtype)
+            logits = place.empty((count, k), x.dtype)
             for first, block in kernels.blocks(place, x):
                 watch = watch_of(progress, count, "vectors", done_before=first)
                 part = slice(first, first + len(block))
-                target = classes[part], values[part]
+                target = classes[part], logits[part]
                 if self._structure is not None:
                     overflowed = kernels.top_logits(
                         place, self._structure, block, *target, threads, watch
@@ -280,8 +278,8 @@ class Frame(abc.ABC):
                 else:
                     self._top_scores(place, block, *target, threads, watch, x, first)
             if not x.batched:
-                classes, values = classes[0], values[0]
-            return TopK(place.returned(values), place.returned(classes))
+                classes, logits = classes[0], logits[0]
+            return TopK(place.returned(logits), place.returned(classes))
 
     def classify(
         self, H: ArrayLike, *, num_threads: int | None = None, progress: Progress | None = None
@@ -336,19 +334,17 @@ class Frame(abc.ABC):
         TypeError, ValueError
             As `vectors`.
         """
-        numbers = np.arange(self.num_classes)
-        if classes is not None:
-            numbers = _class_numbers(classes, self.num_classes)
-        rows = self.vectors(numbers, dtype=dtype).astype(np.float64, copy=False)
+        class_numbers = _checked_classes(classes, self.num_classes)
+        rows = self.vectors(class_numbers, dtype=dtype).astype(np.float64, copy=False)
         watch = watch_of(progress, len(rows), "classes")
         worst, blocks = 0.0, list(tiles(len(rows), self.dim))
         if self.class_norms is not None:
             for block in blocks:
-                rows[block] /= self.class_norms[numbers[block], None]
+                rows[block] /= self.class_norms[class_numbers[block], None]
         for i, first in enumerate(blocks):
             for second in blocks[: i + 1]:
                 deviations = rows[first] @ rows[second].T
-                deviations -= self._cosines(numbers[first, None], numbers[second])
+                deviations -= self._cosines(class_numbers[first, None], class_numbers[second])
                 worst = max(worst, float(np.abs(deviations, out=deviations).max()))
             if watch is not None:
                 watch(first.stop)
@@ -404,8 +400,8 @@ class Frame(abc.ABC):
 
         Source: Schoenemann (1966), A generalized solution of the orthogonal Procrustes problem.
         """
-        values, returned = read_means(means, self.num_classes, self.dim)
-        return self._fit(values, returned)
+        class_means, returned = read_means(means, self.num_classes, self.dim)
+        return self._fit(class_means, returned)
 
     def project_means(self, means: ArrayLike, t: float) -> Any:
         """Return class means moved a fraction of the way towards the nearest frame.
@@ -435,14 +431,14 @@ class Frame(abc.ABC):
             raise TypeError(f"t is {t!r}; expected a real number")
         if not 0.0 <= t <= 1.0:
             raise ValueError(f"t is {t}; expected 0 <= t <= 1")
-        values, returned = read_means(means, self.num_classes, self.dim)
-        fit = self._fit(values, lambda array: array)
-        return returned((1.0 - t) * values + t * (fit.centre + fit.scale * fit.vectors))
+        class_means, returned = read_means(means, self.num_classes, self.dim)
+        fit = self._fit(class_means, lambda array: array)
+        return returned((1.0 - t) * class_means + t * (fit.centre + fit.scale * fit.vectors))
 
     # What a kind of frame says of itself.
 
     @abc.abstractmethod
-    def _rows(self, numbers: NDArray[np.int64]) -> _Float:
+    def _rows(self, class_numbers: NDArray[np.int64]) -> _Float:
         """Vectors of some classes, (m, d)."""
 
     @abc.abstractmethod
@@ -490,9 +486,9 @@ class Frame(abc.ABC):
 
     def _tiles(self, count: int) -> list[tuple[slice, slice]]:
         """Rows and classes of the blocks that `count` vectors are worked through in."""
-        width = min(self.num_classes, _CLASSES_PER_BLOCK)
-        height = max(1, _PRODUCTS_PER_BLOCK // (width * self.dim))
-        height = min(height, max(1, _SCORES_PER_BLOCK // width))
+        scores = block_size(_SCORES_PER_BLOCK)
+        width = min(self.num_classes, max(1, scores // _ROWS_PER_BLOCK))
+        height = max(1, min(_PRODUCTS_PER_BLOCK // (width * self.dim), scores // width))
         return [
             (slice(i, min(i + height, count)), slice(c, min(c + width, self.num_classes)))
             for i in range(0, count, height)
@@ -504,13 +500,13 @@ class Frame(abc.ABC):
         place: Place,
         x: Any,
         classes: Any,
-        values: Any,
+        logits: Any,
         threads: int,
         watch: Watch,
         vectors: Vectors,
         first: int,
     ) -> None:
-        num_top, dtype = int(classes.shape[1]), place.dtype_name(values)
+        num_top, dtype = int(classes.shape[1]), place.dtype_name(logits)
         kernels = place.kernels("frames")
         for rows, block in self._tiles(len(x)):
             width, height = block.stop - block.start, rows.stop - rows.start
@@ -525,12 +521,12 @@ class Frame(abc.ABC):
                 held = min(num_top, block.start)
                 labels = place.empty((height, held + best), "int64")
                 merged = place.empty((height, held + best), dtype)
-                labels[:, :held], merged[:, :held] = classes[rows, :held], values[rows, :held]
+                labels[:, :held], merged[:, :held] = classes[rows, :held], logits[rows, :held]
                 labels[:, held:], merged[:, held:] = top[0] + block.start, top[1]
                 best = min(num_top, held + best)
                 top = place.empty((height, best), "int64"), place.empty((height, best), dtype)
                 kernels.top_scores(place, merged, labels, *top, threads)
-            classes[rows, :best], values[rows, :best] = top
+            classes[rows, :best], logits[rows, :best] = top
             _done(watch, rows, block, self.num_classes)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -592,21 +588,23 @@ def _result_dtype(dtype: DTypeLike) -> str:
     return name
 
 
-def _class_numbers(classes: ArrayLike, num_classes: int) -> NDArray[np.int64]:
-    numbers = to_numpy(classes, "classes")
-    if numbers.size == 0 and not hasattr(classes, "dtype"):
-        numbers = numbers.astype(np.int64)  # an empty list has no dtype of its own
-    if numbers.dtype.kind not in "iu":
-        raise TypeError(f"classes has dtype {numbers.dtype}; expected integers")
-    if numbers.ndim != 1:
-        raise ValueError(f"classes has {numbers.ndim} axes; expected shape (m,)")
-    bad = (numbers < 0) | (numbers >= num_classes)
+def _checked_classes(classes: ArrayLike | None, num_classes: int) -> NDArray[np.int64]:
+    if classes is None:
+        return np.arange(num_classes)
+    class_numbers = to_numpy(classes, "classes")
+    if class_numbers.size == 0 and not hasattr(classes, "dtype"):
+        class_numbers = class_numbers.astype(np.int64)  # an empty list has no dtype of its own
+    if class_numbers.dtype.kind not in "iu":
+        raise TypeError(f"classes has dtype {class_numbers.dtype}; expected integers")
+    if class_numbers.ndim != 1:
+        raise ValueError(f"classes has {class_numbers.ndim} axes; expected shape (m,)")
+    bad = (class_numbers < 0) | (class_numbers >= num_classes)
     if bad.any():
         i = int(np.argmax(bad))
         raise ValueError(
-            f"classes is {numbers[i]} at position {i}; expected 0 <= class < {num_classes}"
+            f"classes is {class_numbers[i]} at position {i}; expected 0 <= class < {num_classes}"
         )
-    return numbers.astype(np.int64)
+    return class_numbers.astype(np.int64)
 
 
 def _done(

@@ -74,10 +74,7 @@ def read_means(
 ) -> tuple[_Float, Callable[[_Float], Any]]:
     """Return finite float64 means (K, d), and what the results are to be like.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For another kind or shape, and NaN or infinity, with the position.
+    Raises TypeError or ValueError for another kind or shape, NaN and infinity, with the position.
     """
     place, located = place_of(means, "means")
     with place:
@@ -89,15 +86,15 @@ def read_means(
         raise ValueError(f"means has {count} rows; expected {num_classes}, one to a class")
     if count < 2:
         raise ValueError(f"means has {count} rows; expected at least 2 classes")
-    values = np.empty((count, length))
+    class_means = np.empty((count, length))
     for first, block in blocks:
-        values[first : first + len(block)] = block
+        class_means[first : first + len(block)] = block
 
     def returned(array: _Float) -> Any:
         with place:
             return place.returned(place.upload(array))
 
-    return values, returned
+    return class_means, returned
 
 
 def reduced(rows: _Float) -> _Float:

@@ -114,14 +114,14 @@ class SimplexETF(Frame):
     def _cosines(self, rows: Any, columns: Any) -> _Float:
         return np.where(rows == columns, 1.0, -1.0 / (self.num_classes - 1))
 
-    def _rows(self, numbers: NDArray[np.int64]) -> _Float:
+    def _rows(self, class_numbers: NDArray[np.int64]) -> _Float:
         if self._structure is None:
             with self._lock:
                 vectors = self._haar()
-            return vectors[numbers]
-        ones = np.zeros((len(numbers), self.num_classes))
-        ones[np.arange(len(numbers)), numbers] = 1.0
-        rows = np.empty((len(numbers), self.dim))
+            return vectors[class_numbers]
+        ones = np.zeros((len(class_numbers), self.num_classes))
+        ones[np.arange(len(class_numbers)), class_numbers] = 1.0
+        rows = np.empty((len(class_numbers), self.dim))
         _, _, hadamard, seed, norms = self._structure
         _core.frame_synthesise(ones, rows, hadamard, seed, norms, thread_count(None), None)
         return rows
@@ -203,11 +203,7 @@ class Orthoplex(Frame):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        dim: int | None = None,
-        *,
-        class_norms: ArrayLike | None = None,
+        self, num_classes: int, dim: int | None = None, *, class_norms: ArrayLike | None = None
     ) -> None:
         count = integer(num_classes, "num_classes", 2, MAX_DIM, "2**32")
         super().__init__(count, _dim_from(dim, -(-count // 2), "Cube", count), class_norms)
@@ -223,10 +219,12 @@ class Orthoplex(Frame):
     def _cosines(self, rows: Any, columns: Any) -> _Float:
         return np.where(rows // 2 == columns // 2, np.where(rows == columns, 1.0, -1.0), 0.0)
 
-    def _rows(self, numbers: NDArray[np.int64]) -> _Float:
-        rows = np.zeros((len(numbers), self.dim))
-        lengths = 1.0 if self.class_norms is None else self.class_norms[numbers]
-        rows[np.arange(len(numbers)), numbers // 2] = np.where(numbers % 2 == 0, lengths, -lengths)
+    def _rows(self, class_numbers: NDArray[np.int64]) -> _Float:
+        rows = np.zeros((len(class_numbers), self.dim))
+        lengths = 1.0 if self.class_norms is None else self.class_norms[class_numbers]
+        rows[np.arange(len(class_numbers)), class_numbers // 2] = np.where(
+            class_numbers % 2 == 0, lengths, -lengths
+        )
         return rows
 
     def _scores(self, place: Place, x: Any, classes: slice, dtype: str) -> Any:
@@ -245,8 +243,8 @@ class Orthoplex(Frame):
         for odd in (0, 1):
             weights = self._weights(place, slice(classes.start + odd, classes.stop, 2), dtype)
             columns = y[:, odd::2] * weights
-            here = slice(first, first + int(columns.shape[1]))
-            out[:, here] = out[:, here] - columns if odd else out[:, here] + columns
+            axes = slice(first, first + int(columns.shape[1]))
+            out[:, axes] = out[:, axes] - columns if odd else out[:, axes] + columns
 
     def _weights(self, place: Place, classes: slice, dtype: str) -> Any:
         return (
@@ -281,11 +279,7 @@ class Cube(Frame):
     """
 
     def __init__(
-        self,
-        num_classes: int,
-        dim: int | None = None,
-        *,
-        class_norms: ArrayLike | None = None,
+        self, num_classes: int, dim: int | None = None, *, class_norms: ArrayLike | None = None
     ) -> None:
         count = integer(num_classes, "num_classes", 2, MAX_DIM, "2**32")
         self.num_bits = (count - 1).bit_length()
@@ -304,12 +298,12 @@ class Cube(Frame):
         cosines: _Float = 1.0 - np.bitwise_count(rows ^ columns) * (2.0 / self.num_bits)
         return cosines
 
-    def _rows(self, numbers: NDArray[np.int64]) -> _Float:
-        rows = np.zeros((len(numbers), self.dim))
-        bits = numbers[:, None] >> np.arange(self.num_bits) & 1
+    def _rows(self, class_numbers: NDArray[np.int64]) -> _Float:
+        rows = np.zeros((len(class_numbers), self.dim))
+        bits = class_numbers[:, None] >> np.arange(self.num_bits) & 1
         rows[:, : self.num_bits] = (1.0 - 2.0 * bits) / math.sqrt(self.num_bits)
         if self.class_norms is not None:
-            rows *= self.class_norms[numbers, None]
+            rows *= self.class_norms[class_numbers, None]
         return rows
 
 

@@ -44,8 +44,8 @@ class QueuedFit:
             self._done = device.recorded()
 
     def _normalise(self, vector: Any, number: int) -> None:
-        here = slice(number, number + 1)
-        into = (self._directions[here], self._norms[here], self._exponents[here])
+        row = slice(number, number + 1)
+        into = (self._directions[row], self._norms[row], self._exponents[row])
         _rows_device.unit_vectors(self._device, vector, "w", into)
 
     def at(self, place: Place, depth: int) -> tuple[list[Any], Any]:
@@ -54,10 +54,10 @@ class QueuedFit:
         They are the arrays of the fit itself if the place is its device, on its stream: memory is
         given back to the stream it was taken on, and others may not use it without waiting.
         """
-        here = (self._device.description, self._stream)
-        there = (place.description, place.stream if isinstance(place, Device) else None)
+        held_at = (self._device.description, self._stream)
+        wanted_at = (place.description, place.stream if isinstance(place, Device) else None)
         selections, directions = self._selections, self._directions
-        if here != there or self._fit is not None:  # when its arrays on the device are gone
+        if held_at != wanted_at or self._fit is not None:  # when its arrays on the device are gone
             return self.fetched().at(place, depth)
         place.wait_for(self._done)  # a stream of this name may have come after the one of the fit
         return [selection.rows for selection in selections[:depth]], directions
@@ -65,10 +65,7 @@ class QueuedFit:
     def fetched(self) -> Fit:
         """Wait for the fit and return it; after the first time from host memory.
 
-        Raises
-        ------
-        ValueError
-            If the vector was zero or not finite.
+        Raises ValueError if the vector was zero or not finite.
         """
         with self._fetching:
             if self._fit is None:

@@ -42,10 +42,7 @@ class Fit(NamedTuple):
 
 
 def fit(
-    host: Host,
-    vector: NDArray[np.float64],
-    depth: int,
-    select: Callable[[int, Any], RowSelection],
+    host: Host, vector: NDArray[np.float64], depth: int, select: Callable[[int, Any], RowSelection]
 ) -> Fit:
     """Fit to a vector (1, k); ``select(number, w)`` selects for a layer."""
     directions, norms, exponents = unit_vectors(host, vector, "w")

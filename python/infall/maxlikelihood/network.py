@@ -29,14 +29,14 @@ from infall._arrays.locate import device_number, named_place, place_of
 from infall._arrays.place import Place
 from infall._arrays.threads import thread_count
 from infall.maxlikelihood._host import Fit
-from infall.rows.selection import RowSelection, Sampler, select_rows
+from infall.rows.selection import RowSelection, select_rows
+from infall.rows.settings import SAMPLERS, Sampler
 
 if TYPE_CHECKING:
     from infall.maxlikelihood._device import QueuedFit
 
 _FORMAT = "infall.MaxLikelihood"
 _FORMAT_VERSION = 1
-_SAMPLERS = ("stream", "rotated", "order_statistics")
 # How far the numbers of a saved fit may be from what its layers give: by rounding in another order,
 # and for scores by the binary32 sums of the stream sampler.
 _CONSISTENT = 1e-9
@@ -154,7 +154,7 @@ class MaxLikelihood:
             width=row_count(width, "width"),
             depth=integer(depth, "depth", 1, 2**31, "2**31"),
             seed=seed_and_layer(seed, 0)[0],
-            sampler=one_of(sampler, "sampler", _SAMPLERS),
+            sampler=one_of(sampler, "sampler", SAMPLERS),
             num_threads=num_threads,
             device=device,
         )
@@ -498,16 +498,7 @@ class MaxLikelihood:
             not those of the layers, or, for the stream sampler, rows that are not the layer's (the
             first, the middle and the last row of each are regenerated).
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
-        for name, expected in (("format", _FORMAT), ("version", _FORMAT_VERSION)):
-            if state.get(name) != expected:
-                raise ValueError(f"state has {name} {state.get(name)!r}; expected {expected!r}")
-        try:
-            return cls._from_arrays({name: np.asarray(value) for name, value in state.items()})
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            missing = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise ValueError(f"state is damaged: {missing}") from None
+        return _saved.of_state(state, _FORMAT, _FORMAT_VERSION, cls._from_arrays)
 
     @classmethod
     def _from_arrays(cls, state: dict[str, NDArray[Any]]) -> MaxLikelihood:
@@ -606,11 +597,7 @@ class MaxLikelihood:
             If it is truncated, damaged, foreign, of another format version or of another mapping
             of random words to rows, and as `from_state_dict`.
         """
-        state = _saved.load(path, _FORMAT, _FORMAT_VERSION, mapping=True)
-        try:
-            return cls.from_state_dict(state)
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from None
+        return _saved.load_object(path, _FORMAT, _FORMAT_VERSION, cls._from_arrays)
 
     def __repr__(self) -> str:
         fit = self._fit
@@ -623,11 +610,8 @@ class MaxLikelihood:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MaxLikelihood):
             return NotImplemented
-        if any(
-            getattr(self, name) != getattr(other, name)
-            for name in ("width", "depth", "seed", "sampler")
-        ):
-            return False
+        if any(getattr(self, name) != getattr(other, name) for name in _PARAMETERS[:4]):
+            return False  # threads and device belong to a machine
         mine, theirs = (None if model._fit is None else model._fetched() for model in (self, other))
         if mine is None or theirs is None:
             return mine is theirs

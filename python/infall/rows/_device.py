@@ -53,6 +53,7 @@ def select(
     if batch == 0:
         return _no_rows(device, task, dim, "float32")
     count, span = batch * task.num_rows, min(batch, dim)
+    layer = task.seed, task.layer, dim
     kernels = cuda_kernels("w", None)
     if sampler == "order_statistics":
         statistics = draw_order_statistics(task)
@@ -69,15 +70,14 @@ def select(
         workspace = device.empty(num_bytes, "uint8")
         indices = device.empty((batch, task.num_rows), "int64")
         unit_projections = device.empty((batch, task.num_rows), "float64")
-        settings = (
-            *(task.seed, task.layer, task.first, task.last),
-            *(task.num_rows, batch, task.absolute, task.by_index, thresholds),
+        selection = (
+            *(task.first, task.last, task.num_rows, batch, task.absolute, task.by_index),
+            *thresholds,
             *device.pointers(workspace, indices, unit_projections),
-            *device.queue,
         )
     if sampler == "stream":
         padded = _padded(device, directions)
-        kernels.select_stream(device.pointer(padded), dim, *settings)
+        kernels.select_stream(layer, selection, device.pointer(padded), *device.queue)
     else:
         reflections = device.empty((span, dim), "float64")
         scale = device.empty((span,), "float64")
@@ -85,7 +85,7 @@ def select(
         rotation = device.pointers(reflections, scale, columns)
         kernels.householder(device.pointer(directions), batch, dim, *rotation, *device.queue)
         if sampler == "rotated":
-            kernels.select_rotated(device.pointer(columns), span, *settings)
+            kernels.select_rotated(layer, selection, device.pointer(columns), span, *device.queue)
         selected = device.pointers(indices, unit_projections)
         kernels.discard_undirected(
             device.pointer(norms), batch, task.num_rows, *selected, *device.queue
@@ -123,8 +123,9 @@ def _rotate(
             deciding = drawn[start : start + step]
         else:
             kernels.deciding_entries(
+                (task.seed, task.layer, dim),
                 device.pointer(row_numbers[start : start + step]),
-                *(len(block), span, task.seed, task.layer),
+                *(len(block), span),
                 device.pointer(deciding),
                 *device.queue,
             )
@@ -166,25 +167,21 @@ def select_from_matrix(
         return _no_rows(device, task, dim, dtype)
     kernels = cuda_kernels("weights", None)
     strides = device.element_strides(matrix, "weights")
-    stored = (device.pointer(matrix), dtype, task.last, dim, *strides)
+    stored = device.pointer(matrix), dtype, task.last, dim, *strides
     w = device.cast(directions, "float64" if dtype == "float64" else "float32")
     num_bytes = int(kernels.matrix_workspace(task.last, task.num_rows, batch))
     workspace = device.empty(num_bytes, "uint8")
     indices = device.empty((batch, task.num_rows), "int64")
     unit_projections = device.empty((batch, task.num_rows), "float64")
-    kernels.select_matrix(
-        *stored,
-        device.pointer(w),
-        task.num_rows,
-        batch,
-        task.absolute,
-        task.by_index,
+    selection = (
+        *(0, task.last, task.num_rows, batch, task.absolute, task.by_index),
+        *(0.0, 0.0),  # no thresholds
         *device.pointers(workspace, indices, unit_projections),
-        *device.queue,
     )
+    kernels.select_matrix(stored, selection, device.pointer(w), *device.queue)
     rows = device.empty((batch, task.num_rows, dim), dtype)
     kernels.gather_rows(
-        *stored, device.pointer(indices), batch * task.num_rows, device.pointer(rows), *device.queue
+        stored, device.pointer(indices), batch * task.num_rows, device.pointer(rows), *device.queue
     )
     if task.watch is not None:
         task.watch(task.last)
@@ -228,18 +225,12 @@ def target_of(device: Device, out: Any, shape: tuple[int, int], _: Any) -> Any:
 
 
 def regenerate(
-    device: Device,
-    rows: Any,
-    target: Any,
-    seed: int,
-    layer: int,
-    _: int,
-    watch: Watch,
+    device: Device, rows: Any, target: Any, seed: int, layer: int, _: int, watch: Watch
 ) -> None:
     count, dim = (int(n) for n in target.shape)
     if count > 0:
         cuda_kernels("indices", None).gaussian_rows(
-            device.pointer(rows), count, dim, seed, layer, device.pointer(target), *device.queue
+            (seed, layer, dim), device.pointer(rows), count, device.pointer(target), *device.queue
         )
     if watch is not None:
         watch(count)

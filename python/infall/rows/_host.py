@@ -16,6 +16,7 @@ from infall._arrays.calls import Watch, later
 from infall._arrays.checks import MAX_ROWS, check_finite
 from infall._arrays.convert import to_numpy
 from infall._arrays.host import Host, largest_magnitudes, padded_float32
+from infall._arrays.threads import thread_count
 from infall.rows._task import (
     Hyperplanes,
     SelectionTask,
@@ -42,10 +43,7 @@ def unit_vectors(
     in an order that is the same on every machine); scaling by a power of two keeps it so for the
     largest and smallest numbers.
 
-    Raises
-    ------
-    ValueError
-        For a zero vector.
+    Raises ValueError for a zero vector.
     """
     directions, norms, exponents = _core.unit_vectors(vectors)
     zero = np.isnan(norms)
@@ -168,7 +166,9 @@ def _selected_from_block(
         later(task.watch, first),
     )
     if isinstance(selected, int):
-        _refuse_first_nonfinite(converted, first)
+        step = max(1, block_size(_CONVERTED_ENTRIES) // converted.shape[1])
+        for row in range(0, len(converted), step):
+            check_finite(converted[row : row + step], "weights", first_row=first + row)
         raise ValueError(
             f"weights overflows: the projection of row {first + selected} is not finite"
         )
@@ -194,20 +194,6 @@ def _no_rows(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[Any]]:
     shape = (0, task.num_rows)
     return np.empty(shape, np.int64), np.empty(shape), np.empty((*shape, dim), dtype)
-
-
-def _refuse_first_nonfinite(matrix: NDArray[Any], first_row: int) -> None:
-    step = max(1, 2**20 // matrix.shape[1])
-    for start in range(0, len(matrix), step):
-        block = matrix[start : start + step]
-        try:
-            check_finite(block, "weights")
-        except ValueError:
-            row, column = np.unravel_index(np.argmin(np.isfinite(block)), block.shape)
-            raise ValueError(
-                f"weights is not finite: {block[row, column]} at position "
-                f"{(first_row + start + int(row), int(column))}"
-            ) from None
 
 
 def row_numbers(_: Host, indices: Any) -> NDArray[np.int64]:
@@ -263,10 +249,7 @@ def multiply_in_order(
     A matrix product would sum in an order of its own, which differs between machines, and the next
     layer is selected by the bits of this sum.
     """
-    total = np.zeros(len(rows))
-    for column, weight in zip(rows.T.astype(np.float64), w, strict=True):
-        total += column * weight
-    return total
+    return _core.multiply_in_order(rows, w, thread_count(None))
 
 
 def projections(

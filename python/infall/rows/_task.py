@@ -66,8 +66,7 @@ def best_positions(
     # What is below the last score to be kept need not be sorted.
     last = max(0, len(scores) - num_rows)
     kept = np.flatnonzero(scores >= np.partition(scores, last)[last])
-    best: NDArray[np.int64] = kept[np.lexsort((indices[kept], -scores[kept]))[:num_rows]]
-    return best
+    return kept[np.lexsort((indices[kept], -scores[kept]))[:num_rows]]
 
 
 def by_index(

@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from infall._arrays import files as _saved
-from infall._arrays.blocks import block_size
+from infall._arrays import files
 from infall._arrays.calls import Progress, standard_floats, watch_of
-from infall._arrays.checks import (
-    MAX_ROWS,
-    check_finite,
-    integer,
-    one_of,
-    row_count,
-    seed_and_layer,
-)
+from infall._arrays.checks import one_of, row_count, seed_and_layer
 from infall._arrays.convert import to_numpy
 from infall._arrays.locate import in_place, on_host, place_of
 from infall._arrays.place import Place
 from infall._arrays.threads import thread_count
-from infall.rows._task import SelectionTask, best_positions
-from infall.rows.gaussian import gaussian_rows
-
-Sampler = Literal["stream", "rotated", "order_statistics"]
-Score = Literal["absolute", "signed"]
-Order = Literal["index", "score"]
-
-_SAMPLERS = ("stream", "rotated", "order_statistics")
-_SCORES = ("absolute", "signed")
-_ORDERS = ("index", "score")
+from infall.rows._state import ARRAYS, checked_attributes
+from infall.rows._task import SelectionTask
+from infall.rows.settings import (
+    ORDERS,
+    SAMPLERS,
+    SCORES,
+    Order,
+    Sampler,
+    Score,
+    checked_num_rows,
+    checked_row_range,
+    require_whole_layer,
+)
 
 _FORMAT = "infall.RowSelection"
 _FORMAT_VERSION = 1
-# Candidates of the parts of a merge that are compared at a time.
-_MERGED_CANDIDATES = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +133,7 @@ class RowSelection:
             and format and version.
             Arrays in host memory are not copied; those on a device are, which waits for it.
         """
-        arrays = {name: _on_host(getattr(self, name)) for name in _ARRAYS}
+        arrays = {name: host_array(getattr(self, name)) for name in ARRAYS}
         settings = {name: getattr(self, name) for name in _SETTINGS}
         return {
             "format": _FORMAT,
@@ -175,16 +167,11 @@ class RowSelection:
             finite, or, for the stream sampler, rows that are not the layer's (the first, the middle
             and the last row are regenerated).
         """
-        if not isinstance(state, Mapping):
-            raise TypeError(f"state is a {type(state).__name__}; expected a mapping")
-        for name, expected in (("format", _FORMAT), ("version", _FORMAT_VERSION)):
-            if state.get(name) != expected:
-                raise ValueError(f"state has {name} {state.get(name)!r}; expected {expected!r}")
-        try:
-            return _checked_selection({name: np.asarray(value) for name, value in state.items()})
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            missing = f"{error} is missing" if isinstance(error, KeyError) else error
-            raise ValueError(f"state is damaged: {missing}") from None
+        return files.of_state(state, _FORMAT, _FORMAT_VERSION, cls._from_arrays)
+
+    @classmethod
+    def _from_arrays(cls, state: Mapping[str, NDArray[Any]]) -> RowSelection:
+        return cls(*checked_attributes(state))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the selection to one .npz file, whole or not at all.
@@ -199,7 +186,7 @@ class RowSelection:
         OSError
             If it cannot be written; a file of that name is then still the old one.
         """
-        _saved.save(path, _FORMAT, _FORMAT_VERSION, self.state_dict())
+        files.save(path, _FORMAT, _FORMAT_VERSION, self.state_dict())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RowSelection:
@@ -223,11 +210,7 @@ class RowSelection:
             If it is truncated, damaged, foreign, of another format version or of another mapping
             of random words to rows, and as `from_state_dict`.
         """
-        state = _saved.load(path, _FORMAT, _FORMAT_VERSION, mapping=True)
-        try:
-            return cls.from_state_dict(state)
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: {error}") from None
+        return files.load_object(path, _FORMAT, _FORMAT_VERSION, cls._from_arrays)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RowSelection):
@@ -235,17 +218,15 @@ class RowSelection:
         names = (*_SETTINGS, "row_range")
         return all(getattr(self, name) == getattr(other, name) for name in names) and all(
             np.array_equal(
-                _on_host(getattr(self, name)),
-                _on_host(getattr(other, name)),
-                equal_nan=True,
+                host_array(getattr(self, name)), host_array(getattr(other, name)), equal_nan=True
             )
-            for name in _ARRAYS
+            for name in ARRAYS
         )
 
     __hash__ = None  # type: ignore[assignment]  # arrays have none
 
     def __sizeof__(self) -> int:
-        return object.__sizeof__(self) + sum(int(getattr(self, name).nbytes) for name in _ARRAYS)
+        return object.__sizeof__(self) + sum(int(getattr(self, name).nbytes) for name in ARRAYS)
 
     def __repr__(self) -> str:
         source = "a matrix" if self.sampler is None else f"layer {self.layer} of seed {self.seed}"
@@ -257,7 +238,6 @@ class RowSelection:
         )
 
 
-_ARRAYS = ("indices", "projections", "rows", "unit_projections")
 _SETTINGS = ("width", "seed", "layer", "sampler", "score", "order")
 
 
@@ -353,12 +333,12 @@ def select_rows(
         vectors, batched = place.vectors(w, "w")
         batch, dim = vectors.shape
         width = row_count(width, "width")
-        one_of(sampler, "sampler", _SAMPLERS)
-        one_of(score, "score", _SCORES)
-        one_of(order, "order", _ORDERS)
+        one_of(sampler, "sampler", SAMPLERS)
+        one_of(score, "score", SCORES)
+        one_of(order, "order", ORDERS)
         seed, layer = seed_and_layer(seed, layer)
-        first, last = _row_range(row_range, width)
-        num_rows = _num_rows(num_rows, dim, last - first)
+        first, last = checked_row_range(row_range, width)
+        num_rows = checked_num_rows(num_rows, dim, last - first)
         threads = thread_count(num_threads)
         watch = watch_of(progress, last - first, "rows")
         absolute = score == "absolute"
@@ -367,26 +347,16 @@ def select_rows(
                 f"num_rows is {num_rows}; {batch} x {num_rows} rows of {dim} do not fit"
             )
         if sampler == "order_statistics":
-            _require_whole_layer(batch, absolute, (first, last) == (0, width))
+            require_whole_layer(batch, absolute, (first, last) == (0, width))
         task = SelectionTask(
             seed, layer, first, last, num_rows, absolute, order == "index", threads, watch
         )
         kernels = place.kernels("rows")
         directions, norms, exponents = kernels.unit_vectors(place, vectors, "w")
         selected = kernels.select(place, task, sampler, directions, norms)
-        return _selection(
-            place,
-            selected,
-            kernels.projections(place, selected[1], norms, exponents),
-            batched,
-            width=width,
-            seed=seed,
-            layer=layer,
-            sampler=sampler,
-            score=score,
-            order=order,
-            row_range=(first, last),
-        )
+        projections = kernels.projections(place, selected[1], norms, exponents)
+        settings = (width, seed, layer, sampler, score, order, (first, last))
+        return _selection(place, selected, projections, batched, settings)
 
 
 @standard_floats
@@ -445,9 +415,9 @@ def select_rows_from(
             raise ValueError(f"weights is empty: shape {tuple(matrix.shape)}")
         total, dim = matrix.shape
         vectors, batched = place.vectors(w, "w", dim=dim)
-        one_of(score, "score", _SCORES)
-        one_of(order, "order", _ORDERS)
-        num_rows = _num_rows(num_rows, dim, total)
+        one_of(score, "score", SCORES)
+        one_of(order, "order", ORDERS)
+        num_rows = checked_num_rows(num_rows, dim, total)
         threads = thread_count(num_threads)
         watch = watch_of(progress, total, "rows")
         absolute = score == "absolute"
@@ -455,274 +425,24 @@ def select_rows_from(
         kernels = place.kernels("rows")
         directions, norms, exponents = kernels.unit_vectors(place, vectors, "w")
         selected = kernels.select_from_matrix(place, task, matrix, directions)
-        return _selection(
-            place,
-            selected,
-            kernels.projections(place, selected[1], norms, exponents),
-            batched,
-            width=total,
-            seed=None,
-            layer=None,
-            sampler=None,
-            score=score,
-            order=order,
-            row_range=(0, total),
-        )
-
-
-def merge_selections(parts: Iterable[RowSelection], *, num_rows: int | None = None) -> RowSelection:
-    """Merge selections of disjoint row ranges of one layer into that of their union.
-
-    Parameters
-    ----------
-    parts : iterable of RowSelection
-        Selections for the same w with the same settings, in any order, whose row ranges join
-        without a gap. A part holds at least `num_rows` rows, or all rows of its range. Parts on a
-        device are merged on the host, which waits for them.
-    num_rows : int, optional
-        Rows to keep; those of the largest part by default.
-
-    Returns
-    -------
-    RowSelection
-        Bit for bit what one call over the joined range gives.
-
-    Raises
-    ------
-    TypeError
-        If `parts` cannot be iterated over, or a part is not a RowSelection.
-    ValueError
-        If there are no parts, they differ in a setting, overlap, leave a gap, or a part is too
-        short.
-    """
-    ordered = sorted(_checked_parts(parts), key=lambda part: part.row_range)
-    for before, after in itertools.pairwise(ordered):
-        if before.row_range[1] != after.row_range[0]:
-            raise ValueError(
-                f"row ranges {before.row_range} and {after.row_range} overlap or leave a gap"
-            )
-    held = [part.indices.shape[-1] for part in ordered]
-    num_rows = _num_rows(max(held) if num_rows is None else num_rows, 0, sum(held))
-    for part, rows_held in zip(ordered, held, strict=True):
-        if rows_held < min(num_rows, part.row_range[1] - part.row_range[0]):
-            raise ValueError(
-                f"the part with row_range {part.row_range} has {rows_held} rows; "
-                f"{num_rows} are needed"
-            )
-
-    def of_parts(name: str, num_axes: int) -> list[NDArray[Any]]:
-        arrays = [_on_host(getattr(part, name)) for part in ordered]
-        return [a if a.ndim == num_axes else a[None] for a in arrays]
-
-    indices, unit_projections = of_parts("indices", 2), of_parts("unit_projections", 2)
-    origins = [
-        _best_of_parts(
-            [a[i] for a in unit_projections],
-            [a[i] for a in indices],
-            num_rows,
-            ordered[0].score == "absolute",
-            ordered[0].order == "index",
-        )
-        for i in range(len(indices[0]))
-    ]
-    # (B, m): where a row stands when the parts are joined.
-    origin = np.stack(origins) if origins else np.empty((0, num_rows), dtype=np.int64)
-    sources = _sources(indices, origin)
-    original = ordered[0].rows
-    place, _ = place_of(original, "parts")
-
-    def merged(parts: list[NDArray[Any]]) -> Any:
-        result = np.empty((*origin.shape, *parts[0].shape[2:]), dtype=parts[0].dtype)
-        for part, (filled, positions) in zip(parts, sources, strict=True):
-            result[filled] = part[filled[0], positions]
-        with place:
-            return place.returned(place.upload(result if original.ndim == 3 else result[0]))
-
-    return replace(
-        ordered[0],
-        indices=merged(indices),
-        projections=merged(of_parts("projections", 2)),
-        rows=merged(of_parts("rows", 3)),
-        unit_projections=merged(unit_projections),
-        row_range=(ordered[0].row_range[0], ordered[-1].row_range[1]),
-    )
-
-
-# --------------------------------------------------------------------------------------------------
-
-
-def _row_range(row_range: tuple[int, int] | None, width: int) -> tuple[int, int]:
-    if row_range is None:
-        return 0, width
-    try:
-        first, last = row_range
-    except (TypeError, ValueError):
-        raise TypeError(f"row_range is {row_range!r}; expected a pair (first, last)") from None
-    first = integer(first, "row_range[0]", 0, MAX_ROWS, "2**63")
-    last = integer(last, "row_range[1]", 0, MAX_ROWS, "2**63")
-    if not first < last <= width:
-        raise ValueError(
-            f"row_range is {(first, last)}; expected 0 <= first < last <= width = {width}"
-        )
-    return first, last
-
-
-def _num_rows(num_rows: int | None, dim: int, available: int) -> int:
-    wanted = integer(dim if num_rows is None else num_rows, "num_rows", 1, MAX_ROWS, "2**63")
-    if wanted > available:
-        by_default = " (the length of w, by default)" if num_rows is None else ""
-        raise ValueError(f"num_rows is {wanted}{by_default}; expected at most {available}")
-    return wanted
-
-
-def _checked_parts(parts: Iterable[Any]) -> list[RowSelection]:
-    try:
-        parts = list(parts)
-    except TypeError:
-        raise TypeError(
-            f"parts is a {type(parts).__name__}; expected an iterable of RowSelection"
-        ) from None
-    if not parts:
-        raise ValueError("parts is empty; expected at least one RowSelection")
-    for i, part in enumerate(parts):
-        if not isinstance(part, RowSelection):
-            raise TypeError(f"parts[{i}] is a {type(part).__name__}; expected a RowSelection")
-        if part.sampler not in ("stream", "rotated"):
-            raise ValueError(
-                f"parts[{i}] has sampler {part.sampler!r}; only 'stream' and 'rotated' selections "
-                "can be split and merged"
-            )
-        for name in ("width", "seed", "layer", "sampler", "score", "order"):
-            mine, first = getattr(part, name), getattr(parts[0], name)
-            if mine != first:
-                raise ValueError(f"parts[{i}] has {name} {mine!r}, parts[0] has {first!r}")
-        mine, first = part.rows.shape, parts[0].rows.shape
-        if (*mine[:-2], mine[-1]) != (*first[:-2], first[-1]):
-            raise ValueError(
-                f"parts[{i}] has rows of shape {tuple(mine)}, parts[0] of {tuple(first)}"
-            )
-    return parts
-
-
-def _best_of_parts(
-    unit_projections: list[NDArray[np.float64]],
-    indices: list[NDArray[np.int64]],
-    num_rows: int,
-    absolute: bool,
-    by_index: bool,
-) -> NDArray[np.int64]:
-    """Return where the best rows for one vector stand when the parts, each (m,), are joined.
-
-    A part at a time joins what is compared, so that no call of NumPy runs for long.
-    """
-    best = np.empty(0), np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
-    waiting, count, first = [best], 0, 0
-    for part, (projections, row_numbers) in enumerate(zip(unit_projections, indices, strict=True)):
-        waiting.append((projections, row_numbers, np.arange(first, first + len(row_numbers))))
-        first += len(row_numbers)
-        count += len(row_numbers)
-        if count >= block_size(_MERGED_CANDIDATES) or part == len(indices) - 1:
-            joined = [np.concatenate(arrays) for arrays in zip(*waiting, strict=True)]
-            kept = best_positions(joined[0], joined[1], num_rows, absolute)
-            best = joined[0][kept], joined[1][kept], joined[2][kept]
-            waiting, count = [best], 0
-    return best[2][np.argsort(best[1])] if by_index else best[2]
-
-
-def _sources(
-    parts: list[NDArray[Any]], origin: NDArray[np.int64]
-) -> list[tuple[tuple[NDArray[np.int64], ...], NDArray[np.int64]]]:
-    """Return for each part, (B, m), which entries of `origin` (B, m) it fills, and from where."""
-    sources = []
-    first = 0
-    for part in parts:
-        filled = np.nonzero((origin >= first) & (origin < first + part.shape[1]))
-        sources.append((filled, origin[filled] - first))
-        first += part.shape[1]
-    return sources
-
-
-def _checked_selection(state: dict[str, NDArray[Any]]) -> RowSelection:
-    indices, rows = state["indices"], state["rows"]
-    if rows.ndim not in (2, 3) or 0 in rows.shape[-2:]:
-        raise ValueError(f"rows has shape {rows.shape}; expected (m, k) or (B, m, k)")
-    shape, dim = rows.shape[:-1], rows.shape[-1]
-    _saved.saved_array(state, "indices", shape, np.int64)
-    _saved.saved_array(state, "projections", shape, np.float64)
-    _saved.saved_array(state, "unit_projections", shape, np.float64)
-    width = row_count(_saved.saved_integer(state, "width"), "width")
-    score = one_of(str(state["score"]), "score", _SCORES)
-    order = one_of(str(state["order"]), "order", _ORDERS)
-    row_range = _saved.saved_array(state, "row_range", (2,), np.int64)
-    first, last = _row_range((int(row_range[0]), int(row_range[1])), width)
-    seed, layer, sampler = None, None, None
-    if "sampler" in state:
-        sampler = one_of(str(state["sampler"]), "sampler", _SAMPLERS)
-        seed, layer = seed_and_layer(
-            _saved.saved_integer(state, "seed"), _saved.saved_integer(state, "layer")
-        )
-        _saved.saved_array(state, "rows", rows.shape, np.float32)
-    elif rows.dtype.kind not in "fiub":
-        raise ValueError(f"rows has dtype {rows.dtype}; expected real numbers")
-    # A device has rows numbered -1 where w, or the matrix, was not finite; all else is NaN there.
-    there = indices != -1
-    if not ((indices >= first) & (indices < last))[there].all():
-        raise ValueError(f"indices has rows outside of {first} <= row < {last}")
-    for name in ("projections", "unit_projections", "rows"):
-        check_finite(state[name][there], name)
-    ascending = np.sort(indices, axis=-1)
-    if ((np.diff(ascending) == 0) & (ascending[..., 1:] >= 0)).any():
-        raise ValueError("indices has a row twice")
-    scores = state["unit_projections"]
-    steps = np.diff(
-        indices if order == "index" else -np.abs(scores) if score == "absolute" else -scores
-    )
-    if (steps[there[..., 1:] & there[..., :-1]] < 0).any():
-        raise ValueError(f"the rows are not in the order of their {order}")
-    if sampler == "stream" and there.size > 0:
-        held, row_numbers = rows.reshape(-1, dim), indices.ravel()
-        few = np.array([0, row_numbers.size // 2, row_numbers.size - 1])
-        few = few[row_numbers[few] >= 0]
-        if not np.array_equal(
-            gaussian_rows(row_numbers[few], dim, seed=cast(int, seed), layer=cast(int, layer)),
-            held[few],
-        ):
-            raise ValueError("rows are not those of the layer")
-    return RowSelection(
-        indices,
-        state["projections"],
-        rows,
-        state["unit_projections"],
-        width=width,
-        seed=seed,
-        layer=layer,
-        sampler=sampler,
-        score=score,
-        order=order,
-        row_range=(first, last),
-    )
-
-
-def _require_whole_layer(batch: int, absolute: bool, whole: bool) -> None:
-    if batch > 1:
-        raise ValueError(
-            f"w has {batch} rows, but sampler='order_statistics' draws the rows of one w; use "
-            "'rotated' or 'stream' for a shared layer, or a layer number for each w"
-        )
-    if not absolute or not whole:
-        raise ValueError(
-            "sampler='order_statistics' draws the largest absolute projections of the whole "
-            "layer; use 'rotated' or 'stream' for score='signed' or a row_range"
-        )
+        projections = kernels.projections(place, selected[1], norms, exponents)
+        settings = (total, None, None, None, score, order, (0, total))
+        return _selection(place, selected, projections, batched, settings)
 
 
 def _selection(
-    place: Place, selected: tuple[Any, Any, Any], projections: Any, batched: bool, **settings: Any
+    place: Place,
+    selected: tuple[Any, Any, Any],
+    projections: Any,
+    batched: bool,
+    settings: tuple[Any, ...],
 ) -> RowSelection:
+    """Return a selection in the library of w; `settings` are its attributes from `width` on."""
     indices, unit_projections, rows = selected
     arrays = (indices, projections, rows, unit_projections)
-    return RowSelection(*(place.returned(a if batched else a[0]) for a in arrays), **settings)
+    return RowSelection(*(place.returned(a if batched else a[0]) for a in arrays), *settings)
 
 
-def _on_host(array: Any) -> NDArray[Any]:
+def host_array(array: Any) -> NDArray[Any]:
+    """Return an array of a selection in host memory."""
     return to_numpy(on_host(array, "parts"), "parts")

@@ -29,42 +29,20 @@ def decisions(
 ) -> tuple[Any, Any]:
     """Return the class of the nearest mean of each sample, and that of its largest output.
 
-    Parameters
-    ----------
-    features : array (N, d)
-        Of float16, bfloat16, float32 or float64; its rows contiguous. In host memory, or on
-        a CUDA device, where the products are those of the array's library.
-    means : float64 array (K, d)
-        C-contiguous and finite, as the next two.
-    classifier : array (K', d), optional
-        Of any of the same dtypes.
-    bias : array (K',), optional
-        Zeros, if there is none.
-    num_threads : int, optional
-        For everything but the products, whose threads are the BLAS's own.
-    progress : callable, optional
-        Called with the number of samples done.
+    Features (N, d) are of float16, bfloat16, float32 or float64, with contiguous rows, in host
+    memory or on a CUDA device, where the products are those of the array's library; the means
+    (K, d), a classifier (K', d) of any of these dtypes and its bias (K',), zero by default, are
+    C-contiguous and finite. `num_threads` is for everything but the products, whose threads are the
+    BLAS's own. `progress` is called with the number of samples done.
 
-    Returns
-    -------
-    nearest : int64 array (N,)
-        Position of the mean at the least distance. On a device both are arrays there.
-    predicted : int64 array (N,) or None
-        Position of the largest output h . a + b; None without a classifier.
+    Both results are int64 (N,), on a device arrays there: positions of the mean at the least
+    distance, and of the largest output h . a + b, or None without a classifier. The lowest class
+    wins ties. Distances and outputs that decide are float64 sums over the columns in eight lanes:
+    the result depends on neither BLAS, threads nor instruction set.
 
-    Raises
-    ------
-    TypeError
-        For another dtype.
-    ValueError
-        For rows that are not contiguous, another number of columns than the means have, and
-        for NaN and infinity, with their first position. On a device, where this would wait for
-        the current stream, the class of such a sample is -1 instead.
-
-    Notes
-    -----
-    The lowest class wins ties. Distances and outputs that decide are float64 sums over the columns
-    in eight lanes: the result depends on neither BLAS, threads nor instruction set.
+    Raises TypeError for another dtype; ValueError for rows that are not contiguous, another number
+    of columns than the means have, and for NaN and infinity, with their first position. On a
+    device, where this would wait for the current stream, the class of such a sample is -1 instead.
     """
     threads = thread_count(num_threads)
     place, located = place_of(features, "features")

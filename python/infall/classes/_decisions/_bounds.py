@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infall._arrays.blocks import block_size
+from infall.frames._simplex import unit_scale
 
 _Float = NDArray[Any]  # float32 or float64, as the products are
 _Float64 = NDArray[np.float64]
@@ -50,9 +51,9 @@ class Precision(NamedTuple):
         gamma = dim * unit / (1.0 - dim * unit)
         return cls(dtype, dim, unit, gamma, float(info.tiny), longest, (dim + 8) * 2.0**-53)
 
-    def upward(self, values: _Float64) -> _Float:
+    def upward(self, bounds: _Float64) -> _Float:
         """Round bounds so that they still hold after the arithmetic they take part in."""
-        return (values * (1.0 + 64.0 * self.unit) + self.tiny).astype(self.dtype)
+        return (bounds * (1.0 + 64.0 * self.unit) + self.tiny).astype(self.dtype)
 
     def row_factor(self) -> tuple[float, float]:
         """Bound per unit of a class's norm, as x norm + y of the norm of a sample.
@@ -141,12 +142,6 @@ def sides_of(
     if classifier is not None:
         sides.append(Side.outputs(classifier, bias, centre, scale, precision))
     return centre, scale, sides
-
-
-def unit_scale(largest_magnitudes: Iterator[Any]) -> float:
-    """Return the power of two that brings the largest of the numbers to [1/2, 1)."""
-    largest = float(max(largest_magnitudes))
-    return math.ldexp(1.0, -max(-1022, min(math.frexp(largest)[1], 1022))) if largest else 1.0
 
 
 def class_blocks(rows: NDArray[Any]) -> Iterator[slice]:

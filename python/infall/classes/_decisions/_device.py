@@ -34,79 +34,101 @@ def decisions(
     threads: int,
     progress: Callable[[int], object] | None,
 ) -> tuple[Any, Any]:
-    dtype = device.dtype_name(features)
-    if dtype not in _DTYPES:
-        raise TypeError(f"features has dtype {dtype}; expected one of {', '.join(_DTYPES)}")
-    if len(features.shape) != 2 or int(features.shape[1]) != int(means.shape[1]):
-        shape = tuple(int(n) for n in features.shape)
-        raise ValueError(f"features has shape {shape}; expected (N, {int(means.shape[1])})")
+    stored = _stored(device, features, int(means.shape[1]))
     count, dim = (int(n) for n in features.shape)
-    stride, inner = device.element_strides(features, "features")
-    if inner != 1 and dim > 1:
-        raise ValueError("features has rows that are not in one piece; copy it first")
-    precision = Precision.of(dtype, dim, exact_float32=not _may_shorten(device))
+    precision = Precision.of(stored[1], dim, exact_float32=not _may_shorten(device))
     means = _on_host(means, "means")
     if classifier is not None:
         classifier = _on_host(classifier, "classifier")
         bias = None if bias is None else _on_host(bias, "bias")
     centre, scale, sides = sides_of(means, classifier, bias, precision)
-    number = np.dtype(precision.dtype).name
-    samples = (device.pointer(features), dtype, stride, dim)
-    shared = device.upload(centre)
-    kernels = cuda_kernels("features", None)
     scored = [_Classes(device, side, precision, threads) for side in sides]
     results = [device.empty(count, "int64") for _ in sides]
     class_step = min(max(len(side.rows) for side in sides), block_size(_CLASSES))
     step = max(1, min(count, block_size(_SAMPLE_ENTRIES) // dim, block_size(_SCORES) // class_step))
-    values = device.empty((step, dim), number)
-    norms = device.empty(step, "float64")
-    bests = [device.empty(step, kind) for kind in (number, number, number, "int64")]
-    best_pointers = [device.pointer(best) for best in bests]
+    samples = _Samples(device, stored, np.dtype(precision.dtype).name, step)
+    shared = device.upload(centre)
     for first in range(0, count, step):
-        rows = min(step, count - first)
-        kernels.centre_samples(
-            number,
-            *samples,
-            first,
-            rows,
-            device.pointer(shared),
-            scale,
-            device.pointer(values),
-            device.pointer(norms),
-            *device.queue,
-        )
+        samples.take(first, min(step, count - first), shared, scale)
         for classes, result in zip(scored, results, strict=True):
-            for first_class in range(0, classes.count, class_step):
-                block = classes.values[first_class : first_class + class_step]
-                products = device.xp.matmul(values[:rows], block.T)
-                kernels.reduce_scores(
-                    number,
-                    device.pointer(products),
-                    rows,
-                    len(block),
-                    first_class,
-                    device.pointer(norms),
-                    classes.row_bounds,
-                    [device.pointer(bound[first_class:]) for bound in classes.bounds],
-                    best_pointers,
-                    *device.queue,
-                )
-            kernels.decide_samples(
-                number,
-                *samples,
-                first,
-                rows,
-                device.pointer(norms),
-                classes.row_bounds,
-                best_pointers,
-                *classes.exact,
-                device.pointer(result[first:]),
-                *device.queue,
-            )
+            samples.decide(classes, class_step, result)
     if progress is not None:
         progress(count)
     nearest, *predicted = (device.returned(result) for result in results)
     return nearest, predicted[0] if predicted else None
+
+
+def _stored(device: Device, features: Any, dim: int) -> tuple[int, str, int, int]:
+    """Return address, dtype, stride and length of features (N, d), as kernels take them."""
+    dtype = device.dtype_name(features)
+    if dtype not in _DTYPES:
+        raise TypeError(f"features has dtype {dtype}; expected one of {', '.join(_DTYPES)}")
+    shape = tuple(int(n) for n in features.shape)
+    if len(shape) != 2 or shape[1] != dim:
+        raise ValueError(f"features has shape {shape}; expected (N, {dim})")
+    stride, inner = device.element_strides(features, "features")
+    if inner != 1 and dim > 1:
+        raise ValueError("features has rows that are not in one piece; copy it first")
+    return device.pointer(features), dtype, stride, dim
+
+
+class _Samples:
+    """A block of samples: relative to the centre, their norms, and the best scores so far."""
+
+    def __init__(
+        self, device: Device, stored: tuple[int, str, int, int], dtype: str, size: int
+    ) -> None:
+        self._device, self._stored, self._dtype = device, stored, dtype
+        self._kernels = cuda_kernels("features", None)
+        self._centred = device.empty((size, stored[3]), dtype)
+        self._norms = device.empty(size, "float64")
+        self._bests = [device.empty(size, kind) for kind in (dtype, dtype, dtype, "int64")]
+        self._best_pointers = list(device.pointers(*self._bests))
+
+    def take(self, first: int, count: int, centre: Any, scale: float) -> None:
+        """Read the samples from `first` on."""
+        self._first, self._count = first, count
+        self._kernels.centre_samples(
+            self._dtype,
+            self._stored,
+            first,
+            count,
+            self._device.pointer(centre),
+            scale,
+            *self._device.pointers(self._centred, self._norms),
+            *self._device.queue,
+        )
+
+    def decide(self, classes: _Classes, class_step: int, result: Any) -> None:
+        """Write the class of the largest score of each sample into its place in `result` (N,)."""
+        device, norms = self._device, self._device.pointer(self._norms)
+        for first_class in range(0, classes.count, class_step):
+            block = classes.centred[first_class : first_class + class_step]
+            products = device.xp.matmul(self._centred[: self._count], block.T)
+            self._kernels.reduce_scores(
+                self._dtype,
+                device.pointer(products),
+                self._count,
+                len(block),
+                first_class,
+                norms,
+                classes.row_bounds,
+                [device.pointer(bound[first_class:]) for bound in classes.bounds],
+                self._best_pointers,
+                *device.queue,
+            )
+        self._kernels.decide_samples(
+            self._dtype,
+            self._stored,
+            self._first,
+            self._count,
+            norms,
+            classes.row_bounds,
+            self._best_pointers,
+            *classes.exact,
+            device.pointer(result[self._first :]),
+            *device.queue,
+        )
 
 
 class _Classes:
@@ -114,31 +136,26 @@ class _Classes:
 
     def __init__(self, device: Device, side: Side, precision: Precision, threads: int) -> None:
         self.count, dim = side.rows.shape
-        number = np.dtype(precision.dtype).name
-        self.values = device.empty((self.count, dim), number)
+        self.centred = device.empty((self.count, dim), np.dtype(precision.dtype).name)
         bounds = [np.empty(self.count, dtype=precision.dtype) for _ in range(3)]
         for rows in class_blocks(side.rows):
             block = side.rows[rows]
-            values, square_norms = np.empty(block.shape, precision.dtype), np.empty(len(block))
+            centred, square_norms = np.empty(block.shape, precision.dtype), np.empty(len(block))
             _core.centre_rows(
-                side.rows, rows.start, side.centre, side.scale, values, square_norms, threads
+                side.rows, rows.start, side.centre, side.scale, centred, square_norms, threads
             )
-            self.values[rows] = device.upload(values)
+            self.centred[rows] = device.upload(centred)
             block_bounds = side.bounds(rows, square_norms, precision)
             for target, bound in zip(bounds, block_bounds, strict=True):
                 target[rows] = bound
         self.bounds = [device.upload(bound) for bound in bounds]
         longest = precision.longest if side.bounded else 0.0
-        self.row_bounds = (
-            *precision.row_factor(),
-            *precision.shared(side.bias is None),
-            longest,
-        )
+        shared = precision.shared(side.bias is None)
+        self.row_bounds = (*precision.row_factor(), *shared, longest)
         self._rows = device.upload(side.rows)
         self._bias = None if side.bias is None else device.upload(side.bias)
         self.exact = (
-            device.pointer(self._rows),
-            side.rows.dtype.name,
+            (device.pointer(self._rows), side.rows.dtype.name, dim, dim),
             self.count,
             side.scale,
             0 if self._bias is None else device.pointer(self._bias),

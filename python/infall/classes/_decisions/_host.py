@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,42 +39,41 @@ def decisions(
     results = [np.empty(count, dtype=np.int64) for _ in sides]
     step = max(1, min(count, block_size(_SAMPLE_ENTRIES) // dim))
     for first in range(0, count, step):
-        numbers = np.arange(first, min(first + step, count))
-        block = _Samples.centred(samples, numbers, centre, scale, precision, threads)
+        row_numbers = np.arange(first, min(first + step, count))
+        block = _Samples.block(samples, row_numbers, centre, scale, precision, threads)
         for side, result in zip(sides, results, strict=True):
-            result[numbers] = _decided(block, side, precision, threads)
+            result[row_numbers] = _decided(block, side, precision, threads)
         if progress is not None:
-            progress(first + len(numbers))
+            progress(first + len(row_numbers))
     return results[0], results[1] if classifier is not None else None
 
 
 # Decisions ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Samples:
+class _Samples(NamedTuple):
     """Samples as the products take them: relative to the centre, times the scale."""
 
     features: NDArray[Any]  # (N, d), all there are
-    numbers: _Int64  # (n,)
-    values: _Float  # (n, d)
+    row_numbers: _Int64  # (n,)
+    centred: _Float  # (n, d)
     norms: _Float64  # (n,)
     factors: _Float  # (n,)
 
     @classmethod
-    def centred(
+    def block(
         cls,
         features: NDArray[Any],
-        numbers: _Int64,
+        row_numbers: _Int64,
         centre: _Float64,
         scale: float,
         precision: Precision,
         threads: int,
     ) -> _Samples:
-        values = np.empty((len(numbers), features.shape[1]), dtype=precision.dtype)
-        square_norms = np.empty(len(numbers))
-        first = int(numbers[0])
-        position = _core.centre_rows(features, first, centre, scale, values, square_norms, threads)
+        centred = np.empty((len(row_numbers), features.shape[1]), dtype=precision.dtype)
+        square_norms = np.empty(len(row_numbers))
+        first = int(row_numbers[0])
+        position = _core.centre_rows(features, first, centre, scale, centred, square_norms, threads)
         if position >= 0:
             row, column = divmod(position, features.shape[1])
             value = float32_of(features[first + row : first + row + 1])[0, column]
@@ -83,16 +81,10 @@ class _Samples:
         norms = np.sqrt(square_norms)
         factor, constant = precision.row_factor()
         factors = (factor * norms + constant).astype(precision.dtype)
-        return cls(features, numbers, values, norms, factors)
+        return cls(features, row_numbers, centred, norms, factors)
 
     def part(self, rows: _Int64) -> _Samples:
-        return _Samples(
-            self.features,
-            self.numbers[rows],
-            self.values[rows],
-            self.norms[rows],
-            self.factors[rows],
-        )
+        return _Samples._make([self.features, *(array[rows] for array in self[1:])])
 
 
 class _Block(NamedTuple):
@@ -108,10 +100,10 @@ def _products(
     samples: _Samples, side: Side, precision: Precision, threads: int
 ) -> Iterator[_Block]:
     """Yield the products in blocks, those of the lower classes first."""
-    count, dim = samples.values.shape
+    count, dim = samples.centred.shape
     class_step = min(len(side.rows), max(1, block_size(CLASS_ENTRIES) // dim))
     row_step = min(count, max(1, min(block_size(_SCORES), _PRODUCTS // dim) // class_step))
-    values = np.empty((class_step, dim), dtype=precision.dtype)
+    centred = np.empty((class_step, dim), dtype=precision.dtype)
     square_norms = np.empty(class_step)
     memory = np.empty(row_step * class_step, dtype=precision.dtype)
     for first_class in range(0, len(side.rows), class_step):
@@ -122,7 +114,7 @@ def _products(
             first_class,
             side.centre,
             side.scale,
-            values[:width],
+            centred[:width],
             square_norms[:width],
             threads,
         )
@@ -132,13 +124,13 @@ def _products(
             height = rows.stop - rows.start
             products = memory[: height * width].reshape(height, width)
             with np.errstate(all="ignore"):  # what overflows is decided otherwise
-                np.matmul(samples.values[rows], values[:width].T, out=products)
+                np.matmul(samples.centred[rows], centred[:width].T, out=products)
             yield _Block(rows, products, first_class, bounds)
 
 
 def _decided(samples: _Samples, side: Side, precision: Precision, threads: int) -> _Int64:
     """Return the class with the largest score of each sample (n,)."""
-    count = len(samples.numbers)
+    count = len(samples.row_numbers)
     low, high, second = (np.full(count, -np.inf, dtype=precision.dtype) for _ in range(3))
     candidate = np.zeros(count, dtype=np.int64)
     for block in _products(samples, side, precision, threads):
@@ -172,8 +164,8 @@ def _decided_exactly(
     samples: _Samples, side: Side, least: _Float, precision: Precision, threads: int
 ) -> _Int64:
     """Return the best of the classes whose upper bound reaches `least` (n,), by float64 sums."""
-    scores = np.full(len(samples.numbers), -np.inf)
-    classes = np.full(len(samples.numbers), -1, dtype=np.int64)
+    scores = np.full(len(samples.row_numbers), -np.inf)
+    classes = np.full(len(samples.row_numbers), -1, dtype=np.int64)
     for block in _products(samples, side, precision, threads):
         rows = block.rows
         _core.decide(
@@ -182,7 +174,7 @@ def _decided_exactly(
             samples.factors[rows],
             *block.bounds,
             least[rows],
-            samples.numbers[rows],
+            samples.row_numbers[rows],
             samples.features,
             side.rows,
             side.scale,
