@@ -1,6 +1,7 @@
 // Prints digests of what the kernels of every family compute, one line per instruction set and
 // family: tests/test_arm64.py compares those of two architectures. Inputs are made of the engine's
 // own normals, results are hashed as they lie in memory.
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -75,6 +76,11 @@ void selections() {
             const SelectionTask task{5, 20005, 40, batch != 3, num_threads, nullptr};
             const std::vector<float> w = normals(batch, dim, 1);
             add(digest, select_stream({7, 2, dim}, task, w.data(), batch, -1e30f));
+            if (batch == 1) {
+                std::vector<float> unit = w;
+                for (float& weight : unit) weight /= std::sqrt(static_cast<float>(dim));
+                add(digest, select_stream({7, 2, dim}, task, unit.data(), 1, 1.5f, true));
+            }
 
             const int64_t span = std::min(batch, dim);
             std::vector<double> v(size(span * dim)), scale(size(span)), factors(size(span * batch));

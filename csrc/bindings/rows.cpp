@@ -1,6 +1,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <optional>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "rows/directions.h"
 #include "rows/matrix.h"
 #include "rows/rotation.h"
+#include "rows/screen.h"
 #include "rows/stream.h"
 
 namespace py = pybind11;
@@ -68,18 +70,71 @@ void bind_rows(py::module_& module) {
         "select_stream",
         [](const Array<float>& w, int64_t dim, uint64_t seed, uint32_t layer, int64_t first_row,
            int64_t end_row, int64_t num_rows, bool absolute, float threshold, int num_threads,
-           const py::object& progress) {
+           const py::object& progress, std::optional<bool> screened) {
             std::vector<Selection> found;
             compute(progress, [&](Watch* watch) {
                 const SelectionTask task{first_row, end_row,     num_rows,
                                          absolute,  num_threads, watch};
-                found = select_stream({seed, layer, dim}, task, w.data(), w.shape(0), threshold);
+                found = select_stream({seed, layer, dim}, task, w.data(), w.shape(0), threshold,
+                                      screened);
             });
             return as_arrays(found);
         },
         py::arg("w").noconvert(), py::arg("dim"), py::arg("seed"), py::arg("layer"),
         py::arg("first_row"), py::arg("end_row"), py::arg("num_rows"), py::arg("absolute"),
-        py::arg("threshold"), py::arg("num_threads"), py::arg("progress"));
+        py::arg("threshold"), py::arg("num_threads"), py::arg("progress"),
+        py::arg("screened") = py::none());
+
+    // For the tests of the screen: its shape, pairs of words, and estimates with their margin.
+    module.def("screen_shape", [] {
+        const ScreenShape& shape = screen_kernels().shape;
+        const AnglePolynomials polynomials = angle_polynomials(shape);
+        const auto as_array = [&](const std::vector<double>& coefficients) {
+            Array<double> array({shape.degree + 1, shape.pieces});
+            std::copy(coefficients.begin(), coefficients.end(), array.mutable_data());
+            return array;
+        };
+        return py::make_tuple(shape.angle_error, shape.pair_error, as_array(polynomials.a),
+                              as_array(polynomials.b));
+    });
+    module.def(
+        "screen_pairs",
+        [](uint32_t first_word, int64_t count) {
+            Array<float> radius(count), estimated_radius(count), a(count), b(count);
+            float *radii = radius.mutable_data(), *estimates = estimated_radius.mutable_data();
+            float *as = a.mutable_data(), *bs = b.mutable_data();
+            compute(py::none(), [&](Watch*) {
+                screen_kernels().pairs(first_word, count, radii, estimates, as, bs);
+            });
+            return py::make_tuple(radius, estimated_radius, a, b);
+        },
+        py::arg("first_word"), py::arg("count"));
+    module.def(
+        "screen_deviations",
+        [](uint32_t first_word, int64_t count) {
+            ScreenDeviations largest{};
+            compute(py::none(), [&](Watch*) { largest = screen_deviations(first_word, count); });
+            return py::make_tuple(largest.angle_error, largest.pair_error,
+                                  largest.without_estimate);
+        },
+        py::arg("first_word"), py::arg("count"));
+    module.def(
+        "screen_estimates",
+        [](const Array<float>& w, int64_t dim, uint64_t seed, uint32_t layer, int64_t first_row,
+           int64_t rows) {
+            Array<float> estimates(rows);
+            float* scores = estimates.mutable_data();
+            double margin = 0.0;
+            compute(py::none(), [&](Watch*) {
+                const WeightedBlocks weights(w.data(), 1, dim);
+                const Screen screen(weights.of(0, 1));
+                screen.estimate({seed, layer, dim}, first_row, rows, scores);
+                margin = screen_margin(weights.of(0, 1));
+            });
+            return py::make_tuple(estimates, margin);
+        },
+        py::arg("w").noconvert(), py::arg("dim"), py::arg("seed"), py::arg("layer"),
+        py::arg("first_row"), py::arg("rows"));
 
     module.def(
         "select_rotated",

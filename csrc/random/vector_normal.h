@@ -25,8 +25,9 @@ struct Broadcast {
     }
 };
 
-INFALL_HD const Broadcast* opaque(const Broadcast& b) {
-    const Broadcast* p = &b;
+template <class T>
+INFALL_HD const T* opaque(const T& constants) {
+    const T* p = &constants;
     asm volatile("" : "+r"(p) : : "memory");
     return p;
 }
@@ -40,15 +41,19 @@ struct Nothing {
     INFALL_HD void operator()(Stage<N>) const {}
 };
 
-struct Words {
-    Word w0, w1, w2, w3;
+template <class W>
+struct WordsOf {
+    W w0, w1, w2, w3;
 };
+using Words = WordsOf<Word>;
 
-// One Philox block per row. `between(Stage<0..7>)` runs after the products of rounds 3 to 10.
-template <class Between>
-INFALL_HD Words block_words(const PhiloxRows<Wide>& rows, const PhiloxColumn& column,
-                            const Broadcast* b, Between&& between) {
-    PhiloxState<Wide> s;
+// One Philox block per row; a type of words may hold the rows of several vectors.
+// `between(Stage<0..7>)` runs after the products of rounds 3 to 10. `b` has the round keys k0, k1.
+template <class WideWords, class RoundKeys, class Between>
+INFALL_HD auto block_words(const PhiloxRows<WideWords>& rows, const PhiloxColumn& column,
+                           const RoundKeys* b, Between&& between)
+    -> WordsOf<decltype(pack_low(rows.r0))> {
+    PhiloxState<WideWords> s;
     rows.start_third(s, column);
     between(Stage<0>{});
     rows.mix_third(s, column);
@@ -70,42 +75,57 @@ INFALL_HD Words block_words(const PhiloxRows<Wide>& rows, const PhiloxColumn& co
             xor3(pack_high(s.p0), pack_low(s.c3), b->k1[9]), pack_low(s.p0)};
 }
 
-// Unsigned: the group that is looked ahead at may lie past the last row there can be.
-INFALL_HD PhiloxRows<Wide> row_constants(uint64_t first_row, const GaussianLayer& layer,
-                                         PhiloxKey key) {
-    const Word low = Word(static_cast<uint32_t>(first_row)) + lane_numbers();
-    return PhiloxRows<Wide>(widen(low), layer.layer, key);
+INFALL_HD PhiloxRows<Wide> row_constants(Word low_rows, const GaussianLayer& layer, PhiloxKey key) {
+    return PhiloxRows<Wide>(widen(low_rows), layer.layer, key);
 }
 
-// Of the blocks first_block, ... of `matrix`, at rows that share the upper word of first_row.
-inline void column_constants(RandomMatrix matrix, int64_t first_row, int64_t first_block,
-                             int64_t blocks, PhiloxKey key, PhiloxColumn* columns) {
+// The lower words of the rows of each group: first_row, first_row + 1, ... Unsigned, as the group
+// that is looked ahead at may lie past the last row there can be.
+struct RowsInOrder {
+    uint32_t first_row;
+
+    explicit RowsInOrder(int64_t first_row_) : first_row(static_cast<uint32_t>(first_row_)) {}
+    INFALL_HD Word operator()(int64_t group) const {
+        return Word(first_row + static_cast<uint32_t>(group * lanes)) + lane_numbers();
+    }
+};
+
+INFALL_HD PhiloxColumn column_constants(RandomMatrix matrix, int64_t first_row, uint32_t block,
+                                        PhiloxKey key) {
     const uint32_t row_high = static_cast<uint32_t>(static_cast<uint64_t>(first_row) >> 32);
-    const uint32_t first = matrix.first_block + static_cast<uint32_t>(first_block);
-    for (int64_t i = 0; i < blocks; ++i)
+    return PhiloxColumn(row_high | matrix.position_bits, matrix.first_block + block, key);
+}
+// Of the blocks `blocks` (count) of `matrix`, at rows that share the upper word of first_row.
+inline void column_constants(RandomMatrix matrix, int64_t first_row, const uint32_t* blocks,
+                             int64_t count, PhiloxKey key, PhiloxColumn* columns) {
+    for (int64_t i = 0; i < count; ++i)
+        columns[i] = column_constants(matrix, first_row, blocks[i], key);
+}
+// Of the blocks first_block, ...
+inline void column_constants(RandomMatrix matrix, int64_t first_row, int64_t first_block,
+                             int64_t count, PhiloxKey key, PhiloxColumn* columns) {
+    for (int64_t i = 0; i < count; ++i)
         columns[i] =
-            PhiloxColumn(row_high | matrix.position_bits, first + static_cast<uint32_t>(i), key);
+            column_constants(matrix, first_row, static_cast<uint32_t>(first_block + i), key);
 }
 
-// Normals of `groups` row groups from first_row on, in the column blocks of `columns`:
-// sink(block, z0, z1, z2, z3) per block in order, sink.end_group() after the last of a group.
-// The words of a block are drawn while the block before it is turned into normals.
-template <class Sink>
-INFALL_HD void generate(const GaussianLayer& layer, int64_t first_row, int64_t groups,
+// Normals of `groups` row groups, whose rows low_rows(group) tells, in the column blocks of
+// `columns`: sink(block, z0, z1, z2, z3) per block in order, sink.end_group() after the last of a
+// group. The words of a block are drawn while the block before it is turned into normals.
+template <class LowRows, class Sink>
+INFALL_HD void generate(const GaussianLayer& layer, const LowRows& low_rows, int64_t groups,
                         const PhiloxColumn* columns, int64_t blocks, const Broadcast* b,
                         Sink& sink) {
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
-    uint64_t row = static_cast<uint64_t>(first_row);
-    PhiloxRows<Wide> rows = row_constants(row, layer, key);
+    PhiloxRows<Wide> rows = row_constants(low_rows(0), layer, key);
     Words words = block_words(rows, columns[0], b, Nothing{});
     const NormalCoefficients<Float>& k = b->normal;
-    int64_t block = 0;
+    int64_t group = 0, block = 0;
     for (int64_t left = groups * blocks; left > 0; --left) {
         int64_t next = block + 1;
         if (next == blocks) {
             next = 0;
-            row += lanes;
-            rows = row_constants(row, layer, key);
+            rows = row_constants(low_rows(++group), layer, key);
         }
         BoxMuller<Float, Word> even, odd;
         Float z0, z1, z2, z3;

@@ -13,15 +13,17 @@ INFALL_KERNEL_TABLES(CodeKernels, code_kernels)
 
 void hyperplane_codes(const GaussianLayer& planes, const float* x, int64_t num_inputs,
                       int64_t num_bits, int num_threads, Watch* watch, uint8_t* out) {
-    const int64_t width = padded_dim(planes.dim), bytes = num_bits / 8 + (num_bits % 8 != 0);
-    const AlignedBlocks blocks(0, num_bits, block_rows_for(width, std::min(num_inputs, max_batch)));
+    const int64_t bytes = num_bits / 8 + (num_bits % 8 != 0);
+    const WeightedBlocks weights(x, num_inputs, planes.dim);
+    const AlignedBlocks blocks(0, num_bits,
+                               block_rows_for(weights.width(), std::min(num_inputs, max_batch)));
     PerThread<std::vector<float>> scores(num_threads);
     for_passes(blocks, num_inputs, num_threads, watch,
                [&](int64_t block, int64_t first, int64_t last, int thread, Pulse& pulse) {
                    std::vector<float>& projections = scores[thread];
                    projections.resize(static_cast<size_t>((last - first) * blocks.rows));
                    const int64_t start = blocks.start(block), end = blocks.valid_to(block);
-                   project_block(planes, start, blocks.rows, x + first * width, last - first,
+                   project_block(planes, start, blocks.rows, weights.of(first, last),
                                  projections.data(), pulse);
                    for (int64_t i = first; i < last; ++i) {
                        const float* row = projections.data() + (i - first) * blocks.rows;

@@ -67,15 +67,15 @@ INFALL_HD void reflect_columns(double* x, int64_t stride, const double* v, doubl
     Double dots[vectors] = {};
     for (int64_t j = first; j < dim; ++j) {
         const Double entry = broadcast(v[j]);
-INFALL_UNROLL
+        INFALL_UNROLL
         for (int n = 0; n < vectors; ++n)
             dots[n] = fused(entry, load_doubles(x + j * stride + n * double_lanes), dots[n]);
     }
-INFALL_UNROLL
+    INFALL_UNROLL
     for (int n = 0; n < vectors; ++n) dots[n] = broadcast(-scale) * dots[n];
     for (int64_t j = first; j < dim; ++j) {
         const Double entry = broadcast(v[j]);
-INFALL_UNROLL
+        INFALL_UNROLL
         for (int n = 0; n < vectors; ++n) {
             double* target = x + j * stride + n * double_lanes;
             store(target, fused(dots[n], entry, load_doubles(target)));
@@ -100,15 +100,15 @@ double add_squares(const double* x, int64_t count, double sum) {
 
 void add_products(const double* x, int64_t columns, const double* w, double* totals) {
     Double sums[tile_vectors];
-INFALL_UNROLL
+    INFALL_UNROLL
     for (int n = 0; n < tile_vectors; ++n) sums[n] = load_doubles(totals + n * double_lanes);
     for (int64_t j = 0; j < columns; ++j) {
         const Double weight = broadcast(w[j]);
-INFALL_UNROLL
+        INFALL_UNROLL
         for (int n = 0; n < tile_vectors; ++n)
             sums[n] = sums[n] + load_doubles(x + j * tile_rows + n * double_lanes) * weight;
     }
-INFALL_UNROLL
+    INFALL_UNROLL
     for (int n = 0; n < tile_vectors; ++n) store(totals + n * double_lanes, sums[n]);
 }
 

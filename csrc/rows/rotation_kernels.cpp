@@ -14,12 +14,10 @@ int64_t deciding_candidates(const GaussianLayer& layer, uint32_t column, int64_t
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     const Broadcast broadcast(key);
     const Broadcast* b = opaque(broadcast);
-    PhiloxColumn constants;
-    column_constants({0, deciding_columns}, first_pair, column, 1, key, &constants);
+    const PhiloxColumn constants = column_constants({0, deciding_columns}, first_pair, column, key);
     int64_t found = 0;
     for (int64_t i = 0; i < pairs; i += lanes) {
-        const PhiloxRows<Wide> rows =
-            row_constants(static_cast<uint64_t>(first_pair + i), layer, key);
+        const PhiloxRows<Wide> rows = row_constants(RowsInOrder(first_pair + i)(0), layer, key);
         const Words words = block_words(rows, constants, b, Nothing{});
         for (uint32_t hits = at_most(words.w0, Word(bound)); hits; hits &= hits - 1)
             offsets[found++] = static_cast<int32_t>(i) + __builtin_ctz(hits);
@@ -66,7 +64,8 @@ void estimate_deciding(const GaussianLayer& layer, int64_t first_pair, int64_t p
             float* found = square_radii + group * lanes;
             if (first > 0) memcpy(radii, found, sizeof(float) * valid * lanes);
             KeepDeciding sink{even_tile, odd_tile, radii, first > 0};
-            generate(layer, first_pair + group * lanes, group_tile, columns, some, b, sink);
+            generate(layer, RowsInOrder(first_pair + group * lanes), group_tile, columns, some, b,
+                     sink);
             memcpy(found, radii, sizeof(float) * valid * lanes);
             accumulate_tile(even_tile, valid, some, factors + first, span, batch,
                             even + group * lanes, pairs, first > 0);

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "random/gaussian.h"
 #include "rows/selection.h"
+#include "rows/weights.h"
 #include "runtime/parallel.h"
 
 namespace infall {
@@ -15,13 +17,18 @@ namespace infall {
 constexpr int64_t row_multiple = 16;
 
 struct StreamKernels {
-    // scores is (batch, rows): the projections of the rows first_row, ... on each of the directions
-    // w, (batch, padded_dim) with zeros behind dim; every sum runs over the columns in order, one
-    // fused multiply-add each. A call takes the columns of the Philox blocks first_block ...
-    // end_block, and goes on from what the call for those before has left in scores.
+    // scores is (batch, rows): the projections of the rows first_row, ... on each direction; every
+    // sum runs over the columns in order, one fused multiply-add each. A call takes the columns of
+    // the Philox blocks first_block ... end_block among those of `weights`, and goes on from what
+    // the call for those before has left in scores.
     void (*project_layer)(const GaussianLayer& layer, int64_t first_row, int64_t rows,
-                          int64_t first_block, int64_t end_block, const float* w, int64_t batch,
+                          const Weights& weights, int64_t first_block, int64_t end_block,
                           float* scores);
+
+    // scores (rows): the same projections on one direction, of the rows with the lower words
+    // low_rows (rows) and the upper word of first_row; `rows` is a multiple of row_multiple.
+    void (*project_rows)(const GaussianLayer& layer, int64_t first_row, const uint32_t* low_rows,
+                         int64_t rows, const Weights& weights, float* scores);
 
     // Positions i < count with scores[i] (or |scores[i]|) >= threshold, ascending; returns how
     // many.
@@ -31,13 +38,15 @@ struct StreamKernels {
 const StreamKernels& stream_kernels();
 
 // As StreamKernels::project_layer, all columns.
-void project_block(const GaussianLayer& layer, int64_t first_row, int64_t rows, const float* w,
-                   int64_t batch, float* scores, Pulse& pulse);
+void project_block(const GaussianLayer& layer, int64_t first_row, int64_t rows,
+                   const Weights& weights, float* scores, Pulse& pulse);
 
 // One selection per direction. Only candidates that score at least `threshold` are seen: a result
 // shorter than num_rows means that the threshold was too high. w is (batch, padded_dim), zeros
-// behind dim.
+// behind dim. Whether rows are screened by estimates first (rows/screen.h) changes the time it
+// takes and no bit; the tests choose for themselves.
 std::vector<Selection> select_stream(const GaussianLayer& layer, const SelectionTask& task,
-                                     const float* w, int64_t batch, float threshold);
+                                     const float* w, int64_t batch, float threshold,
+                                     std::optional<bool> screened = std::nullopt);
 
 }  // namespace infall

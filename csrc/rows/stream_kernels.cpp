@@ -48,22 +48,44 @@ struct KeepTile {
     INFALL_HD void end_group() { ++group; }
 };
 
-void project_layer(const GaussianLayer& layer, int64_t first_row, int64_t rows, int64_t first_block,
-                   int64_t end_block, const float* w, int64_t batch, float* scores) {
+struct RowsGiven {
+    const uint32_t* low_rows;
+    int64_t groups;
+
+    INFALL_HD Word operator()(int64_t group) const {
+        const int64_t last = groups - 1;  // the group that is looked ahead at is not there
+        return load_words(low_rows + (group < last ? group : last) * lanes);
+    }
+};
+
+// The rows low_rows of the 2^32 that first_row is among, on one direction.
+template <class LowRows>
+INFALL_HD void project_one(const GaussianLayer& layer, int64_t first_row, const LowRows& low_rows,
+                           int64_t rows, const Weights& weights, int64_t first_block,
+                           int64_t end_block, float* scores) {
     const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
     const Broadcast broadcast(key);
     const Broadcast* b = opaque(broadcast);
-    const int64_t width = padded_dim(layer.dim), groups = rows / lanes;
+    PhiloxColumn columns[block_tile];
+    for (int64_t first = first_block; first < end_block; first += block_tile) {
+        const int64_t some = end_block - first < block_tile ? end_block - first : block_tile;
+        column_constants(layer.matrix, first_row, weights.blocks + first, some, key, columns);
+        ProjectOne sink(weights.w + 4 * first, scores, rows, first > 0);
+        generate(layer, low_rows, rows / lanes, columns, some, b, sink);
+    }
+}
+
+void project_batch(const GaussianLayer& layer, int64_t first_row, int64_t rows,
+                   const Weights& weights, int64_t first_block, int64_t end_block, float* scores) {
+    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
+    const Broadcast broadcast(key);
+    const Broadcast* b = opaque(broadcast);
+    const int64_t width = 4 * weights.num_blocks, groups = rows / lanes;
     PhiloxColumn columns[block_tile];
     alignas(64) float tile[column_tile * group_tile * lanes];
     for (int64_t first = first_block; first < end_block; first += block_tile) {
         const int64_t here = end_block - first < block_tile ? end_block - first : block_tile;
-        column_constants(layer.matrix, first_row, first, here, key, columns);
-        if (batch == 1) {
-            ProjectOne sink(w + 4 * first, scores, rows, first > 0);
-            generate(layer, first_row, groups, columns, here, b, sink);
-            continue;
-        }
+        column_constants(layer.matrix, first_row, weights.blocks + first, here, key, columns);
         for (int64_t group = 0; group < groups; group += group_tile) {
             // A short last tile is generated whole and only its valid groups are kept.
             const int64_t valid = groups - group < group_tile ? groups - group : group_tile;
@@ -71,14 +93,29 @@ void project_layer(const GaussianLayer& layer, int64_t first_row, int64_t rows, 
                 const int64_t some =
                     here - block < column_tile / 4 ? here - block : column_tile / 4;
                 KeepTile sink{tile};
-                generate(layer, first_row + group * lanes, group_tile, columns + block, some, b,
-                         sink);
+                generate(layer, RowsInOrder(first_row + group * lanes), group_tile, columns + block,
+                         some, b, sink);
                 const bool continues = first + block > 0;
-                accumulate_tile(tile, valid, 4 * some, w + 4 * (first + block), width, batch,
-                                scores + group * lanes, rows, continues);
+                accumulate_tile(tile, valid, 4 * some, weights.w + 4 * (first + block), width,
+                                weights.batch, scores + group * lanes, rows, continues);
             }
         }
     }
+}
+
+void project_layer(const GaussianLayer& layer, int64_t first_row, int64_t rows,
+                   const Weights& weights, int64_t first_block, int64_t end_block, float* scores) {
+    if (weights.batch == 1)
+        project_one(layer, first_row, RowsInOrder(first_row), rows, weights, first_block, end_block,
+                    scores);
+    else
+        project_batch(layer, first_row, rows, weights, first_block, end_block, scores);
+}
+
+void project_rows(const GaussianLayer& layer, int64_t first_row, const uint32_t* low_rows,
+                  int64_t rows, const Weights& weights, float* scores) {
+    project_one(layer, first_row, RowsGiven{low_rows, rows / lanes}, rows, weights, 0,
+                weights.num_blocks, scores);
 }
 
 int64_t scores_at_least(const float* scores, int64_t count, float threshold, bool absolute,
@@ -96,6 +133,6 @@ int64_t scores_at_least(const float* scores, int64_t count, float threshold, boo
 
 }  // namespace
 
-extern const StreamKernels stream_kernels{project_layer, scores_at_least};
+extern const StreamKernels stream_kernels{project_layer, project_rows, scores_at_least};
 
 }  // namespace infall::INFALL_ISA

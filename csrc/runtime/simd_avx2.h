@@ -11,9 +11,10 @@ struct Word {
     INFALL_HD Word(__m256i x) : v(x) {}
     INFALL_HD explicit Word(uint32_t x) : v(_mm256_set1_epi32(static_cast<int>(x))) {}
 };
-// 32-bit values in the low halves of 64-bit lanes: lanes 0, 2, ... and lanes 1, 3, ...
+// 32-bit values in the low halves of 64-bit lanes: lanes 0 1 4 5 and 2 3 6 7, which one shuffle
+// puts back in order.
 struct Wide {
-    __m256i even, odd;
+    __m256i first, second;
 };
 
 INFALL_HD Float fused(Float a, Float b, Float c) { return _mm256_fmadd_ps(a.v, b.v, c.v); }
@@ -106,31 +107,35 @@ INFALL_HD uint32_t at_most(Word x, Word bound) {
 
 INFALL_HD Word lane_numbers() { return _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7); }
 INFALL_HD Word operator+(Word a, Word b) { return _mm256_add_epi32(a.v, b.v); }
-INFALL_HD Wide widen(Word w) { return {w.v, _mm256_srli_epi64(w.v, 32)}; }
+INFALL_HD Wide widen(Word w) {
+    return {_mm256_unpacklo_epi32(w.v, w.v), _mm256_unpackhi_epi32(w.v, w.v)};
+}
 
 INFALL_HD Wide multiply_wide(Wide a, uint32_t multiplier) {
     const __m256i m = _mm256_set1_epi64x(multiplier);
-    return {_mm256_mul_epu32(a.even, m), _mm256_mul_epu32(a.odd, m)};
+    return {_mm256_mul_epu32(a.first, m), _mm256_mul_epu32(a.second, m)};
 }
 INFALL_HD Wide high_half(Wide a) {
-    return {_mm256_srli_epi64(a.even, 32), _mm256_srli_epi64(a.odd, 32)};
+    return {_mm256_srli_epi64(a.first, 32), _mm256_srli_epi64(a.second, 32)};
 }
 INFALL_HD Wide xor2(Wide a, Wide b) {
-    return {_mm256_xor_si256(a.even, b.even), _mm256_xor_si256(a.odd, b.odd)};
+    return {_mm256_xor_si256(a.first, b.first), _mm256_xor_si256(a.second, b.second)};
 }
 INFALL_HD Wide xor2(Wide a, uint32_t b) {
     const __m256i word = _mm256_set1_epi32(static_cast<int>(b));
-    return {_mm256_xor_si256(a.even, word), _mm256_xor_si256(a.odd, word)};
+    return {_mm256_xor_si256(a.first, word), _mm256_xor_si256(a.second, word)};
 }
 INFALL_HD Wide xor3(Wide a, Wide b, Word c) {
-    return {_mm256_xor_si256(_mm256_xor_si256(a.even, c.v), b.even),
-            _mm256_xor_si256(_mm256_xor_si256(a.odd, c.v), b.odd)};
+    return {_mm256_xor_si256(_mm256_xor_si256(a.first, c.v), b.first),
+            _mm256_xor_si256(_mm256_xor_si256(a.second, c.v), b.second)};
 }
 INFALL_HD Word pack_high(Wide a) {
-    return _mm256_blend_epi32(_mm256_srli_epi64(a.even, 32), a.odd, 0xAA);
+    return _mm256_castps_si256(
+        _mm256_shuffle_ps(_mm256_castsi256_ps(a.first), _mm256_castsi256_ps(a.second), 0xDD));
 }
 INFALL_HD Word pack_low(Wide a) {
-    return _mm256_blend_epi32(a.even, _mm256_slli_epi64(a.odd, 32), 0xAA);
+    return _mm256_castps_si256(
+        _mm256_shuffle_ps(_mm256_castsi256_ps(a.first), _mm256_castsi256_ps(a.second), 0x88));
 }
 INFALL_HD Word xor3(Word a, Word b, Word c) {
     return _mm256_xor_si256(_mm256_xor_si256(a.v, b.v), c.v);
@@ -152,6 +157,35 @@ INFALL_HD Long add_bits(Long counts, Long a) {
     const __m256i in_bytes =
         _mm256_add_epi8(_mm256_shuffle_epi8(of_four, low), _mm256_shuffle_epi8(of_four, high));
     return counts + (Long)_mm256_sad_epu8(in_bytes, _mm256_setzero_si256());
+}
+
+INFALL_HD Word load_words(const uint32_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+}
+INFALL_HD Word operator-(Word a, Word b) { return _mm256_sub_epi32(a.v, b.v); }
+template <int bits>
+INFALL_HD Word shift_right(Word w) {
+    return _mm256_srli_epi32(w.v, bits);
+}
+template <int bits>
+INFALL_HD Word shift_left(Word w) {
+    return _mm256_slli_epi32(w.v, bits);
+}
+INFALL_HD Word bits_of(Float x) { return _mm256_castps_si256(x.v); }
+
+// Bit i: lane i of |x| (or of x) is not below the bound. True for NaN.
+INFALL_HD uint32_t not_below(Float x, Float bound, bool absolute) {
+    const __m256 value = absolute ? _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x.v) : x.v;
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(value, bound.v, _CMP_NLT_UQ)));
+}
+
+// a b + c, for estimates: rounded as is fastest.
+INFALL_HD Float multiply_add(Float a, Float b, Float c) { return fused(a, b, c); }
+
+// Entry number i mod table_entries, lane by lane; tables are aligned to a vector.
+constexpr int table_entries = 8;
+INFALL_HD Float look_up(const float* table, Word i) {
+    return _mm256_permutevar8x32_ps(_mm256_load_ps(table), i.v);
 }
 
 }  // namespace infall::INFALL_ISA

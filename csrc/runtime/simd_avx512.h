@@ -160,4 +160,31 @@ INFALL_HD Long add_bits(Long counts, Long a) {
     return counts + (Long)_mm512_sad_epu8(in_bytes, _mm512_setzero_si512());
 }
 
+INFALL_HD Word load_words(const uint32_t* p) { return _mm512_loadu_si512(p); }
+INFALL_HD Word operator-(Word a, Word b) { return _mm512_sub_epi32(a.v, b.v); }
+template <int bits>
+INFALL_HD Word shift_right(Word w) {
+    return _mm512_srli_epi32(w.v, bits);
+}
+template <int bits>
+INFALL_HD Word shift_left(Word w) {
+    return _mm512_slli_epi32(w.v, bits);
+}
+INFALL_HD Word bits_of(Float x) { return _mm512_castps_si512(x.v); }
+
+// Bit i: lane i of |x| (or of x) is not below the bound. True for NaN.
+INFALL_HD uint32_t not_below(Float x, Float bound, bool absolute) {
+    const __m512 value = absolute ? _mm512_abs_ps(x.v) : x.v;
+    return _mm512_cmp_ps_mask(value, bound.v, _CMP_NLT_UQ);
+}
+
+// a b + c, for estimates: rounded as is fastest.
+INFALL_HD Float multiply_add(Float a, Float b, Float c) { return fused(a, b, c); }
+
+// Entry number i mod table_entries, lane by lane; tables are aligned to a vector.
+constexpr int table_entries = 32;
+INFALL_HD Float look_up(const float* table, Word i) {
+    return _mm512_permutex2var_ps(_mm512_load_ps(table), i.v, _mm512_load_ps(table + 16));
+}
+
 }  // namespace infall::INFALL_ISA

@@ -114,4 +114,34 @@ INFALL_HD Long add_bits(Long counts, Long a) {
     return counts + (Long)vpaddlq_u32(vpaddlq_u16(vpaddlq_u8(in_bytes)));
 }
 
+INFALL_HD Word load_words(const uint32_t* p) { return vld1q_u32(p); }
+INFALL_HD Word operator-(Word a, Word b) { return vsubq_u32(a.v, b.v); }
+template <int bits>
+INFALL_HD Word shift_right(Word w) {
+    return vshrq_n_u32(w.v, bits);
+}
+template <int bits>
+INFALL_HD Word shift_left(Word w) {
+    return vshlq_n_u32(w.v, bits);
+}
+INFALL_HD Word bits_of(Float x) { return vreinterpretq_u32_f32(x.v); }
+
+// Bit i: lane i of |x| (or of x) is not below the bound. True for NaN.
+INFALL_HD uint32_t not_below(Float x, Float bound, bool absolute) {
+    const float32x4_t value = absolute ? vabsq_f32(x.v) : float32x4_t(x.v);
+    return lane_bits(vmvnq_u32(vcltq_f32(value, bound.v)));
+}
+
+// a b + c, for estimates: rounded as is fastest.
+INFALL_HD Float multiply_add(Float a, Float b, Float c) { return fused(a, b, c); }
+
+// Entry number i < table_entries, lane by lane.
+constexpr int table_entries = 32;
+INFALL_HD Float look_up(const float* table, Word i) {
+    float32x4_t entries = vld1q_dup_f32(table + vgetq_lane_u32(i.v, 0));
+    entries = vld1q_lane_f32(table + vgetq_lane_u32(i.v, 1), entries, 1);
+    entries = vld1q_lane_f32(table + vgetq_lane_u32(i.v, 2), entries, 2);
+    return vld1q_lane_f32(table + vgetq_lane_u32(i.v, 3), entries, 3);
+}
+
 }  // namespace infall::INFALL_ISA

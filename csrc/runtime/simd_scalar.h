@@ -109,4 +109,31 @@ INFALL_HD Long add_bits(Long counts, Long a) {
     return counts + by_lane([](int64_t x) -> int64_t { return __builtin_popcountll(x); }, a);
 }
 
+INFALL_HD Word load_words(const uint32_t* p) { return load_vector(p); }
+INFALL_HD Word operator-(Word a, Word b) { return a.v - b.v; }
+template <int bits>
+INFALL_HD Word shift_right(Word w) {
+    return w.v >> bits;
+}
+template <int bits>
+INFALL_HD Word shift_left(Word w) {
+    return w.v << bits;
+}
+INFALL_HD Word bits_of(Float x) { return (Vector<uint32_t>)x.v; }
+
+// Bit i: lane i of |x| (or of x) is not below the bound. True for NaN.
+INFALL_HD uint32_t not_below(Float x, Float bound, bool absolute) {
+    const auto magnitude = (Vector<float>)((Vector<uint32_t>)x.v & 0x7FFFFFFFu);
+    return lane_bits(~((absolute ? magnitude : x.v) < bound.v));
+}
+
+// a b + c, for estimates: rounded as is fastest.
+INFALL_HD Float multiply_add(Float a, Float b, Float c) { return a.v * b.v + c.v; }
+
+// Entry number i < table_entries, lane by lane.
+constexpr int table_entries = 32;
+INFALL_HD Float look_up(const float* table, Word i) {
+    return Vector<float>{table[i.v[0]], table[i.v[1]], table[i.v[2]], table[i.v[3]]};
+}
+
 }  // namespace infall::INFALL_ISA

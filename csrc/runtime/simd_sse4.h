@@ -11,9 +11,10 @@ struct Word {
     INFALL_HD Word(__m128i x) : v(x) {}
     INFALL_HD explicit Word(uint32_t x) : v(_mm_set1_epi32(static_cast<int>(x))) {}
 };
-// 32-bit values in the low halves of 64-bit lanes: lanes 0, 2 and lanes 1, 3.
+// 32-bit values in the low halves of 64-bit lanes: lanes 0 1 and 2 3, which one shuffle puts back
+// in order.
 struct Wide {
-    __m128i even, odd;
+    __m128i first, second;
 };
 
 // The exact product + addend rounded to odd, given its rounding to nearest, `sum` (Boldo and
@@ -124,28 +125,36 @@ INFALL_HD uint32_t at_most(Word x, Word bound) {
 
 INFALL_HD Word lane_numbers() { return _mm_setr_epi32(0, 1, 2, 3); }
 INFALL_HD Word operator+(Word a, Word b) { return _mm_add_epi32(a.v, b.v); }
-INFALL_HD Wide widen(Word w) { return {w.v, _mm_srli_epi64(w.v, 32)}; }
+INFALL_HD Wide widen(Word w) {
+    return {_mm_unpacklo_epi32(w.v, w.v), _mm_unpackhi_epi32(w.v, w.v)};
+}
 
 INFALL_HD Wide multiply_wide(Wide a, uint32_t multiplier) {
     const __m128i m = _mm_set1_epi64x(multiplier);
-    return {_mm_mul_epu32(a.even, m), _mm_mul_epu32(a.odd, m)};
+    return {_mm_mul_epu32(a.first, m), _mm_mul_epu32(a.second, m)};
 }
-INFALL_HD Wide high_half(Wide a) { return {_mm_srli_epi64(a.even, 32), _mm_srli_epi64(a.odd, 32)}; }
+INFALL_HD Wide high_half(Wide a) {
+    return {_mm_srli_epi64(a.first, 32), _mm_srli_epi64(a.second, 32)};
+}
 INFALL_HD Wide xor2(Wide a, Wide b) {
-    return {_mm_xor_si128(a.even, b.even), _mm_xor_si128(a.odd, b.odd)};
+    return {_mm_xor_si128(a.first, b.first), _mm_xor_si128(a.second, b.second)};
 }
 INFALL_HD Wide xor2(Wide a, uint32_t b) {
     const __m128i word = _mm_set1_epi32(static_cast<int>(b));
-    return {_mm_xor_si128(a.even, word), _mm_xor_si128(a.odd, word)};
+    return {_mm_xor_si128(a.first, word), _mm_xor_si128(a.second, word)};
 }
 INFALL_HD Wide xor3(Wide a, Wide b, Word c) {
-    return {_mm_xor_si128(_mm_xor_si128(a.even, c.v), b.even),
-            _mm_xor_si128(_mm_xor_si128(a.odd, c.v), b.odd)};
+    return {_mm_xor_si128(_mm_xor_si128(a.first, c.v), b.first),
+            _mm_xor_si128(_mm_xor_si128(a.second, c.v), b.second)};
 }
 INFALL_HD Word pack_high(Wide a) {
-    return _mm_blend_epi16(_mm_srli_epi64(a.even, 32), a.odd, 0xCC);
+    return _mm_castps_si128(
+        _mm_shuffle_ps(_mm_castsi128_ps(a.first), _mm_castsi128_ps(a.second), 0xDD));
 }
-INFALL_HD Word pack_low(Wide a) { return _mm_blend_epi16(a.even, _mm_slli_epi64(a.odd, 32), 0xCC); }
+INFALL_HD Word pack_low(Wide a) {
+    return _mm_castps_si128(
+        _mm_shuffle_ps(_mm_castsi128_ps(a.first), _mm_castsi128_ps(a.second), 0x88));
+}
 INFALL_HD Word xor3(Word a, Word b, Word c) { return _mm_xor_si128(_mm_xor_si128(a.v, b.v), c.v); }
 
 INFALL_HD Double fused(Double a, Double b, Double c) {
@@ -158,6 +167,40 @@ INFALL_HD bool any_bit(Long a) { return !_mm_testz_si128((__m128i)a, (__m128i)a)
 INFALL_HD Long add_bits(Long counts, Long a) {
     return counts + Long{_mm_popcnt_u64(static_cast<uint64_t>(a[0])),
                          _mm_popcnt_u64(static_cast<uint64_t>(a[1]))};
+}
+
+INFALL_HD Word load_words(const uint32_t* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+}
+INFALL_HD Word operator-(Word a, Word b) { return _mm_sub_epi32(a.v, b.v); }
+template <int bits>
+INFALL_HD Word shift_right(Word w) {
+    return _mm_srli_epi32(w.v, bits);
+}
+template <int bits>
+INFALL_HD Word shift_left(Word w) {
+    return _mm_slli_epi32(w.v, bits);
+}
+INFALL_HD Word bits_of(Float x) { return _mm_castps_si128(x.v); }
+
+// Bit i: lane i of |x| (or of x) is not below the bound. True for NaN.
+INFALL_HD uint32_t not_below(Float x, Float bound, bool absolute) {
+    const __m128 value = absolute ? _mm_andnot_ps(_mm_set1_ps(-0.0f), x.v) : x.v;
+    return static_cast<uint32_t>(_mm_movemask_ps(_mm_cmpnlt_ps(value, bound.v)));
+}
+
+// a b + c, for estimates: rounded as is fastest.
+INFALL_HD Float multiply_add(Float a, Float b, Float c) {
+    return _mm_add_ps(_mm_mul_ps(a.v, b.v), c.v);
+}
+
+// Entry number i < table_entries, lane by lane.
+constexpr int table_entries = 32;
+INFALL_HD Float look_up(const float* table, Word i) {
+    const uint64_t low = static_cast<uint64_t>(_mm_cvtsi128_si64(i.v));
+    const uint64_t high = static_cast<uint64_t>(_mm_extract_epi64(i.v, 1));
+    return _mm_setr_ps(table[low & 0xFFFFFFFFu], table[low >> 32], table[high & 0xFFFFFFFFu],
+                       table[high >> 32]);
 }
 
 }  // namespace infall::INFALL_ISA

@@ -48,7 +48,16 @@ def select_stream(
     threshold: float,
     num_threads: int,
     progress: _Progress,
+    screened: bool | None = None,
 ) -> _Found: ...
+def screen_shape() -> tuple[float, float, NDArray[np.float64], NDArray[np.float64]]: ...
+def screen_pairs(
+    first_word: int, count: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]: ...
+def screen_deviations(first_word: int, count: int) -> tuple[float, float, int]: ...
+def screen_estimates(
+    w: NDArray[np.float32], dim: int, seed: int, layer: int, first_row: int, rows: int
+) -> tuple[NDArray[np.float32], float]: ...
 def select_rotated(
     factors: NDArray[np.float64],
     seed: int,

@@ -1,0 +1,157 @@
+#include "rows/screen.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <limits>
+#include <memory>
+
+#include "rows/screen_tables.h"
+#include "runtime/isa.h"
+
+namespace infall {
+
+INFALL_KERNEL_TABLES(ScreenKernels, screen_kernels)
+
+namespace {
+
+constexpr double pi = 3.14159265358979323846;
+
+// The words of one of `pieces` equal parts, and the angles that normal.h gives them.
+struct Piece {
+    double middle;  // the word halfway
+    double angle;   // its angle
+    double rate;    // of the angle from one word to the next
+
+    Piece(int64_t number, int64_t pieces) {
+        const uint32_t length = static_cast<uint32_t>((uint64_t{1} << 32) / pieces);
+        const uint32_t word = static_cast<uint32_t>(number) * length + length / 2;
+        const bool swapped = word >> 30 & 1, opposite = word >> 31;
+        middle = static_cast<int32_t>(word);
+        angle = static_cast<int32_t>(word << 2) * (pi * 0x1p-33);
+        rate = pi * 0x1p-31;
+        if (swapped) {
+            angle = pi / 2 - angle;
+            rate = -rate;
+        }
+        if (opposite) angle += pi;
+    }
+};
+
+// x (radial - bend t^2) + y tangential t for t = rate (word - middle), in powers of the word.
+void expand(const ArcFit& fit, const Piece& piece, double x, double y, double* coefficient,
+            const ScreenShape& shape) {
+    const double slope = y * fit.tangential * piece.rate;
+    const double curve = -x * fit.bend * piece.rate * piece.rate;
+    coefficient[0] = x * fit.radial - slope * piece.middle + curve * piece.middle * piece.middle;
+    coefficient[shape.pieces] = slope - 2.0 * curve * piece.middle;
+    if (shape.degree == 2) coefficient[2 * shape.pieces] = curve;
+}
+
+double length_of(const float* pair) {
+    return std::hypot(static_cast<double>(pair[0]), static_cast<double>(pair[1]));
+}
+
+// Of each pair of columns, w_even a + w_odd b.
+void tabulate(const ScreenShape& shape, const Weights& weights, float* table) {
+    const AnglePolynomials polynomials = angle_polynomials(shape);
+    const size_t size = polynomials.a.size();
+    for (int64_t column = 0; column < 4 * weights.num_blocks; column += 2, table += size) {
+        const double even = weights.w[column], odd = weights.w[column + 1];
+        for (size_t i = 0; i < size; ++i)
+            table[i] = static_cast<float>(even * polynomials.a[i] + odd * polynomials.b[i]);
+    }
+}
+
+// The share of standard normals above x.
+double tail(double x) { return 0.5 * std::erfc(x / std::sqrt(2.0)); }
+
+}  // namespace
+
+AnglePolynomials angle_polynomials(const ScreenShape& shape) {
+    const size_t size = static_cast<size_t>((shape.degree + 1) * shape.pieces);
+    AnglePolynomials polynomials{std::vector<double>(size), std::vector<double>(size)};
+    const ArcFit& fit = shape.degree == 1 ? arcs_of_32nds : arcs_of_eighths;
+    for (int64_t i = 0; i < shape.pieces; ++i) {
+        const Piece piece(i, shape.pieces);
+        const double cosine = std::cos(piece.angle), sine = std::sin(piece.angle);
+        expand(fit, piece, cosine, -sine, polynomials.a.data() + i, shape);
+        expand(fit, piece, sine, cosine, polynomials.b.data() + i, shape);
+    }
+    return polynomials;
+}
+
+ScreenDeviations screen_deviations(uint32_t first_word, int64_t count) {
+    constexpr int64_t some = 4096;  // words of one piece
+    const ScreenKernels& kernels = screen_kernels();
+    const ScreenShape& shape = kernels.shape;
+    const AnglePolynomials polynomials = angle_polynomials(shape);
+    const auto at = [&](const std::vector<double>& coefficients, size_t piece, double angle) {
+        double sum = 0.0;
+        for (int64_t power = shape.degree; power >= 0; --power)
+            sum = sum * angle + coefficients[piece + static_cast<size_t>(power * shape.pieces)];
+        return sum;
+    };
+    std::vector<float> radius(some), estimate(some), a(some), b(some);
+    ScreenDeviations largest{0.0, 0.0, 0};
+    for (int64_t done = 0; done < count; done += some) {
+        const uint32_t first = first_word + static_cast<uint32_t>(done);
+        const size_t piece = static_cast<size_t>(int64_t{first} * shape.pieces >> 32);
+        kernels.pairs(first, some, radius.data(), estimate.data(), a.data(), b.data());
+        for (size_t i = 0; i < some; ++i) {
+            const double angle = static_cast<int32_t>(first + static_cast<uint32_t>(i));
+            const double x = a[i] - at(polynomials.a, piece, angle);
+            const double y = b[i] - at(polynomials.b, piece, angle);
+            largest.angle_error = std::max(largest.angle_error, x * x + y * y);
+            const double away = std::fabs(static_cast<double>(radius[i]) - estimate[i]);
+            const double pair = away * (1.0 + 0x1p-22) + std::fabs(estimate[i]) * shape.angle_error;
+            largest.pair_error = std::max(largest.pair_error, pair);  // keeps the old one for NaN
+            largest.without_estimate += std::isnan(estimate[i]);
+        }
+    }
+    largest.angle_error = std::sqrt(largest.angle_error);
+    return largest;
+}
+
+Screen::Screen(const Weights& weights)
+    : kernels_(screen_kernels()), weights_(weights), margin_(screen_margin(weights)) {
+    constexpr size_t vector = 64;  // bytes that tables are aligned to
+    const ScreenShape& shape = kernels_.shape;
+    const int64_t size = 2 * weights.num_blocks * (shape.degree + 1) * shape.pieces;
+    memory_.resize(static_cast<size_t>(size) + vector / sizeof(float));
+    void* start = memory_.data();
+    size_t space = memory_.size() * sizeof(float);
+    auto* tables = static_cast<float*>(std::align(vector, space - vector, start, space));
+    tabulate(shape, weights, tables);
+    tables_ = tables;
+}
+
+float Screen::bound(double threshold) const {
+    return std::nextafter(static_cast<float>(threshold - margin_),
+                          -std::numeric_limits<float>::infinity());
+}
+
+// docs/screening.md, term by term.
+double screen_margin(const Weights& weights) {
+    const ScreenShape& shape = screen_kernels().shape;
+    constexpr double unit = 0x1p-24, largest_radius = 6.78;
+    double lengths = 0.0, pairs = 0.0;
+    for (int64_t column = 0; column < 4 * weights.num_blocks; column += 2) {
+        const double length = length_of(weights.w + column);
+        lengths += length;
+        pairs += length > 0.0 ? 1.0 : 0.0;
+    }
+    const double products = largest_radius * unit;
+    const double polynomials = largest_radius * shape.rounding * unit;
+    const double sums = 6.9 * (4.0 * pairs + 8.0) * unit;
+    return 1.000001 * lengths * (shape.pair_error + products + polynomials + sums) + 1e-30;
+}
+
+bool is_worth_screening(const Weights& weights, int64_t rows, double threshold, bool absolute) {
+    constexpr int64_t tabulating = 256;  // rows that take as long as the tables
+    if (rows < tabulating) return false;
+    const double tails = absolute ? 2.0 : 1.0;
+    return tails * tail(threshold - screen_margin(weights)) < 0.15;
+}
+
+}  // namespace infall
