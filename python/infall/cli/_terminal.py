@@ -443,14 +443,15 @@ def _with_narrow_header(column: Column) -> Column:
     return column._replace(header="\n".join(lines))
 
 
-# Characters of the results, and what stands for them where a stream has ASCII alone.
-_CHARACTERS = "± ∓ ½ ≥ ≤ · × – — ‖ ⊗ ² ³ ⁺ ⁻ ᵀ ′ ’ ‘ “ ” … • ∞ δ η θ π τ χ Σ Φ"
-_TEXTS = (
-    "+- -+ 1/2 >= <= . x - - || (x) ^2 ^3 ^+ ^- ^T ' ' ' \" \" ... * inf "
-    "delta eta theta pi tau chi Sigma Phi"
-)
-_IN_ASCII = dict(zip(_CHARACTERS.split(), _TEXTS.split(), strict=True))
-_IN_ASCII |= {"√": "sqrt "} | {chr(ord("₀") + digit): f"_{digit}" for digit in range(10)}
+# Characters of the results in ASCII, for streams that have no others.
+_IN_ASCII = {
+    "±": "+-", "∓": "-+", "½": "1/2", "≥": ">=", "≤": "<=", "·": ".", "×": "x", "–": "-",
+    "—": "-", "‖": "||", "√": "sqrt ", "⊗": "(x)", "²": "^2", "³": "^3", "⁺": "^+", "⁻": "^-",
+    "ᵀ": "^T", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "…": "...", "•": "*",
+    "∞": "inf", "δ": "delta", "η": "eta", "θ": "theta", "π": "pi", "τ": "tau", "χ": "chi",
+    "Σ": "Sigma", "Φ": "Phi",
+}  # fmt: skip
+_IN_ASCII |= {chr(ord("₀") + digit): f"_{digit}" for digit in range(10)}
 _READABLE = "infall-readable"
 
 

@@ -300,7 +300,10 @@ class Measurement:
 
         def work(block: Any, rows: slice, within: Progress | None) -> _Float:
             class_sums = projection_of_numbered(
-                *(block, class_numbers[rows], moments, directions),
+                block,
+                class_numbers[rows],
+                moments,
+                directions,
                 num_threads=self._num_threads,
                 progress=within,
             )

@@ -86,7 +86,11 @@ def nc1(
     Source: Kothapalli, Neural Collapse: A Review, Eq. 4; Papyan et al. 2020.
     """
     measurement = Measurement(
-        *(features, labels, classes, num_threads, progress),
+        features,
+        labels,
+        classes,
+        num_threads,
+        progress,
         moments=moments,
         weighting=weighting,
         global_mean=global_mean,
@@ -165,7 +169,11 @@ def pfc1(
     Source: Wang et al., Progressive Feedforward Collapse, Eq. 7.
     """
     return Measurement(
-        *(features, labels, classes, num_threads, progress),
+        features,
+        labels,
+        classes,
+        num_threads,
+        progress,
         weighting=weighting,
         global_mean=global_mean,
     ).pfc1()
@@ -412,7 +420,11 @@ def nc3(
     Source: Kothapalli, Eq. 8.
     """
     return Measurement(
-        *(features, labels, classes, num_threads, progress),
+        features,
+        labels,
+        classes,
+        num_threads,
+        progress,
         classifier=classifier,
         global_mean=global_mean,
     ).nc3()
@@ -454,7 +466,11 @@ def nc3_papyan(
     Source: Papyan, Han, Donoho 2020, Fig. 5; Kothapalli, Section 2.3.
     """
     return Measurement(
-        *(features, labels, classes, num_threads, progress),
+        features,
+        labels,
+        classes,
+        num_threads,
+        progress,
         classifier=classifier,
         global_mean=global_mean,
     ).nc3_papyan(unit_means)
@@ -507,7 +523,11 @@ def nc4(
     Ties go to the lower class. Source: Kothapalli, Eq. 9.
     """
     return Measurement(
-        *(features, labels, classes, num_threads, progress),
+        features,
+        labels,
+        classes,
+        num_threads,
+        progress,
         classifier=classifier,
         bias=bias,
         moments=moments,
@@ -708,7 +728,11 @@ def collapse_on_test(
     Source: Kothapalli, Section 4.1; Hui, Belkin, Nakkiran 2022.
     """
     return Measurement(
-        *(features, labels, classes, num_threads, progress),
+        features,
+        labels,
+        classes,
+        num_threads,
+        progress,
         test_features=test_features,
         test_labels=test_labels,
     ).collapse_on_test()

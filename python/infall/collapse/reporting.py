@@ -118,7 +118,11 @@ def collapse_report(
     """
     wanted = _wanted(metrics)
     measured = Measurement(
-        *(features, labels, classes, num_threads, progress),
+        features,
+        labels,
+        classes,
+        num_threads,
+        progress,
         classifier=classifier,
         bias=bias,
         test_features=test_features,
@@ -180,7 +184,11 @@ def geodesic_reports(
     reports = []
     for time in positions.tolist():
         measured = Measurement(
-            *(LineSamples(*ends, time), labels, classes, num_threads, progress),
+            LineSamples(*ends, time),
+            labels,
+            classes,
+            num_threads,
+            progress,
             global_mean=global_mean,
             weighting=weighting,
         )
