@@ -24,7 +24,9 @@ def seconds_after_interrupt(call, *, after=0.3):
     )
     # Where SIGINT is ignored, as in background jobs, Python has no handler of its own.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    # JAX is called after every collection of garbage; an interrupt that is raised there is lost.
+    # An interrupt that is raised while garbage is collected is lost: in the weak references to what
+    # earlier tests have left, and in JAX, which is called after every collection.
+    gc.collect()
     callbacks, gc.callbacks[:] = gc.callbacks[:], []
     try:
         with subprocess.Popen(
