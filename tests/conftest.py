@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import chance
+from infall import _core
 
 BENCH = Path(__file__).parent.parent / "bench"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "firefox")
@@ -21,6 +22,14 @@ def harness(monkeypatch):
     processors = os.sched_getaffinity(0)  # a measurement in a process of its own may take fewer
     yield importlib.import_module("harness")
     os.sched_setaffinity(0, processors)
+
+
+@pytest.fixture
+def restore_isa():
+    """Leave the instruction set as it was."""
+    before = _core.isa()
+    yield
+    _core.set_isa(before)
 
 
 @pytest.fixture

@@ -265,7 +265,7 @@ INFALL_HD T least_product(const Law& law, double bound) {
     // The law rounds three times, and what is subnormal to a multiple of 2^-1074.
     const double margin =
         0x1p-50 * (__builtin_fabs(law.offset) + __builtin_fabs(quotient)) + 0x1p-1000;
-    return next_below(static_cast<T>(law.offset + quotient - margin));
+    return next_below(static_cast<T>(law.offset + (quotient - margin)));
 }
 
 template <class T>

@@ -61,7 +61,7 @@ void householder(const double* w, int64_t batch, int64_t dim, double* v, double*
     const DirectionKernels& kernels = direction_kernels();
     const int64_t span = std::min(batch, dim);
     // w^T by tiles (dim, width): rows a power of two apart would share few lines of a cache.
-    const int64_t width = std::min(batch, tile_rows), tiles = (batch + width - 1) / width;
+    const int64_t width = std::min(batch, tile_width(dim)), tiles = (batch + width - 1) / width;
     std::vector<double> columns(static_cast<size_t>(tiles * dim * width));
     const auto column = [&](int64_t b) {
         return columns.data() + b / width * dim * width + b % width;

@@ -132,6 +132,9 @@ INFALL_HD void reflect_row(float* z, int64_t dim, const double* deciding, const 
 
 constexpr int64_t tile_rows = 16;
 
+// Of long rows a tile holds one: it stays below 4 MiB, and the work on it is soon done.
+inline int64_t tile_width(int64_t dim) { return dim <= int64_t{1} << 15 ? tile_rows : 1; }
+
 struct DirectionKernels {
     // The first `rows` rows of a tile, from z, whose rows are `stride` apart, or to z (rows, dim);
     // what else a loaded tile has is zero.

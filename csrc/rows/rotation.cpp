@@ -158,9 +158,8 @@ void largest_folded_normals(double* exponentials, int64_t count, double width, W
 
 void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, const double* v,
                  const double* scale, int64_t span, int num_threads, Watch* watch) {
-    constexpr int64_t longest = 1 << 15;  // rows taken by tiles, of 4 MiB then
     const DirectionKernels& kernels = direction_kernels();
-    const int64_t width = dim <= longest ? tile_rows : 1;
+    const int64_t width = tile_width(dim);
     const int64_t reflections = std::max<int64_t>(1, part_work / (width * dim));
     run_blocks((count + width - 1) / width, num_threads,
                [&](int64_t block, int, Pulse& pulse) {

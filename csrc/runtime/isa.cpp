@@ -64,10 +64,12 @@ std::vector<Isa> find_isas() {
     [[maybe_unused]] const Level v4{"x86-64-v4", processor.has_v4()};
     [[maybe_unused]] const Level v3{"x86-64-v3", processor.has_v3()};
     [[maybe_unused]] const Level v2{"x86-64-v2", processor.has_v2()};
-#elif defined(__aarch64__)
+#endif
+#if defined(__aarch64__)
     const Level baseline{"arm64", true};
 #else
-    const Level baseline{"baseline", true};
+    // Of other processors, and of a build that names none of the levels.
+    [[maybe_unused]] const Level baseline{"baseline", true};
 #endif
 #define INFALL_LEVEL(level, unused) level,
     const Level compiled[] = {INFALL_LEVELS(INFALL_LEVEL, )};

@@ -18,13 +18,6 @@ pytestmark = pytest.mark.sanitize
 ISAS = _core.available_isas()
 
 
-@pytest.fixture
-def keep_isa():
-    before = _core.isa()
-    yield
-    _core.set_isa(before)
-
-
 def raises(kind, text):
     return pytest.raises(kind, match=re.escape(text))
 
@@ -86,7 +79,7 @@ def test_dtypes_and_widths(dtype, dim):
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("num_threads", [1, 3])
 @pytest.mark.parametrize("dim", [5, 130, 1100])
-def test_bits_do_not_depend_on_threads_or_instruction_set(isa, num_threads, dim, keep_isa):
+def test_bits_do_not_depend_on_threads_or_instruction_set(isa, num_threads, dim, restore_isa):
     features, labels = collapsed(3000 if dim == 130 else 300, 4, dim, noise=0.3, offset=7.0)
     directions = np.random.default_rng(1).normal(size=(dim, 29))
     first = in_batches(features, labels, 4, 1000, scatter=True, num_threads=2)
@@ -218,7 +211,7 @@ def test_bfloat16():
     np.testing.assert_allclose(moments.variances, variances, rtol=1e-12)
 
 
-def test_bfloat16_bits(keep_isa):
+def test_bfloat16_bits(restore_isa):
     # As the arrays of ml_dtypes show them: a dtype of that name, two bytes wide.
     features, labels = collapsed(300, 3, 21, noise=0.3, offset=2.0)
     words = (features.view(np.uint32) >> 16).astype(np.uint16)

@@ -25,14 +25,6 @@ few = settings(max_examples=30, deadline=None, derandomize=True)
 
 
 @pytest.fixture
-def restore_isa():
-    """Leave the instruction set as it was."""
-    before = _core.isa()
-    yield
-    _core.set_isa(before)
-
-
-@pytest.fixture
 def small_blocks():
     """Blocks of a few rows and classes, so that small inputs take many."""
     with blocks_of(300):

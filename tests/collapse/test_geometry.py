@@ -35,14 +35,6 @@ class Geometry(NamedTuple):
     gram_squares: np.ndarray
 
 
-@pytest.fixture
-def restore_isa():
-    """Leave the instruction set as it was."""
-    before = _core.isa()
-    yield
-    _core.set_isa(before)
-
-
 def geometry(means, variances, threads=2, progress=None):
     return Geometry(*_core.pair_geometry(means, variances, threads, progress))
 

@@ -36,14 +36,6 @@ dims = st.one_of(
 )
 
 
-@pytest.fixture
-def restore_isa():
-    """Leave the instruction set as it was."""
-    before = _core.isa()
-    yield
-    _core.set_isa(before)
-
-
 @st.composite
 def simplexes(draw):
     """Make a simplex ETF of any basis: tight, square or wide."""
@@ -303,6 +295,25 @@ def test_long_vectors_with_many_ties(basis, tight, weights):
     for num_top in (1, 2, 5000):
         for threads in (1, 2, 5):
             top = frame.topk(h, num_top, num_threads=threads)
+            assert_array_equal(top.classes, ranked(projections, num_top))
+            assert_array_equal(top.values, np.take_along_axis(projections, top.classes, axis=1))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [0.0, 1.0, -1e6, 1e12])
+def test_classes_whose_logits_round_to_the_same(isa, dtype, offset, restore_isa):
+    # Neighbouring scores, a few of the least steps apart, around an offset that most logits share.
+    rng = np.random.default_rng(5)
+    steps = rng.integers(-4, 5, (6, 600))
+    h = (dtype(offset) + steps * np.spacing(dtype(offset), dtype=dtype)).astype(dtype)
+    h[3:, ::7] += rng.normal(size=(3, 86)).astype(dtype)
+    _core.set_isa(isa)
+    for num_classes in (601, 600, 555):
+        frame = SimplexETF(num_classes, 600)
+        projections = frame.project(h)
+        for num_top in (1, 2, 40, num_classes):
+            top = frame.topk(h, num_top)
             assert_array_equal(top.classes, ranked(projections, num_top))
             assert_array_equal(top.values, np.take_along_axis(projections, top.classes, axis=1))
 

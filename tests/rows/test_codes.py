@@ -12,6 +12,7 @@ from scipy import stats
 import infall
 import reference
 from chance import plausible
+from infall import _core
 from selection_cases import few, vector
 
 pytestmark = pytest.mark.sanitize
@@ -42,13 +43,29 @@ def test_codes_of_many_inputs_equal_those_of_each():
 
 
 @few
-@given(st.integers(1, 40), st.integers(1, 70), st.integers(1, 33), st.integers(1, 4))
+@given(
+    st.integers(1, 40),
+    st.integers(1, 70),
+    st.integers(1, 33) | st.integers(120, 400),
+    st.integers(1, 4),
+)
 def test_hamming_distances_count_bits(n, m, num_bytes, threads):
     rng = np.random.default_rng(n * 100 + m)
     a = rng.integers(0, 256, (n, num_bytes), dtype=np.uint8)
     b = rng.integers(0, 256, (m, num_bytes), dtype=np.uint8)
     distances = infall.hamming_distances(a, b, num_threads=threads)
     assert_array_equal(distances, reference.hamming_distances(a, b))
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+@pytest.mark.parametrize("num_bytes", [1, 7, 8, 9, 63, 64, 65, 127, 128, 129, 1000])
+def test_every_instruction_set_counts_the_same_bits(isa, num_bytes, restore_isa):
+    rng = np.random.default_rng(num_bytes)
+    a = rng.integers(0, 256, (37, num_bytes), dtype=np.uint8)
+    b = rng.integers(0, 256, (70, num_bytes), dtype=np.uint8)
+    a[0], b[0] = 0, 255  # the largest distance there is
+    _core.set_isa(isa)
+    assert_array_equal(infall.hamming_distances(a, b), reference.hamming_distances(a, b))
 
 
 def test_a_single_code_has_no_axis_in_the_distances():

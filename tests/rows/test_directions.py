@@ -15,6 +15,7 @@ from infall.rows._host import multiply_in_order, unit_vectors
 
 pytestmark = pytest.mark.sanitize
 
+every_isa = pytest.mark.parametrize("isa", _core.available_isas())
 few = settings(max_examples=20, deadline=None, derandomize=True)
 
 
@@ -33,6 +34,14 @@ def pointer(array):
 
 def vectors(dim, batch, seed=0):
     return np.random.default_rng(seed).normal(size=(batch, dim))
+
+
+def axes(dim, batch):
+    """Return the axes (B, k), each in turn, with alternating signs."""
+    vectors = np.zeros((batch, dim))
+    each = np.arange(batch)
+    vectors[each, each % dim] = (-1.0) ** each
+    return vectors
 
 
 def lengths_as_defined(values):
@@ -108,13 +117,14 @@ def test_unit_vectors_on_the_device(cuda, dim, batch, seed, exponent):
 
 
 @pytest.mark.parametrize(
-    ("batch", "dim"), [(1, 1), (1, 2), (1, 700), (3, 5), (5, 5), (40, 9), (9, 40), (70, 70)]
+    ("batch", "dim"),
+    [(1, 1), (1, 2), (1, 700), (3, 5), (5, 5), (40, 9), (9, 40), (70, 70), (3, 2**15 + 3)],
 )
 @pytest.mark.parametrize("kind", ["random", "axes", "same", "nearly"])
 def test_reflections_on_the_device(cuda, batch, dim, kind):
     w = {
         "random": lambda: vectors(dim, batch),
-        "axes": lambda: np.eye(dim)[np.arange(batch) % dim] * (-1.0) ** np.arange(batch)[:, None],
+        "axes": lambda: axes(dim, batch),
         "same": lambda: np.ones((batch, dim)),
         "nearly": lambda: 1.0 + 1e-160 * vectors(dim, batch),
     }[kind]()
@@ -150,10 +160,53 @@ def test_reflections_of_nothing_leave_the_others_alone(cuda):
     assert_array_equal(np.triu(columns[:4]), factors)
 
 
+@every_isa
+@pytest.mark.parametrize(("batch", "dim"), [(1, 700), (40, 9), (33, 70), (3, 2**15 + 3)])
+def test_reflections_are_the_same_bits_on_every_instruction_set(isa, batch, dim, restore_isa):
+    directions = unit_vectors(Host(), vectors(dim, batch), "w")[0]
+    _core.set_isa(_core.available_isas()[-1])
+    expected = _core.householder(directions)
+    _core.set_isa(isa)
+    for actual, same in zip(_core.householder(directions), expected, strict=True):
+        assert_array_equal(actual, same)
+
+
+@every_isa
+@pytest.mark.parametrize(("span", "count", "dim"), [(1, 70, 9), (5, 35, 33), (2, 3, 2**15 + 5)])
+def test_rotated_rows_are_those_of_the_device(cuda, isa, span, count, dim, restore_isa):
+    v, scale, _ = _core.householder(unit_vectors(Host(), vectors(dim, span), "w")[0])
+    deciding = vectors(span, count, seed=1)
+    rows = vectors(dim, count, seed=2).astype(np.float32)
+    rotated, scratch = rows.copy(), np.empty((dim, count))
+    inputs = (pointer(deciding), pointer(v), pointer(scale), span, pointer(scratch))
+    cuda.rotate_rows(pointer(rotated), count, dim, *inputs, 0, 0)
+    _core.set_isa(isa)
+    for threads in (1, 2):
+        actual = rows.copy()
+        _core.rotate_rows(actual, deciding, v, scale, threads, None)
+        assert_array_equal(actual, rotated)
+
+
+@every_isa
+@pytest.mark.parametrize("dim", [1, 5, 1023, 1024, 1025, 2500])
+def test_products_are_summed_in_order(isa, dim, restore_isa):
+    rows = vectors(dim, 45).astype(np.float32)
+    w = vectors(dim, 1)[0]
+    expected = []
+    for row in rows:
+        total = 0.0
+        for product in (row.astype(np.float64) * w).tolist():
+            total += product
+        expected.append(total)
+    _core.set_isa(isa)
+    for threads in (1, 3):
+        assert_array_equal(multiply_in_order(Host(), rows, w, threads), expected)
+
+
 @pytest.mark.parametrize("dim", [1, 5, 300])
 def test_products_in_order_on_the_device(cuda, dim):
     rows = vectors(dim, 45).astype(np.float32)
     w = vectors(dim, 1)[0]
     out = np.empty(45)
     cuda.multiply_in_order(pointer(rows), 45, dim, pointer(w), pointer(out), 0, 0)
-    assert_array_equal(out, multiply_in_order(Host(), rows, w))
+    assert_array_equal(out, multiply_in_order(Host(), rows, w, 1))

@@ -15,13 +15,6 @@ pytestmark = pytest.mark.sanitize
 ISAS = _core.available_isas()
 
 
-@pytest.fixture
-def restore_isa():
-    before = _core.isa()
-    yield
-    _core.set_isa(before)
-
-
 def largest_of(width, exponentials):
     entries = np.array(exponentials, dtype=np.float64)[None]
     _core.largest_folded_normals(entries, width)

@@ -25,14 +25,6 @@ pytestmark = pytest.mark.sanitize
 ISAS = _core.available_isas()
 
 
-@pytest.fixture
-def restore_isa():
-    """Leave the instruction set as it was."""
-    before = _core.isa()
-    yield
-    _core.set_isa(before)
-
-
 def ulps(a, b):
     """Integer distance of float32 bit patterns; both of the same sign."""
     return np.abs(a.view(np.int32).astype(np.int64) - b.view(np.int32))

@@ -19,13 +19,6 @@ pytestmark = pytest.mark.sanitize
 ISAS = _core.available_isas()
 
 
-@pytest.fixture
-def restore_isa():
-    before = _core.isa()
-    yield
-    _core.set_isa(before)
-
-
 def padded(w):
     """Return w (k,) as the engine takes it: float32 (1, k rounded up to fours)."""
     out = np.zeros((1, -(-len(w) // 4) * 4), np.float32)

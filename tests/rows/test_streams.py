@@ -20,13 +20,6 @@ ISAS = _core.available_isas()
 PAGE = Path(__file__).parents[2] / "docs" / "random-rows.md"
 
 
-@pytest.fixture
-def restore_isa():
-    before = _core.isa()
-    yield
-    _core.set_isa(before)
-
-
 # The table ----------------------------------------------------------------------------------------
 
 

@@ -103,8 +103,13 @@ class QueuedFit:
             )
 
 
-def fit(device: Device, vector: Any, depth: int, select: Callable[[int, Any], Any]) -> QueuedFit:
-    """Queue the fit to a vector (1, k), of the device or the host, which then is not zero."""
+def fit(
+    device: Device, vector: Any, depth: int, _: int, select: Callable[[int, Any], Any]
+) -> QueuedFit:
+    """Queue the fit to a vector (1, k), of the device or the host, which then is not zero.
+
+    The fourth argument is the number of threads of a fit on the host.
+    """
     if isinstance(vector, np.ndarray):
         _rows_host.unit_vectors(Host(), vector, "w")  # refuses zero
         with device:

@@ -42,7 +42,11 @@ class Fit(NamedTuple):
 
 
 def fit(
-    host: Host, vector: NDArray[np.float64], depth: int, select: Callable[[int, Any], RowSelection]
+    host: Host,
+    vector: NDArray[np.float64],
+    depth: int,
+    threads: int,
+    select: Callable[[int, Any], RowSelection],
 ) -> Fit:
     """Fit to a vector (1, k); ``select(number, w)`` selects for a layer."""
     directions, norms, exponents = unit_vectors(host, vector, "w")
@@ -57,7 +61,7 @@ def fit(
         selection = select(number, current)
         layers[number] = selection.rows
         indices[number], scores[number] = selection.indices, selection.projections
-        output = multiply_in_order(host, layers[number], current)
+        output = multiply_in_order(host, layers[number], current, threads)
         unit, norm, exponent = unit_vectors(host, output[None], "w")
         log_norms[number] = math.log(np.ldexp(norm[0], exponent[0]))
         current = outputs[number] = unit[0]

@@ -211,7 +211,7 @@ class MaxLikelihood:
             )
 
         fit = target.kernels("maxlikelihood").fit
-        self._fit = fit(target, vector, self.depth, select)
+        self._fit = fit(target, vector, self.depth, thread_count(self.num_threads), select)
         return self
 
     def __getattr__(self, name: str) -> Any:

@@ -16,7 +16,6 @@ from infall._arrays.calls import Watch, later
 from infall._arrays.checks import MAX_ROWS, check_finite
 from infall._arrays.convert import to_numpy
 from infall._arrays.host import Host, largest_magnitudes, padded_float32
-from infall._arrays.threads import thread_count
 from infall.rows._task import (
     Hyperplanes,
     SelectionTask,
@@ -242,14 +241,14 @@ def regenerate(
 
 
 def multiply_in_order(
-    _: Host, rows: NDArray[np.float32], w: NDArray[np.float64]
+    _: Host, rows: NDArray[np.float32], w: NDArray[np.float64], threads: int
 ) -> NDArray[np.float64]:
     """Return rows (m, k) times w (k,), summed column by column in float64: (m,).
 
     A matrix product would sum in an order of its own, which differs between machines, and the next
     layer is selected by the bits of this sum.
     """
-    return _core.multiply_in_order(rows, w, thread_count(None))
+    return _core.multiply_in_order(rows, w, threads)
 
 
 def projections(
