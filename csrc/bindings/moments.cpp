@@ -117,6 +117,25 @@ void bind_moments(py::module_& module) {
         py::arg("x").noconvert(), py::arg("scatter").noconvert(), py::arg("num_threads"));
 
     module.def(
+        "accumulate_deviations",
+        [](const Array<double>& waiting, const py::array& features, const Array<int64_t>& labels,
+           const py::array& shifts, const Array<double>& before, Array<double>& scatter,
+           int num_threads) {
+            require_entries(features.shape(1), "features");
+            const FeatureRows rows = rows_of(features);
+            const ClassShifts origin = read_only(shifts);
+            double* sums = scatter.mutable_data();
+            compute(py::none(), [&](Watch* watch) {
+                accumulate_deviations(waiting.data(), waiting.shape(0), rows, labels.size(),
+                                      labels.data(), origin, before.data(), num_threads, watch,
+                                      sums);
+            });
+        },
+        py::arg("waiting").noconvert(), py::arg("features").noconvert(),
+        py::arg("labels").noconvert(), py::arg("shifts").noconvert(), py::arg("before").noconvert(),
+        py::arg("scatter").noconvert(), py::arg("num_threads"));
+
+    module.def(
         "project_rows",
         [](const Array<double>& rows, const Array<double>& directions, int num_threads) {
             const py::ssize_t num_rows = rows.shape(0), count = directions.shape(1);

@@ -281,25 +281,89 @@ void deviations(const FeatureRows& features, int64_t num_samples, const int64_t*
         watch);
 }
 
+namespace {
+
+struct alignas(64) CacheLine {
+    double entries[8];
+};
+
+// scatter = before + x^T x for x (count, dim); copy(first, last, rows) makes samples of x.
+template <class Copy>
+void add_products(int64_t count, int64_t dim, const Copy& copy, const double* before,
+                  int num_threads, Watch* watch, double* scatter) {
+    constexpr int64_t packed_entries = int64_t{1} << 19;  // at a time: 4 MiB
+    constexpr int64_t copied_entries = int64_t{1} << 11;  // in the first cache
+    const MomentKernels& kernels = moment_kernels();
+    const int64_t panels = (dim + scatter_panel - 1) / scatter_panel,
+                  width = panels * scatter_panel;
+    const int64_t tiles = (dim + scatter_tile - 1) / scatter_tile;
+    const int64_t most =
+        std::clamp<int64_t>(count, 1, std::max<int64_t>(128, packed_entries / width));
+    const int64_t rows = std::max<int64_t>(1, copied_entries / dim);
+    const int threads = threads_for(most * width * panels, num_threads);
+    const std::unique_ptr<CacheLine[]> lines(new CacheLine[static_cast<size_t>(most * width / 8)]);
+    double* const packed = lines[0].entries;
+    PerThread<std::vector<double>> copies(threads,
+                                          std::vector<double>(static_cast<size_t>(rows * dim)));
+    for (int64_t start = 0; start < count; start += most) {
+        const int64_t samples = std::min(most, count - start);
+        run_ranges(
+            samples, rows, threads,
+            [&](int64_t first, int64_t last, int thread) {
+                double* row = copies[thread].data();
+                copy(start + first, start + last, row);
+                for (int64_t i = first; i < last; ++i, row += dim)
+                    for (int64_t p = 0; p < panels; ++p) {
+                        double* panel = packed + (p * samples + i) * scatter_panel;
+                        const int64_t columns = std::min(scatter_panel, dim - p * scatter_panel);
+                        std::copy_n(row + p * scatter_panel, columns, panel);
+                        std::fill(panel + columns, panel + scatter_panel, 0.0);
+                    }
+            },
+            watch);
+        run_blocks(
+            tiles * tiles, threads,
+            [&](int64_t number, int) -> int64_t {
+                const int64_t i = number / tiles * scatter_tile, j = number % tiles * scatter_tile;
+                if (j < i) return 0;
+                if (start == 0 && before != scatter)
+                    for (int64_t k = i; k < std::min(i + scatter_tile, dim); ++k)
+                        std::copy_n(before + k * dim + j, std::min(scatter_tile, dim - j),
+                                    scatter + k * dim + j);
+                kernels.add_outer(packed, samples, dim, i, j, scatter);
+                return 0;
+            },
+            watch);
+    }
+}
+
+}  // namespace
+
 void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_threads, Watch* watch,
                         double* scatter) {
-    const MomentKernels& kernels = moment_kernels();
-    const int64_t tile = kernels.outer_tile, depth = kernels.outer_depth;
-    const int64_t tiles = (dim + tile - 1) / tile;
-    PerThread<std::vector<double>> scratch(num_threads);
-    run_blocks(
-        tiles * tiles, num_threads,
-        [&](int64_t number, int thread) -> int64_t {
-            const int64_t i = number / tiles * tile, j = number % tiles * tile;
-            if (j < i) return 0;
-            std::vector<double>& own = scratch[thread];
-            own.resize(static_cast<size_t>(2 * tile * depth));
-            for (int64_t first = 0; first < count; first += depth)
-                kernels.add_outer(x + first * dim, std::min(depth, count - first), dim, i, j,
-                                  scatter, own.data());
-            return 0;
+    add_products(
+        count, dim,
+        [&](int64_t first, int64_t last, double* rows) {
+            std::copy(x + first * dim, x + last * dim, rows);
         },
-        watch);
+        scatter, num_threads, watch, scatter);
+}
+
+void accumulate_deviations(const double* waiting, int64_t num_waiting, const FeatureRows& features,
+                           int64_t num_samples, const int64_t* labels, const ClassShifts& shifts,
+                           const double* before, int num_threads, Watch* watch, double* scatter) {
+    const MomentKernels& kernels = moment_kernels();
+    const int64_t dim = features.dim;
+    add_products(
+        num_waiting + num_samples, dim,
+        [&](int64_t first, int64_t last, double* rows) {
+            for (; first < std::min(last, num_waiting); ++first, rows += dim)
+                std::copy_n(waiting + first * dim, dim, rows);
+            if (first < last)
+                kernels.subtract(features, first - num_waiting, last - first, 0, dim, labels,
+                                 shifts.data, shifts.is_float64, rows);
+        },
+        before, num_threads, watch, scatter);
 }
 
 namespace {

@@ -24,6 +24,9 @@ struct ClassShifts {
 constexpr int64_t square_columns = 128;
 // Samples of a class that are added in one go: Ctrl-C is answered in between.
 constexpr int64_t max_samples = int64_t{1} << 16;
+// Columns of samples that lie together for the scatter, a multiple of the panels of every
+// instruction set, and the columns of a task.
+constexpr int64_t scatter_panel = 24, scatter_tile = 4 * scatter_panel;
 // Samples that are projected together.
 constexpr int64_t projected_rows = 32;
 
@@ -45,11 +48,11 @@ struct MomentKernels {
                      int64_t first_column, int64_t columns, const int64_t* labels, const void* base,
                      bool base_is_float64, double* out);
 
-    // scatter[i, j] += sum over the samples, in order, of x_i x_j, for i in [first_i, first_i +
-    // tile) and j in [first_j, first_j + tile) within dim; x (count, dim), count <= depth.
-    int64_t outer_tile, outer_depth;
-    void (*add_outer)(const double* x, int64_t count, int64_t dim, int64_t first_i, int64_t first_j,
-                      double* scatter, double* scratch);
+    // scatter[i, j] += sum over the samples, in order, of x_i x_j, for the tile from (first_i,
+    // first_j) on, within dim; of one on the diagonal what is right of it, and some of the rest.
+    // packed holds panels (count, scatter_panel) of the columns, filled up with zeros.
+    void (*add_outer)(const double* packed, int64_t count, int64_t dim, int64_t first_i,
+                      int64_t first_j, double* scatter);
 
     // Directions (dim, count), row-major, as project_samples wants them: packed_size elements.
     int64_t (*packed_size)(int64_t dim, int64_t count);
@@ -124,6 +127,12 @@ void deviations(const FeatureRows& features, int64_t num_samples, const int64_t*
 // scatter (dim, dim), upper triangle of tiles, += x^T x; x (count, dim).
 void accumulate_scatter(const double* x, int64_t count, int64_t dim, int num_threads, Watch* watch,
                         double* scatter);
+
+// scatter = before + x^T x, likewise, for x first `waiting` (num_waiting, dim), and then h - shift
+// of its class for the samples. Both may be the same.
+void accumulate_deviations(const double* waiting, int64_t num_waiting, const FeatureRows& features,
+                           int64_t num_samples, const int64_t* labels, const ClassShifts& shifts,
+                           const double* before, int num_threads, Watch* watch, double* scatter);
 
 // projections (num_rows, count) = rows directions; rows (num_rows, dim), directions (dim, count).
 void project_rows(const double* rows, int64_t num_rows, int64_t dim, const double* directions,

@@ -11,8 +11,6 @@ namespace {
 constexpr int64_t column_chunk = 8 * square_columns;  // columns whose squares are kept at a time
 constexpr int row_unroll = 4;                         // samples per pass over the sums
 constexpr int64_t depth_tile = 256;                   // columns multiplied at a time
-constexpr int64_t outer_tile = 96;
-constexpr int64_t outer_depth = 256;
 
 // Columns [0, columns) of `rows` samples; sums and squares are per column.
 template <int rows, class T, class Shift>
@@ -141,38 +139,47 @@ void subtract(const FeatureRows& features, int64_t first, int64_t count, int64_t
     });
 }
 
-// One panel of a tile of the scatter: rows i, columns j on, `rows` and `columns` of them inside.
-INFALL_HD void add_scatter_panel(const double* a, const double* b, int64_t count, double* scatter,
+// rows x columns of a tile of the scatter, a panel of sums or a part of one at the edge.
+INFALL_HD void add_scatter_panel(const double* a, const double* b, int64_t depth, double* scatter,
                                  int64_t dim, int64_t rows, int64_t columns) {
+    if (rows >= panel_rows && columns >= panel_width) {
+        add_strided_panel(a, 1, scatter_panel, b, scatter_panel, depth, scatter, dim);
+        return;
+    }
     alignas(64) double sums[panel_rows * panel_width] = {};
+    if (rows > panel_rows) rows = panel_rows;
+    if (columns > panel_width) columns = panel_width;
     for (int64_t i = 0; i < rows; ++i)
         for (int64_t k = 0; k < columns; ++k) sums[i * panel_width + k] = scatter[i * dim + k];
-    add_panel(a, outer_depth, b, count, sums, panel_width);
+    add_strided_panel(a, 1, scatter_panel, b, scatter_panel, depth, sums, panel_width);
     for (int64_t i = 0; i < rows; ++i)
         for (int64_t k = 0; k < columns; ++k) scatter[i * dim + k] = sums[i * panel_width + k];
 }
 
-void add_outer(const double* x, int64_t count, int64_t dim, int64_t first_i, int64_t first_j,
-               double* scatter, double* scratch) {
-    static_assert(outer_tile % panel_rows == 0 && outer_tile % panel_width == 0, "whole panels");
-    double* a = scratch;                             // (outer_tile, outer_depth)
-    double* b = scratch + outer_tile * outer_depth;  // panels of (count, panel_width)
-    for (int64_t i = 0; i < outer_tile; ++i)
-        for (int64_t s = 0; s < count; ++s)
-            a[i * outer_depth + s] = first_i + i < dim ? x[s * dim + first_i + i] : 0.0;
-    for (int64_t k = 0; k < outer_tile; ++k) {
-        double* panel = b + k / panel_width * (count * panel_width) + k % panel_width;
-        for (int64_t s = 0; s < count; ++s)
-            panel[s * panel_width] = first_j + k < dim ? x[s * dim + first_j + k] : 0.0;
-    }
-    for (int64_t k = 0; k < outer_tile && first_j + k < dim; k += panel_width)
-        for (int64_t i = 0; i < outer_tile && first_i + i < dim; i += panel_rows) {
-            const int64_t rows = dim - first_i - i, columns = dim - first_j - k;
-            add_scatter_panel(a + i * outer_depth, b + k * count, count,
-                              scatter + (first_i + i) * dim + first_j + k, dim,
-                              rows < panel_rows ? rows : panel_rows,
-                              columns < panel_width ? columns : panel_width);
+void add_outer(const double* packed, int64_t count, int64_t dim, int64_t first_i, int64_t first_j,
+               double* scatter) {
+    static_assert(scatter_panel % panel_rows == 0 && scatter_panel % panel_width == 0,
+                  "whole panels");
+    constexpr int64_t depth_at_once = 128;  // a panel of b stays in the first cache
+    const auto end_of = [dim](int64_t first, int64_t size) {
+        return first + size < dim ? first + size : dim;
+    };
+    const auto entries = [&](int64_t sample, int64_t column) {
+        return packed + (column / scatter_panel * count + sample) * scatter_panel +
+               column % scatter_panel;
+    };
+    const int64_t end_i = end_of(first_i, scatter_tile), end_j = end_of(first_j, scatter_tile);
+    for (int64_t s = 0; s < count; s += depth_at_once) {
+        const int64_t depth = count - s < depth_at_once ? count - s : depth_at_once;
+        for (int64_t j = first_j; j < end_j; j += panel_width) {
+            // What is below the diagonal is not wanted.
+            const int64_t diagonal = end_of(j / scatter_panel * scatter_panel, scatter_panel);
+            const int64_t last_i = diagonal < end_i ? diagonal : end_i;
+            for (int64_t i = first_i; i < last_i; i += panel_rows)
+                add_scatter_panel(entries(s, i), entries(s, j), depth, scatter + i * dim + j, dim,
+                                  end_i - i, end_j - j);
         }
+    }
 }
 
 // Directions go in panels of panel_width, the last of them as narrow as it can be. One or two that
@@ -292,8 +299,8 @@ void project_samples(const FeatureRows& features, int64_t first, int64_t samples
 }  // namespace
 
 extern const MomentKernels moment_kernels{
-    add_samples, all_finite,  subtract,        outer_tile,      outer_depth,
-    add_outer,   packed_size, pack_directions, project_scratch, project_samples,
+    add_samples, all_finite,      subtract,        add_outer,
+    packed_size, pack_directions, project_scratch, project_samples,
 };
 
 }  // namespace infall::INFALL_ISA

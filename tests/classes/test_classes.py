@@ -91,6 +91,33 @@ def test_bits_do_not_depend_on_threads_or_instruction_set(isa, num_threads, dim,
     assert projected.tobytes() == again.tobytes()
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dim", [1, 7, 23, 24, 25, 96, 97, 217])
+@pytest.mark.parametrize("count", [1, 127, 128, 129, 700])
+def test_products_are_summed_in_the_order_of_the_samples(isa, dim, count, restore_isa):
+    rng = np.random.default_rng(dim)
+    # Products of float32 numbers are exact in float64: each sum is then rounded once.
+    features = rng.normal(size=(count, dim)).astype(np.float32)
+    waiting = rng.normal(size=(count % 5, dim)).astype(np.float32).astype(np.float64)
+    before = rng.normal(size=(dim, dim))
+    expected = before.copy()
+    for row in np.concatenate([waiting, features]):
+        expected += np.outer(row, row)
+    _core.set_isa(isa)
+    for threads in (1, 2):
+        sums, added = before.copy(), np.zeros((dim, dim))
+        labels, shifts = np.arange(count) % 3, np.zeros((3, dim), np.float32)
+        samples = (features, labels, shifts)
+        _core.accumulate_deviations(waiting, *samples, before, added, threads)
+        _core.accumulate_deviations(waiting, *samples, sums, sums, threads)
+        for actual in (sums, added):
+            np.testing.assert_array_equal(np.triu(actual), np.triu(expected))
+        sums = before.copy()
+        _core.accumulate_scatter(waiting, sums, threads)
+        _core.accumulate_scatter(features.astype(np.float64), sums, threads)
+        np.testing.assert_array_equal(np.triu(sums), np.triu(expected))
+
+
 @settings(max_examples=40, deadline=None)
 @given(cuts=st.lists(st.integers(0, 700), max_size=8), seed=st.integers(0, 100))
 def test_bits_do_not_depend_on_batches(cuts, seed):

@@ -353,23 +353,17 @@ class HostUpdate:
         if num_held + count < _HELD_SAMPLES:
             _core.deviations(rows, labels, shifts, held[num_held : num_held + count], threads)
             return scatter._replace(num_held=num_held + count)
+        before = products
         if self._state.scatter is not None and products is self._state.scatter.products:
-            products = products.copy()
-        dim = len(products)
-        step = max(1, _BLOCK_ENTRIES // (dim * _HELD_SAMPLES)) * _HELD_SAMPLES
-        waiting = held[:num_held]
-        for start in range(0, count, step):
-            samples = slice(start, min(start + step, count))
-            x = np.empty((len(waiting) + samples.stop - start, dim))
-            x[: len(waiting)] = waiting
-            _core.deviations(rows[samples], labels[samples], shifts, x[len(waiting) :], threads)
-            whole = len(x) // _HELD_SAMPLES * _HELD_SAMPLES
-            _core.accumulate_scatter(x[:whole], products, threads)
-            waiting = x[whole:]
+            products = np.zeros_like(products)
+        added = count - (num_held + count) % _HELD_SAMPLES
+        _core.accumulate_deviations(
+            held[:num_held], rows[:added], labels[:added], shifts, before, products, threads
+        )
         # Those that waited before belong to the state as it is.
         held = np.empty_like(held)
-        held[: len(waiting)] = waiting
-        return ScatterSums(products, held, len(waiting))
+        _core.deviations(rows[added:], labels[added:], shifts, held[: count - added], threads)
+        return ScatterSums(products, held, count - added)
 
 
 def _tiles(dim: int) -> Iterator[slice]:
