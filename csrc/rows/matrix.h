@@ -16,10 +16,19 @@ struct MatrixRows {
 };
 
 struct MatrixKernels {
-    // scores (count,): the projections of `count` rows on w (dim,), every sum over the columns in
-    // order, one fused multiply-add each.
-    void (*project_float32)(const MatrixRows& rows, int64_t count, const float* w, float* scores);
-    void (*project_float64)(const MatrixRows& rows, int64_t count, const double* w, double* scores);
+    // scores (batch, count): the projections of `count` rows on w (batch, dim), every sum over the
+    // columns in order, one fused multiply-add each.
+    void (*project_float32)(const MatrixRows& rows, int64_t count, const float* w, int64_t batch,
+                            float* scores);
+    void (*project_float64)(const MatrixRows& rows, int64_t count, const double* w, int64_t batch,
+                            double* scores);
+
+    // Positions i < count with scores[i] (or |scores[i]|) >= threshold, ascending; returns how
+    // many, or -1 if a score is not finite.
+    int64_t (*passing_float32)(const float* scores, int64_t count, double threshold, bool absolute,
+                               int32_t* positions);
+    int64_t (*passing_float64)(const double* scores, int64_t count, double threshold, bool absolute,
+                               int32_t* positions);
 };
 const MatrixKernels& matrix_kernels();
 

@@ -2,6 +2,7 @@
 // built for a newer processor could be linked for everyone.
 #include <cstring>
 
+#include "rows/accumulate.h"
 #include "rows/matrix.h"
 #include "runtime/scalar.h"
 #include "runtime/vectors.h"
@@ -75,11 +76,54 @@ T project_row(const MatrixRows& rows, int64_t row, const T* w) {
     return sum;
 }
 
-void project_float32(const MatrixRows& rows, int64_t count, const float* w, float* scores) {
+// Groups of `lanes` rows on many directions: entries are transposed once, by tiles.
+void project_groups(const MatrixRows& rows, const float* from, int64_t groups, const float* w,
+                    int64_t batch, float* scores, int64_t score_stride) {
+    alignas(64) float tile[column_tile * group_tile * lanes];
+    for (int64_t column = 0; column < rows.dim; column += column_tile) {
+        const int64_t columns = rows.dim - column < column_tile ? rows.dim - column : column_tile;
+        for (int64_t group = 0; group < groups; ++group) {
+            const float* entries =
+                from + group * lanes * rows.row_stride + column * rows.column_stride;
+            const auto put = [&](int64_t j, Float entries_of_column) {
+                store(tile + (j * group_tile + group) * lanes, entries_of_column);
+            };
+            int64_t j = 0;
+            if (rows.row_stride == 1) {
+                for (; j < columns; ++j) put(j, load(entries + j * rows.column_stride));
+            } else {
+                for (; j + lanes <= columns; j += lanes) {
+                    Float transposed[lanes];
+                    load_transposed(entries + j, rows.row_stride, transposed);
+                    INFALL_UNROLL
+                    for (int c = 0; c < lanes; ++c) put(j + c, transposed[c]);
+                }
+                for (; j < columns; ++j) {
+                    alignas(64) float entry[lanes];
+                    for (int r = 0; r < lanes; ++r) entry[r] = entries[r * rows.row_stride + j];
+                    put(j, load(entry));
+                }
+            }
+        }
+        accumulate_tile(tile, groups, columns, w + column, rows.dim, batch, scores, score_stride,
+                        column > 0);
+    }
+}
+
+void project_float32(const MatrixRows& rows, int64_t count, const float* w, int64_t batch,
+                     float* scores) {
     constexpr int groups_at_once = 8;
     const float* data = static_cast<const float*>(rows.data);
     int64_t row = 0;
-    if (rows.row_stride == 1) {
+    if (batch > 1 && (rows.row_stride == 1 || rows.column_stride == 1)) {
+        for (; row + lanes <= count; row += group_tile * lanes) {
+            const int64_t groups = (count - row) / lanes;
+            project_groups(rows, data + row * rows.row_stride,
+                           groups < group_tile ? groups : group_tile, w, batch, scores + row,
+                           count);
+        }
+        row = count / lanes * lanes;
+    } else if (rows.row_stride == 1) {
         for (; row + groups_at_once * lanes <= count; row += groups_at_once * lanes)
             project_columns<groups_at_once>(data + row, rows.column_stride, rows.dim, w,
                                             scores + row);
@@ -87,10 +131,12 @@ void project_float32(const MatrixRows& rows, int64_t count, const float* w, floa
         for (; row + lanes <= count; row += lanes)
             project_rows(data + row * rows.row_stride, rows.row_stride, rows.dim, w, scores + row);
     }
-    for (; row < count; ++row) scores[row] = project_row(rows, row, w);
+    for (; row < count; ++row)
+        for (int64_t d = 0; d < batch; ++d)
+            scores[d * count + row] = project_row(rows, row, w + d * rows.dim);
 }
 
-void project_float64(const MatrixRows& rows, int64_t count, const double* w, double* scores) {
+void project_on(const MatrixRows& rows, int64_t count, const double* w, double* scores) {
     constexpr int width = 8;  // rows side by side, left to the compiler to vectorise
     const double* data = static_cast<const double*>(rows.data);
     int64_t row = 0;
@@ -115,8 +161,44 @@ void project_float64(const MatrixRows& rows, int64_t count, const double* w, dou
     for (; row < count; ++row) scores[row] = project_row(rows, row, w);
 }
 
+void project_float64(const MatrixRows& rows, int64_t count, const double* w, int64_t batch,
+                     double* scores) {
+    for (int64_t d = 0; d < batch; ++d)
+        project_on(rows, count, w + d * rows.dim, scores + d * count);
+}
+
+template <class T>
+int64_t passing(const T* scores, int64_t count, double threshold, bool absolute,
+                int32_t* positions) {
+    constexpr int width = lanes_of<T>;
+    const T least = static_cast<T>(threshold);
+    // x * 0 is zero, but NaN for NaN and infinity, and so is then every sum with it.
+    Vector<T> zeros{};
+    T zero = 0;
+    int64_t hits = 0, i = 0;
+    const auto look_at = [&](int64_t at, T score) {
+        positions[hits] = static_cast<int32_t>(at);
+        hits += score >= least;
+    };
+    for (; i + width <= count; i += width) {
+        const Vector<T> projections = load_vector(scores + i);
+        const Vector<T> ranked =
+            absolute ? (projections < T{0} ? -projections : projections) : projections;
+        zeros += projections * T{0};
+        if (any(ranked >= Vector<T>{} + least))
+            for (int lane = 0; lane < width; ++lane) look_at(i + lane, ranked[lane]);
+    }
+    for (; i < count; ++i) {
+        zero += scores[i] * T{0};
+        look_at(i, absolute && scores[i] < T{0} ? -scores[i] : scores[i]);
+    }
+    for (int lane = 0; lane < width; ++lane) zero += zeros[lane];
+    return zero == T{0} ? hits : -1;
+}
+
 }  // namespace
 
-extern const MatrixKernels matrix_kernels{project_float32, project_float64};
+extern const MatrixKernels matrix_kernels{project_float32, project_float64, passing<float>,
+                                          passing<double>};
 
 }  // namespace infall::INFALL_ISA

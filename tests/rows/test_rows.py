@@ -199,6 +199,32 @@ def test_matrix_of_any_layout_gives_one_selection(dtype, tmp_path):
     )
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dim", [1, 3, 16, 37, 64, 65, 300])
+def test_a_batch_selects_from_a_matrix_as_each_vector_alone(isa, dtype, dim, restore_isa):
+    matrix = np.random.default_rng(dim).normal(size=(1003, dim)).astype(dtype)
+    w = vector(dim, batch=17)
+    alone = [infall.select_rows_from(each, matrix, num_rows=9) for each in w]
+    _core.set_isa(isa)
+    for weights in (matrix, np.asfortranarray(matrix), np.repeat(matrix, 2, axis=1)[:, ::2]):
+        for threads in (1, 3):
+            batch = infall.select_rows_from(w, weights, num_rows=9, num_threads=threads)
+            assert_array_equal(batch.indices, [selection.indices for selection in alone])
+            assert_array_equal(batch.projections, [selection.projections for selection in alone])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batch", [1, 9])
+@pytest.mark.parametrize("row", [0, 17, 1002])
+@pytest.mark.parametrize("score", ["absolute", "signed"])
+def test_the_row_whose_projection_overflows_is_named(dtype, batch, row, score):
+    matrix = np.ones((1003, 5), dtype)
+    matrix[row] = -0.9 * np.finfo(dtype).max
+    with pytest.raises(ValueError, match=f"weights overflows: the projection of row {row} is"):
+        infall.select_rows_from(np.ones((batch, 5)), matrix, score=score)
+
+
 WEIGHTS = np.random.default_rng(1).integers(-50, 50, (700, 6))
 UNALIGNED = np.zeros(700 * 6 * 4 + 1, dtype=np.uint8)[1:].view(np.float32).reshape(700, 6)
 UNALIGNED[...] = WEIGHTS
