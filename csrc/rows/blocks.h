@@ -28,9 +28,9 @@ struct AlignedBlocks {
     }
 };
 
-// Rows of a block that are projected on `batch` directions.
-inline int64_t block_rows_for(int64_t dim, int64_t batch) {
-    constexpr int64_t least = 16, most = 4096;
+// Rows of a block that are projected on `batch` directions; `least` is a power of two.
+inline int64_t block_rows_for(int64_t dim, int64_t batch, int64_t least = 16) {
+    constexpr int64_t most = 4096;
     int64_t rows = most;
     while (rows > least && rows * dim * (1 + batch / 8) > block_work) rows /= 2;
     return rows;

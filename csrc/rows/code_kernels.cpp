@@ -8,6 +8,19 @@
 namespace infall::INFALL_ISA {
 namespace {
 
+void pack_signs(const float* projections, int64_t count, uint8_t* out) {
+    for (int64_t first = 0; first < count; first += 16, out += 2) {
+        uint32_t bits = 0;
+        INFALL_UNROLL
+        for (int i = 0; i < 16; i += lanes)
+            bits |= at_least(load(projections + first + i), Float(0.0f), false) << i;
+        const int64_t left = count - first;
+        if (left < 16) bits &= (1u << left) - 1;
+        out[0] = static_cast<uint8_t>(bits);
+        if (left > 8) out[1] = static_cast<uint8_t>(bits >> 8);
+    }
+}
+
 INFALL_HD Long load_bits(const uint8_t* p) {
     Long bits;
     memcpy(&bits, p, sizeof bits);
@@ -58,6 +71,6 @@ void hamming_distances(const uint8_t* a, int64_t a_count, const uint8_t* b, int6
 
 }  // namespace
 
-extern const CodeKernels code_kernels{hamming_distances};
+extern const CodeKernels code_kernels{pack_signs, hamming_distances};
 
 }  // namespace infall::INFALL_ISA

@@ -13,10 +13,10 @@ INFALL_KERNEL_TABLES(CodeKernels, code_kernels)
 
 void hyperplane_codes(const GaussianLayer& planes, const float* x, int64_t num_inputs,
                       int64_t num_bits, int num_threads, Watch* watch, uint8_t* out) {
+    const CodeKernels& kernels = code_kernels();
     const int64_t bytes = num_bits / 8 + (num_bits % 8 != 0);
     const WeightedBlocks weights(x, num_inputs, planes.dim);
-    const AlignedBlocks blocks(0, num_bits,
-                               block_rows_for(weights.width(), std::min(num_inputs, max_batch)));
+    const AlignedBlocks blocks(0, num_bits, stream_block_rows(weights.width(), num_inputs));
     PerThread<std::vector<float>> scores(num_threads);
     for_passes(blocks, num_inputs, num_threads, watch,
                [&](int64_t block, int64_t first, int64_t last, int thread, Pulse& pulse) {
@@ -25,15 +25,9 @@ void hyperplane_codes(const GaussianLayer& planes, const float* x, int64_t num_i
                    const int64_t start = blocks.start(block), end = blocks.valid_to(block);
                    project_block(planes, start, blocks.rows, weights.of(first, last),
                                  projections.data(), pulse);
-                   for (int64_t i = first; i < last; ++i) {
-                       const float* row = projections.data() + (i - first) * blocks.rows;
-                       for (int64_t bit = start; bit < end; bit += 8) {
-                           unsigned byte = 0;
-                           for (int64_t k = 0; k < std::min<int64_t>(8, end - bit); ++k)
-                               byte |= static_cast<unsigned>(row[bit - start + k] >= 0.0f) << k;
-                           out[i * bytes + bit / 8] = static_cast<uint8_t>(byte);
-                       }
-                   }
+                   for (int64_t i = first; i < last; ++i)
+                       kernels.pack_signs(projections.data() + (i - first) * blocks.rows,
+                                          end - start, out + i * bytes + start / 8);
                    return (end - start) * (last - first);
                });
 }

@@ -9,6 +9,10 @@
 namespace infall {
 
 struct CodeKernels {
+    // out (ceil(count / 8),), bit i: projections[i] >= 0; zeros behind the last. Of the projections
+    // whole vectors are read: their number is rounded up to a multiple of row_multiple.
+    void (*pack_signs)(const float* projections, int64_t count, uint8_t* out);
+
     // out (a_count, b_count): differing bits of the codes a (a_count, bytes), b (b_count, bytes).
     void (*hamming_distances)(const uint8_t* a, int64_t a_count, const uint8_t* b, int64_t b_count,
                               int64_t bytes, int32_t* out);

@@ -30,7 +30,7 @@ std::vector<Selection> select_exactly(const GaussianLayer& layer, const Selectio
                                       float threshold) {
     const StreamKernels& kernels = stream_kernels();
     const AlignedBlocks blocks(task.first_row, task.end_row,
-                               block_rows_for(weights.width(), std::min(batch, max_batch)));
+                               stream_block_rows(weights.width(), batch));
     Collectors collectors(task, batch, threshold);
     PerThread<std::vector<float>> scores(task.num_threads);
     PerThread<std::vector<int32_t>> positions(task.num_threads, std::vector<int32_t>(blocks.rows));
@@ -104,8 +104,9 @@ std::vector<Selection> select_screened(const GaussianLayer& layer, const Selecti
                                        const Weights& weights, float threshold) {
     const ScreenKernels& kernels = screen_kernels();
     const Screen screen(weights);
-    const AlignedBlocks blocks(task.first_row, task.end_row,
-                               std::max(screened_rows, block_rows_for(4 * weights.num_blocks, 1)));
+    const AlignedBlocks blocks(
+        task.first_row, task.end_row,
+        std::max(screened_rows, stream_block_rows(4 * weights.num_blocks, 1)));
     Collectors collectors(task, 1, threshold);
     PerThread<Candidates> candidates(task.num_threads, Candidates(layer, weights));
     PerThread<std::vector<float>> scores(task.num_threads, std::vector<float>(blocks.rows));

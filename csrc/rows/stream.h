@@ -1,11 +1,13 @@
 // Projections of the rows of a Gaussian layer, which are drawn and never stored.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <vector>
 
 #include "random/gaussian.h"
+#include "rows/blocks.h"
 #include "rows/selection.h"
 #include "rows/weights.h"
 #include "runtime/parallel.h"
@@ -15,6 +17,13 @@ namespace infall {
 // Ranges of rows, or of pairs of rows, start at a multiple of this and are as long as one: no
 // vector has more lanes.
 constexpr int64_t row_multiple = 16;
+
+// Rows of a block that are projected on `batch` directions. For a batch four vectors of rows are
+// drawn together, and fewer would be drawn in vain.
+inline int64_t stream_block_rows(int64_t width, int64_t batch) {
+    return block_rows_for(width, std::min(batch, max_batch),
+                          batch > 1 ? 4 * row_multiple : row_multiple);
+}
 
 struct StreamKernels {
     // scores is (batch, rows): the projections of the rows first_row, ... on each direction; every
