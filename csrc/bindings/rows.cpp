@@ -219,6 +219,24 @@ void bind_rows(py::module_& module) {
         },
         py::arg("w").noconvert());
 
+    // None if one is not finite.
+    module.def(
+        "scaled_projections",
+        [](const Array<double>& unit_projections, const Array<double>& norms,
+           const Array<int64_t>& exponents) -> py::object {
+            const py::ssize_t batch = unit_projections.shape(0), count = unit_projections.shape(1);
+            Array<double> out({batch, count});
+            double* products = out.mutable_data();
+            bool finite = false;
+            compute(py::none(), [&](Watch*) {
+                finite = scale_projections(unit_projections.data(), norms.data(), exponents.data(),
+                                           batch, count, products);
+            });
+            return finite ? py::object(out) : py::none();
+        },
+        py::arg("unit_projections").noconvert(), py::arg("norms").noconvert(),
+        py::arg("exponents").noconvert());
+
     module.def(
         "householder",
         [](const Array<double>& w) {

@@ -61,36 +61,67 @@ void store_tile(const double* x, int64_t rows, int64_t dim, float* z) {
             z[i * dim + j] = static_cast<float>(x[j * tile_rows + i]);
 }
 
+// The pass that subtracts one reflection takes the dot products with the next: a tile is read and
+// written once for each.
 template <int vectors>
-INFALL_HD void reflect_columns(double* x, int64_t stride, const double* v, double scale,
-                               int64_t first, int64_t dim) {
+INFALL_HD void reflect_vectors(double* x, int64_t stride, const Reflections& reflections,
+                               int64_t dim) {
     Double dots[vectors] = {};
-    for (int64_t j = first; j < dim; ++j) {
+    const auto add_dots = [&](const double* v, int64_t j) {
         const Double entry = broadcast(v[j]);
         INFALL_UNROLL
         for (int n = 0; n < vectors; ++n)
-            dots[n] = fused(entry, load_doubles(x + j * stride + n * double_lanes), dots[n]);
-    }
-    INFALL_UNROLL
-    for (int n = 0; n < vectors; ++n) dots[n] = broadcast(-scale) * dots[n];
-    for (int64_t j = first; j < dim; ++j) {
-        const Double entry = broadcast(v[j]);
+            dots[n] = fused(entry, load(x + j * stride + n * double_lanes), dots[n]);
+    };
+    int64_t h = reflections.first;
+    for (int64_t j = h; j < dim; ++j) add_dots(reflections.v + h * dim, j);
+    for (int64_t left = reflections.count; left > 0; --left, h += reflections.step) {
+        const double* v = reflections.v + h * dim;
+        Double steps[vectors];
         INFALL_UNROLL
         for (int n = 0; n < vectors; ++n) {
-            double* target = x + j * stride + n * double_lanes;
-            store(target, fused(dots[n], entry, load_doubles(target)));
+            steps[n] = broadcast(-reflections.scale[h]) * dots[n];
+            dots[n] = Double{};
         }
+        const auto subtract = [&](int64_t j) {
+            const Double entry = broadcast(v[j]);
+            INFALL_UNROLL
+            for (int n = 0; n < vectors; ++n) {
+                double* target = x + j * stride + n * double_lanes;
+                store(target, fused(steps[n], entry, load(target)));
+            }
+        };
+        int64_t j = h;
+        if (left > 1) {
+            const int64_t next = h + reflections.step;
+            const double* next_v = reflections.v + next * dim;
+            for (; j < next; ++j) subtract(j);
+            for (int64_t i = next; i < h; ++i) add_dots(next_v, i);
+            for (; j < dim; ++j) {
+                const Double entry = broadcast(v[j]), next_entry = broadcast(next_v[j]);
+                INFALL_UNROLL
+                for (int n = 0; n < vectors; ++n) {
+                    double* target = x + j * stride + n * double_lanes;
+                    const Double reflected = fused(steps[n], entry, load(target));
+                    store(target, reflected);
+                    dots[n] = fused(next_entry, reflected, dots[n]);
+                }
+            }
+        }
+        for (; j < dim; ++j) subtract(j);
     }
 }
 
-void reflect(double* x, int64_t columns, int64_t stride, const double* v, double scale,
-             int64_t first, int64_t dim) {
+void reflect(double* x, int64_t columns, const Reflections& reflections, int64_t dim) {
     int64_t i = 0;
     for (; i + tile_rows <= columns; i += tile_rows)
-        reflect_columns<tile_vectors>(x + i, stride, v, scale, first, dim);
+        reflect_vectors<tile_vectors>(x + i, columns, reflections, dim);
     for (; i + double_lanes <= columns; i += double_lanes)
-        reflect_columns<1>(x + i, stride, v, scale, first, dim);
-    for (; i < columns; ++i) infall::reflect(x + i, stride, v, scale, first, dim);
+        reflect_vectors<1>(x + i, columns, reflections, dim);
+    for (; i < columns; ++i)
+        for (int64_t n = 0, h = reflections.first; n < reflections.count;
+             ++n, h += reflections.step)
+            infall::reflect(x + i, columns, reflections.v + h * dim, reflections.scale[h], h, dim);
 }
 
 double add_squares(const double* x, int64_t count, double sum) {

@@ -1,9 +1,11 @@
 #include "rows/directions.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <vector>
 
+#include "rows/blocks.h"
 #include "runtime/isa.h"
 
 namespace infall {
@@ -56,6 +58,17 @@ void unit_vectors(const double* w, int64_t batch, int64_t dim, double* direction
     }
 }
 
+bool scale_projections(const double* unit_projections, const double* norms,
+                       const int64_t* exponents, int64_t batch, int64_t count, double* out) {
+    bool finite = true;
+    for (int64_t b = 0; b < batch; ++b)
+        for (int64_t i = b * count; i < (b + 1) * count; ++i) {
+            out[i] = std::ldexp(unit_projections[i] * norms[b], static_cast<int>(exponents[b]));
+            finite &= std::isfinite(out[i]);
+        }
+    return finite;
+}
+
 void householder(const double* w, int64_t batch, int64_t dim, double* v, double* scale,
                  double* factors, Watch* watch) {
     const DirectionKernels& kernels = direction_kernels();
@@ -71,26 +84,31 @@ void householder(const double* w, int64_t batch, int64_t dim, double* v, double*
         for (int64_t j = 0; j < dim; ++j) x[j * width] = w[b * dim + j];
     }
     std::fill(v, v + span * dim, 0.0);
-    for (int64_t h = 0; h < span; ++h) {
-        double *direction = v + h * dim, *x = column(h);
-        for (int64_t j = h; j < dim; ++j) direction[j] = x[j * width];
-        double tail = 0.0;
-        for (int64_t first = h + 1; first < dim; first += polled_every) {
-            const int64_t end = std::min(first + polled_every, dim);
-            tail = kernels.add_squares(direction + first, end - first, tail);
+    const int64_t together = std::max<int64_t>(1, part_work / (width * dim));
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+        double* x = columns.data() + tile * dim * width;
+        const int64_t begin = std::min(tile * width, span), end = std::min(begin + width, span);
+        for (int64_t h = 0; h < begin; h += together) {
+            kernels.reflect(x, width, {v, scale, h, 1, std::min(together, begin - h)}, dim);
             if (watch) watch->poll(0);
         }
-        const Reflection reflection = reflection_of(direction[h], tail);
-        direction[h] = reflection.first;
-        if (!reflection.has_rest) std::fill(direction + h + 1, direction + dim, 0.0);
-        scale[h] = reflection.scale;
-        // The columns before are done: what a reflection does to theirs behind h is not read.
-        for (int64_t tile = (h + 1) / width; tile < tiles; ++tile) {
-            kernels.reflect(columns.data() + tile * dim * width, width, width, direction, scale[h],
-                            h, dim);
-            if (watch) watch->poll(0);
+        for (int64_t h = begin; h < end; ++h) {
+            double *direction = v + h * dim, *entries = column(h);
+            for (int64_t j = h; j < dim; ++j) direction[j] = entries[j * width];
+            double tail = 0.0;
+            for (int64_t first = h + 1; first < dim; first += polled_every) {
+                const int64_t last = std::min(first + polled_every, dim);
+                tail = kernels.add_squares(direction + first, last - first, tail);
+                if (watch) watch->poll(0);
+            }
+            const Reflection reflection = reflection_of(direction[h], tail);
+            direction[h] = reflection.first;
+            if (!reflection.has_rest) std::fill(direction + h + 1, direction + dim, 0.0);
+            scale[h] = reflection.scale;
+            // The columns before are done: what a reflection does to theirs behind h is not read.
+            kernels.reflect(x, width, {v, scale, h, 1, 1}, dim);
+            entries[h * width] = reflection.norm;  // H x, known exactly
         }
-        x[h * width] = reflection.norm;  // H x, known exactly
     }
     for (int64_t h = 0; h < span; ++h)
         for (int64_t b = 0; b < batch; ++b)

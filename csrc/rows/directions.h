@@ -135,16 +135,21 @@ constexpr int64_t tile_rows = 16;
 // Of long rows a tile holds one: it stays below 4 MiB, and the work on it is soon done.
 inline int64_t tile_width(int64_t dim) { return dim <= int64_t{1} << 15 ? tile_rows : 1; }
 
+// The reflections H_h = I - scale_h v_h v_h^T for h = first, first + step, ..., `count` of them;
+// v_h is zero before h.
+struct Reflections {
+    const double *v, *scale;  // (., dim), (.,)
+    int64_t first, step, count;
+};
+
 struct DirectionKernels {
     // The first `rows` rows of a tile, from z, whose rows are `stride` apart, or to z (rows, dim);
     // what else a loaded tile has is zero.
     void (*load_tile)(const float* z, int64_t stride, int64_t rows, int64_t columns, double* x);
     void (*store_tile)(const double* x, int64_t rows, int64_t dim, float* z);
 
-    // Each column of x (dim, columns), rows `stride` apart, <- H x with H = I - scale v v^T, v zero
-    // before `first`.
-    void (*reflect)(double* x, int64_t columns, int64_t stride, const double* v, double scale,
-                    int64_t first, int64_t dim);
+    // Each column of x (dim, columns) is reflected by one after the other.
+    void (*reflect)(double* x, int64_t columns, const Reflections& reflections, int64_t dim);
 
     // sum + x_0^2 + x_1^2 ..., in order, each rounded once.
     double (*add_squares)(const double* x, int64_t count, double sum);
@@ -159,6 +164,11 @@ const DirectionKernels& direction_kernels();
 // largest magnitude. For a vector that is zero or not finite norm and direction are NaN.
 void unit_vectors(const double* w, int64_t batch, int64_t dim, double* directions, double* norms,
                   int64_t* exponents, Watch* watch);
+
+// out (batch, count) = unit_projections norms 2^exponents, each product rounded.
+// Whether all are finite.
+bool scale_projections(const double* unit_projections, const double* norms,
+                       const int64_t* exponents, int64_t batch, int64_t count, double* out);
 
 // Householder reflections H_0 ... H_{span-1} with w^T = H_0 ... H_{span-1} [R; 0] and R's diagonal
 // not negative. w is (batch, dim); v (span, dim), scale (span,), factors = R (span, batch) are

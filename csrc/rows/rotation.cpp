@@ -173,9 +173,10 @@ void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, c
                    for (int64_t i = 0; i < rows; ++i)
                        for (int64_t c = 0; c < span; ++c)
                            x[static_cast<size_t>(c * width + i)] = deciding[(first + i) * span + c];
-                   for (int64_t h = span - 1; h >= 0; --h) {
-                       kernels.reflect(x.data(), width, width, v + h * dim, scale[h], h, dim);
-                       if (h > 0 && h % reflections == 0) pulse();
+                   for (int64_t left = span; left > 0; left -= reflections) {
+                       if (left < span) pulse();
+                       kernels.reflect(x.data(), width,
+                                       {v, scale, left - 1, -1, std::min(left, reflections)}, dim);
                    }
                    if (width == 1)
                        store_row(x.data(), 1, dim, target);

@@ -85,6 +85,11 @@ def largest_folded_normals(exponentials: NDArray[np.float64], width: float) -> N
 def unit_vectors(
     w: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]: ...
+def scaled_projections(
+    unit_projections: NDArray[np.float64],
+    norms: NDArray[np.float64],
+    exponents: NDArray[np.int64],
+) -> NDArray[np.float64] | None: ...
 def householder(
     w: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]: ...
@@ -144,6 +149,15 @@ def deviations(
 ) -> None: ...
 def accumulate_scatter(
     x: NDArray[np.float64], scatter: NDArray[np.float64], num_threads: int
+) -> None: ...
+def accumulate_deviations(
+    waiting: NDArray[np.float64],
+    features: NDArray[Any],
+    labels: NDArray[np.int64],
+    shifts: NDArray[Any],
+    before: NDArray[np.float64],
+    scatter: NDArray[np.float64],
+    num_threads: int,
 ) -> None: ...
 def project_rows(
     rows: NDArray[np.float64], directions: NDArray[np.float64], num_threads: int

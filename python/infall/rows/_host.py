@@ -85,8 +85,6 @@ def select(
             if watch is not None:
                 watch(last)
 
-    if task.by_index:
-        indices, unit_projections = by_index(indices, unit_projections)
     rows = np.empty((batch * num_rows, dim), dtype=np.float32)
     _core.gaussian_rows(indices.ravel(), rows, seed, layer, threads, None)
     if sampler != "stream":
@@ -125,9 +123,16 @@ def _selected(
     if any(len(rows) < task.num_rows for rows, _ in selected):
         selected = select(-math.inf)
     assert all(len(rows) == task.num_rows for rows, _ in selected)
-    return np.stack([rows for rows, _ in selected]), np.stack(
-        [unit_projections for _, unit_projections in selected]
-    )
+    return _stacked(task, selected)
+
+
+def _stacked(
+    task: SelectionTask, selected: _Selected
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return row numbers and unit projections (B, m), in the order that is asked for."""
+    indices = np.stack([rows for rows, _ in selected])
+    unit_projections = np.stack([projections for _, projections in selected])
+    return by_index(indices, unit_projections) if task.by_index else (indices, unit_projections)
 
 
 def select_from_matrix(
@@ -144,10 +149,7 @@ def select_from_matrix(
     for first in range(0, len(matrix), step):
         block = matrix[first : first + step]
         best = _best_of_both(best, _selected_from_block(task, block, directions, first), task)
-    indices = np.stack([rows for rows, _ in best])
-    unit_projections = np.stack([projections for _, projections in best])
-    if task.by_index:
-        indices, unit_projections = by_index(indices, unit_projections)
+    indices, unit_projections = _stacked(task, best)
     return indices, unit_projections, matrix[indices].astype(own_dtype, copy=False)
 
 
@@ -258,9 +260,8 @@ def projections(
     exponents: NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """Return unit projections (B, m) times norms * 2**exponents, (B,)."""
-    with np.errstate(over="ignore"):
-        products = np.ldexp(unit_projections * norms[:, None], exponents[:, None])
-    if not np.isfinite(products).all():
+    products = _core.scaled_projections(unit_projections, norms, exponents)
+    if products is None:
         raise ValueError("w is too long: its projections overflow float64; scale it down")
     return products
 

@@ -73,7 +73,8 @@ def by_index(
     indices: NDArray[np.int64], unit_projections: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     order = np.argsort(indices, axis=1)
-    return np.take_along_axis(indices, order, 1), np.take_along_axis(unit_projections, order, 1)
+    batch = np.arange(len(order))[:, None]
+    return indices[batch, order], unit_projections[batch, order]
 
 
 def draw_order_statistics(task: SelectionTask) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
