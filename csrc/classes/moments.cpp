@@ -11,6 +11,7 @@
 
 #include "runtime/isa.h"
 #include "runtime/lanes.h"
+#include "runtime/scratch.h"
 
 namespace infall {
 
@@ -283,10 +284,6 @@ void deviations(const FeatureRows& features, int64_t num_samples, const int64_t*
 
 namespace {
 
-struct alignas(64) CacheLine {
-    double entries[8];
-};
-
 // scatter = before + x^T x for x (count, dim); copy(first, last, rows) makes samples of x.
 template <class Copy>
 void add_products(int64_t count, int64_t dim, const Copy& copy, const double* before,
@@ -301,8 +298,8 @@ void add_products(int64_t count, int64_t dim, const Copy& copy, const double* be
         std::clamp<int64_t>(count, 1, std::max<int64_t>(128, packed_entries / width));
     const int64_t rows = std::max<int64_t>(1, copied_entries / dim);
     const int threads = threads_for(most * width * panels, num_threads);
-    const std::unique_ptr<CacheLine[]> lines(new CacheLine[static_cast<size_t>(most * width / 8)]);
-    double* const packed = lines[0].entries;
+    Scratch<double> scratch;
+    double* const packed = scratch.of_length(most * width);
     PerThread<std::vector<double>> copies(threads,
                                           std::vector<double>(static_cast<size_t>(rows * dim)));
     for (int64_t start = 0; start < count; start += most) {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "frames/hadamard.h"
+#include "runtime/scratch.h"
 #include "runtime/top_rows.h"
 
 namespace infall {

@@ -10,6 +10,7 @@
 #include "frames/frames.h"
 #include "frames/team.h"
 #include "random/gaussian.h"
+#include "runtime/scratch.h"
 
 namespace infall {
 namespace {

@@ -2,12 +2,7 @@
 // vector at a time, of which every thread takes blocks.
 #pragma once
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cstdlib>
-#include <memory>
-#include <new>
 
 #include "runtime/parallel.h"
 
@@ -82,35 +77,5 @@ void for_vectors(int64_t count, int64_t length, int num_threads, Watch* watch, c
         },
         watch);
 }
-
-// Uninitialised memory for a thread's work, in large pages where the system has them.
-template <class T>
-class Scratch {
-  public:
-    T* of_length(int64_t length) {
-        if (length > length_) {
-            constexpr size_t page = size_t{1} << 21;
-            const size_t bytes = static_cast<size_t>(length) * sizeof(T);
-            const bool large = bytes >= page;
-            const size_t alignment = large ? page : 64;
-            length_ = 0;
-            memory_.reset(static_cast<T*>(
-                std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment)));
-            if (!memory_) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-            if (large) madvise(memory_.get(), bytes, MADV_HUGEPAGE);
-#endif
-            length_ = length;
-        }
-        return memory_.get();
-    }
-
-  private:
-    struct Free {
-        void operator()(T* p) const { std::free(p); }
-    };
-    std::unique_ptr<T[], Free> memory_;
-    int64_t length_ = 0;
-};
 
 }  // namespace infall
