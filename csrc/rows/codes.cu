@@ -51,11 +51,12 @@ using CodeTile = uint4[tile_codes][tile_words / 4 + 1];
 template <bool by_words>
 __device__ void load_codes(const uint8_t* __restrict__ codes, int64_t first_code, int64_t count,
                            int64_t bytes, int64_t first_byte, CodeTile& tile) {
-    const auto word = static_cast<int>(threadIdx.x), first = static_cast<int>(threadIdx.y);
+    const auto word = static_cast<int>(threadIdx.x);
+    const auto first_of_thread = static_cast<int>(threadIdx.y);
     const int64_t at = first_byte + 4 * word, left = count - first_code;
-    const uint8_t* source = codes + (first_code + first) * bytes + at;
+    const uint8_t* source = codes + (first_code + first_of_thread) * bytes + at;
 #pragma unroll
-    for (int i = first; i < first + tile_codes; i += distance_threads) {
+    for (int i = first_of_thread; i < first_of_thread + tile_codes; i += distance_threads) {
         uint32_t bits = 0;
         if (i < left) {
             if (by_words) {

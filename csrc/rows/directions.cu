@@ -149,15 +149,15 @@ __global__ void __launch_bounds__(block_threads)
     double dot = 0.0;
     for (int64_t first = h; first < dim; first += reflected_rows) {
         const int64_t left = dim - first;
-        const int here = left < reflected_rows ? static_cast<int>(left) : reflected_rows;
+        const int fetched_rows = left < reflected_rows ? static_cast<int>(left) : reflected_rows;
         __syncthreads();
-        for (int i = y; i < here; i += across) {
+        for (int i = y; i < fetched_rows; i += across) {
             tile[i][x] = inside ? columns[(first + i) * batch + b] : 0.0;
             if (x == 0) reflector[i] = v[first + i];
         }
         __syncthreads();
         if (y == 0)
-            for (int i = 0; i < here; ++i) dot = fused(reflector[i], tile[i][x], dot);
+            for (int i = 0; i < fetched_rows; ++i) dot = fused(reflector[i], tile[i][x], dot);
     }
     if (y == 0) steps[x] = -scale[h] * dot;
     __syncthreads();
@@ -189,24 +189,24 @@ __global__ void __launch_bounds__(block_threads)
     __shared__ double products[multiplied_rows][block_threads + 1];
     const auto thread = static_cast<int>(threadIdx.x);
     const int64_t first_row = int64_t{blockIdx.x} * multiplied_rows, left = count - first_row;
-    const int here = static_cast<int>(left < multiplied_rows ? left : multiplied_rows);
+    const int block_rows = static_cast<int>(left < multiplied_rows ? left : multiplied_rows);
     double sum = 0.0;
     for (int64_t first = 0; first < dim; first += block_threads) {
         const int64_t column = first + thread;
         __syncthreads();
         if (column < dim) {
             const double weight = w[column];
-            for (int r = 0; r < here; ++r)
+            for (int r = 0; r < block_rows; ++r)
                 products[r][thread] =
                     static_cast<double>(rows[(first_row + r) * dim + column]) * weight;
         }
         __syncthreads();
         const int columns =
             static_cast<int>(dim - first < block_threads ? dim - first : block_threads);
-        if (thread < here)
+        if (thread < block_rows)
             for (int j = 0; j < columns; ++j) sum = sum + products[thread][j];
     }
-    if (thread < here) out[first_row + thread] = sum;
+    if (thread < block_rows) out[first_row + thread] = sum;
 }
 
 }  // namespace

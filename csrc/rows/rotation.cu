@@ -164,17 +164,17 @@ __global__ void __launch_bounds__(block_threads)
     const auto thread = static_cast<int>(threadIdx.x);
     const auto stride = static_cast<int>(rotated_stride(dim));
     const int64_t first = int64_t{blockIdx.x} * rows, left = count - first;
-    const int here = left < rows ? static_cast<int>(left) : rows;
+    const int block_rows = left < rows ? static_cast<int>(left) : rows;
     z += first * dim;
     deciding += first * span;
-    for (int r = 0; r < here; ++r)
+    for (int r = 0; r < block_rows; ++r)
         for (int j = thread; j < dim; j += block_threads)
             entries[r * stride + j] =
                 j < span ? deciding[r * span + j] : static_cast<double>(z[r * dim + j]);
     for (int h = span - 1; h >= 0; --h) {
         const double* reflector = v + int64_t{h} * dim;
         __syncthreads();
-        if (thread < here) {
+        if (thread < block_rows) {
             const double* row = entries + thread * stride;
             double dot = 0.0;
 #pragma unroll 8
@@ -183,11 +183,11 @@ __global__ void __launch_bounds__(block_threads)
         }
         __syncthreads();
         for (int j = h + thread; j < dim; j += block_threads)
-            for (int r = 0; r < here; ++r)
+            for (int r = 0; r < block_rows; ++r)
                 entries[r * stride + j] = fused(steps[r], reflector[j], entries[r * stride + j]);
     }
     // Each thread stores what it has reflected last itself.
-    for (int r = 0; r < here; ++r)
+    for (int r = 0; r < block_rows; ++r)
         for (int j = thread; j < dim; j += block_threads)
             z[r * dim + j] = static_cast<float>(entries[r * stride + j]);
 }

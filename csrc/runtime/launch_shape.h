@@ -41,7 +41,7 @@ inline ElementShape shape_for_elements(int64_t rows, int64_t columns) {
     unsigned along = 1;  // a power of two: a row takes less than twice the threads it needs
     while (along < columns && along < block_threads) along *= 2;
     const unsigned across = block_threads / along;
-    return {dim3(exact_grid(columns, along), grid_for(blocks_of(rows, across), max_grid_y)),
+    return {dim3(exact_grid(columns, along), grid_for(blocks_of(rows, across))),
             dim3(along, across)};
 }
 

@@ -119,6 +119,23 @@ def test_rows_lie_as_they_are_asked_for(dim, offset):
     assert (room[begin + out.size :] == -7).all()
 
 
+@pytest.mark.parametrize("dim", [600, 601])
+def test_more_rows_than_blocks(dim):
+    # A grid has 2112 blocks for them: each goes on with a row beyond, if there is one.
+    rows = 3 * np.arange(2115)
+    rows[[5, 2113]] = -1
+    out = np.empty((len(rows), dim), dtype=np.float32)
+    cuda.gaussian_rows((3, 4, dim), pointer(rows), len(rows), pointer(out), 0, 0)
+    expected = infall.gaussian_rows(np.maximum(rows, 0), dim, seed=3, layer=4)
+    expected[[5, 2113]] = np.nan
+    assert_array_equal(out, expected)
+    again = np.empty_like(out)
+    places = np.arange(len(rows))[::-1].copy()
+    matrix = (out.ctypes.data, "float32", len(rows), dim, dim, 1)
+    cuda.gather_rows(matrix, pointer(places), len(rows), pointer(again), 0, 0)
+    assert_array_equal(again, expected[::-1])
+
+
 @few
 @given(
     st.integers(1, 40),
