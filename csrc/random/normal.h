@@ -202,7 +202,8 @@ INFALL_HD void box_muller64(uint64_t radius_word, uint32_t angle_word, double& z
 }
 
 // The pair of normals of deciding column `column` for rows 2 pair and 2 pair + 1.
-INFALL_HD void deciding_pair(uint64_t pair, uint32_t column, uint32_t layer, PhiloxKey key,
+template <class Key>
+INFALL_HD void deciding_pair(uint64_t pair, uint32_t column, uint32_t layer, const Key& key,
                              double& z_even, double& z_odd) {
     const PhiloxBlock b = philox4x32_10(pair, deciding_columns + column, layer, key);
     box_muller64((static_cast<uint64_t>(b.w[0]) << 32) | b.w[2], b.w[1], z_even, z_odd);

@@ -51,12 +51,31 @@ struct PhiloxKey {
     }
 };
 
+// The same words, added up beforehand: as an argument of a CUDA kernel they are constants of its
+// instructions, which else would add them up for every block.
+struct PhiloxRoundKeys {
+    uint32_t k0[philox_rounds], k1[philox_rounds];
+
+    static PhiloxRoundKeys from_seed(uint64_t seed) {
+        const PhiloxKey key = PhiloxKey::from_seed(seed);
+        PhiloxRoundKeys keys;
+        for (int round = 0; round < philox_rounds; ++round) {
+            keys.k0[round] = key.first(round);
+            keys.k1[round] = key.second(round);
+        }
+        return keys;
+    }
+    INFALL_HD uint32_t first(int round) const { return k0[round]; }
+    INFALL_HD uint32_t second(int round) const { return k1[round]; }
+};
+
 struct PhiloxBlock {
     uint32_t w[4];
 };
 
+template <class Key>
 INFALL_HD PhiloxBlock philox4x32_10(uint64_t position, uint32_t block, uint32_t layer,
-                                    PhiloxKey key) {
+                                    const Key& key) {
     PhiloxState<ScalarWide> s{{static_cast<uint32_t>(position), 0},
                               {static_cast<uint32_t>(position >> 32), 0},
                               {block, 0},
@@ -77,7 +96,8 @@ struct PhiloxColumn {
     uint32_t x0, x2, x3;
 
     PhiloxColumn() = default;
-    INFALL_HD PhiloxColumn(uint32_t row_high, uint32_t block, PhiloxKey key) {
+    template <class Key>
+    INFALL_HD PhiloxColumn(uint32_t row_high, uint32_t block, const Key& key) {
         const ScalarWide p1 = multiply_wide(ScalarWide{block, 0}, philox_m1);
         const ScalarWide p0 =
             multiply_wide(ScalarWide{p1.high ^ row_high ^ key.first(0), 0}, philox_m0);
@@ -92,7 +112,8 @@ struct PhiloxRows {
     Wide r0, r1, r2;
 
     PhiloxRows() = default;
-    INFALL_HD PhiloxRows(Wide row_low, uint32_t layer, PhiloxKey key) {
+    template <class Key>
+    INFALL_HD PhiloxRows(Wide row_low, uint32_t layer, const Key& key) {
         const Wide p0 = multiply_wide(row_low, philox_m0);
         const Wide c2 = xor2(high_half(p0), layer ^ key.second(0));
         const Wide p1 = multiply_wide(c2, philox_m1);

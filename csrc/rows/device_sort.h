@@ -35,12 +35,12 @@ __device__ void sort_tile(Candidate* candidates, int64_t first, int64_t count, B
     candidates[first + rank] = mine;
 }
 
-// Puts candidate i, of sorted runs `run` long, to its place in runs twice as long.
+// Puts candidate i, of sorted runs `run` long, a power of two, to its place in runs twice as long.
 template <class Before>
 __device__ void merge_one(const Candidate* from, Candidate* to, int64_t count, int64_t run,
                           int64_t i, Before before) {
     const Candidate mine = from[i];
-    const int64_t number = i / run, beside = (number ^ 1) * run;
+    const int64_t place = i & (run - 1), beside = (i - place) ^ run;
     int64_t low = beside < count ? beside : count;
     int64_t high = count - low < run ? count : low + run;
     const int64_t first = low;
@@ -51,7 +51,7 @@ __device__ void merge_one(const Candidate* from, Candidate* to, int64_t count, i
         else
             high = middle;
     }
-    to[number / 2 * 2 * run + i % run + (low - first)] = mine;
+    to[((i - place) & ~run) + place + (low - first)] = mine;
 }
 
 // Sorts with `spare`, as long as `candidates`, to merge to; returns the one that is sorted. All

@@ -52,45 +52,49 @@ MatrixSpace workspace_of(int64_t rows, int64_t num_rows, int64_t batch, Layout& 
 }
 
 // Projections of row `row` (none where it is past the end) on `directions` vectors from `direction`
-// on. All threads of a block call it together. Rows in C order go through shared memory, so that a
-// warp reads along a row while a thread sums it, column by column.
+// on. All threads of a block call it together. The weights go through shared memory, and so do rows
+// in C order, so that a warp reads along a row while a thread sums it, column by column.
 template <class T, int directions>
 __device__ void project_row(const DeviceMatrix& matrix, int64_t row, const void* w,
                             int64_t direction, int64_t batch, double* projections) {
     using S = decltype(widened(T{}));
     constexpr int tile_columns = 128 / sizeof(S);  // a line of memory
     __shared__ S tile[block_threads][tile_columns + 1];
-    __shared__ int64_t tile_row[block_threads];
+    __shared__ int64_t row_starts[block_threads];
+    alignas(16) __shared__ S tile_weights[tile_columns][directions];
     const T* data = static_cast<const T*>(matrix.data);
     const S* weights = static_cast<const S*>(w);
     const bool by_rows = matrix.column_stride == 1;
     S sums[directions] = {};
     const bool inside = row < matrix.rows;
     __syncthreads();
-    tile_row[threadIdx.x] = inside ? row : -1;
+    row_starts[threadIdx.x] = inside ? row * matrix.row_stride : 0;  // there is a row to read
     for (int64_t first = 0; first < matrix.dim; first += tile_columns) {
         const int here =
             static_cast<int>(matrix.dim - first < tile_columns ? matrix.dim - first : tile_columns);
-        if (by_rows) {
-            __syncthreads();
-            const int column = static_cast<int>(threadIdx.x % tile_columns);
-            for (int r = static_cast<int>(threadIdx.x / tile_columns); r < block_threads;
-                 r += block_threads / tile_columns)
-                if (tile_row[r] >= 0 && column < here)
-                    tile[r][column] =
-                        widened(data[tile_row[r] * matrix.row_stride + first + column]);
-            __syncthreads();
+        __syncthreads();
+        const auto column = static_cast<int>(threadIdx.x % tile_columns);
+        static_assert(tile_columns * directions <= block_threads);
+        if (threadIdx.x < tile_columns * directions) {
+            const auto d = static_cast<int>(threadIdx.x / tile_columns);
+            tile_weights[column][d] = direction + d < batch && column < here
+                                          ? weights[(direction + d) * matrix.dim + first + column]
+                                          : S{0};
         }
+        if (by_rows && column < here)
+            for (auto r = static_cast<int>(threadIdx.x / tile_columns); r < block_threads;
+                 r += block_threads / tile_columns)
+                tile[r][column] = widened(data[row_starts[r] + first + column]);
+        __syncthreads();
         if (!inside) continue;
         for (int j = 0; j < here; ++j) {
             const S entry =
                 by_rows
                     ? tile[threadIdx.x][j]
                     : widened(data[row * matrix.row_stride + (first + j) * matrix.column_stride]);
+#pragma unroll
             for (int d = 0; d < directions; ++d)
-                if (direction + d < batch)
-                    sums[d] =
-                        fused(entry, weights[(direction + d) * matrix.dim + first + j], sums[d]);
+                sums[d] = fused(entry, tile_weights[j][d], sums[d]);
         }
     }
     for (int d = 0; d < directions; ++d) projections[d] = static_cast<double>(sums[d]);
@@ -101,8 +105,9 @@ __global__ void __launch_bounds__(block_threads)
     sample_kernel(DeviceMatrix matrix, DeviceSelection task, MatrixSpace space, const void* w) {
     const int64_t i = thread_of_grid(), direction = blockIdx.y;
     const bool inside = i < space.samples;
-    // Spread over the whole matrix: its rows may be sorted.
-    const int64_t row = inside ? i * matrix.rows / space.samples : matrix.rows;
+    // Spread over the whole matrix: its rows may be sorted. A short one is sampled whole.
+    const int64_t spread = space.samples < sample_rows ? i : i * matrix.rows / sample_rows;
+    const int64_t row = inside ? spread : matrix.rows;
     double projection;
     project_row<T, 1>(matrix, row, w, direction, task.batch, &projection);
     if (!inside) return;
@@ -246,15 +251,20 @@ inline __device__ void make_nan(Float16* p) { p->bits = 0x7E00u; }
 inline __device__ void make_nan(BFloat16* p) { p->bits = 0x7FC0u; }
 
 template <class T>
-__global__ void gather_rows_kernel(DeviceMatrix matrix, const int64_t* indices, int64_t count,
-                                   T* out) {
+__global__ void __launch_bounds__(block_threads)
+    gather_rows_kernel(DeviceMatrix matrix, const int64_t* __restrict__ indices, int64_t count,
+                       T* __restrict__ out) {
     const T* data = static_cast<const T*>(matrix.data);
-    for (int64_t i = thread_of_grid(); i < count * matrix.dim; i += threads_of_grid()) {
-        const int64_t row = indices[i / matrix.dim], column = i % matrix.dim;
+    const int64_t column = thread_of_grid();
+    if (column >= matrix.dim) return;
+#pragma unroll 1  // to unroll it, one would divide
+    for (int64_t i = row_of_grid(); i < count; i += rows_of_grid()) {
+        const int64_t row = indices[i];
+        T* target = out + i * matrix.dim + column;
         if (row < 0)
-            make_nan(out + i);
+            make_nan(target);
         else
-            out[i] = data[row * matrix.row_stride + column * matrix.column_stride];
+            *target = data[row * matrix.row_stride + column * matrix.column_stride];
     }
 }
 
@@ -304,9 +314,9 @@ void gather_rows(const DeviceMatrix& matrix, const int64_t* indices, int64_t cou
                  Stream stream) {
     with_elements(matrix.data, matrix.type, [&](const auto* data) {
         using T = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
-        launch("gather_rows", gather_rows_kernel<T>,
-               grid_for(blocks_of(count * matrix.dim, block_threads)), block_threads, stream,
-               matrix, indices, count, static_cast<T*>(out));
+        const ElementShape shape = shape_for_elements(count, matrix.dim);
+        launch("gather_rows", gather_rows_kernel<T>, shape.grid, shape.block, stream, matrix,
+               indices, count, static_cast<T*>(out));
     });
 }
 

@@ -1,7 +1,7 @@
 // CUDA kernels on the host, so that what they compute is tested where there is no GPU: a block is
-// a set of fibers on one thread that take turns at each barrier; blocks run one after the other.
-// Device memory is host memory. This proves the kernels' logic and bits, not their speed, and not
-// what the hardware adds (memory order, launch limits).
+// a set of fibers on one thread that take turns at each barrier, of the block or of a warp; blocks
+// run one after the other. Device memory is host memory. This proves the kernels' logic and bits,
+// not their speed, and not what the hardware adds (memory order, launch limits).
 #pragma once
 
 #include <ucontext.h>
@@ -12,6 +12,8 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
+#include <type_traits>
 #include <vector>
 
 #if defined(__has_feature)
@@ -28,7 +30,7 @@
 #define __global__
 #define __device__
 #define __shared__ static
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 
 struct dim3 {
     unsigned x, y, z;
@@ -36,6 +38,13 @@ struct dim3 {
 };
 
 inline dim3 gridDim, blockDim, blockIdx, threadIdx;
+
+struct alignas(16) float4 {
+    float x, y, z, w;
+};
+struct alignas(16) uint4 {
+    uint32_t x, y, z, w;
+};
 
 using cudaStream_t = void*;
 enum cudaError_t { cudaSuccess = 0 };
@@ -83,20 +92,21 @@ class Block {
         kernel_ = &kernel;
         const size_t count = size_t{threads.x} * threads.y * threads.z;
         fibers_.resize(count);
+        for (std::vector<uint64_t>& values : exchanged_) values.resize(count);
         for (size_t i = 0; i < count; ++i) {
             Fiber& fiber = fibers_[i];
             if (!fiber.stack) fiber.stack.reset(new char[stack_bytes]);
-            fiber.done = false;
+            fiber.state = State::runs;
+            fiber.exchanges = 0;
             getcontext(&fiber.context);
             fiber.context.uc_stack.ss_sp = fiber.stack.get();
             fiber.context.uc_stack.ss_size = stack_bytes;
             fiber.context.uc_link = nullptr;  // fibers leave by themselves
             makecontext(&fiber.context, reinterpret_cast<void (*)()>(&Block::enter), 0);
         }
-        for (bool alive = true; alive;) {  // one round between two barriers
-            alive = false;
+        do {  // one round between two barriers
             for (current_ = 0; current_ < count; ++current_) {
-                if (fibers_[current_].done) continue;
+                if (fibers_[current_].state != State::runs) continue;
                 const auto i = static_cast<unsigned>(current_);
                 threadIdx =
                     dim3(i % threads.x, i / threads.x % threads.y, i / (threads.x * threads.y));
@@ -104,58 +114,99 @@ class Block {
                 leave_stack(&frames, fibers_[current_].stack.get(), stack_bytes);
                 swapcontext(&scheduler_, &fibers_[current_].context);
                 arrive_on_stack(frames, nullptr, nullptr);
-                alive = alive || !fibers_[current_].done;
             }
-        }
+        } while (pass_barriers());
     }
 
-    void barrier() {
-        const dim3 mine = threadIdx;
-        const size_t self = current_;
-        void* frames = nullptr;
-        leave_stack(&frames, scheduler_bottom_, scheduler_bytes_);
-        swapcontext(&fibers_[self].context, &scheduler_);
-        arrive_on_stack(frames, &scheduler_bottom_, &scheduler_bytes_);
-        threadIdx = mine;
-    }
+    void barrier() { wait(State::at_barrier); }
+    void warp_barrier() { wait(State::at_warp_barrier); }
 
-    // All threads of the block vote.
-    uint32_t ballot(bool vote) {
-        if (votes_.size() < fibers_.size()) votes_.resize(fibers_.size());
+    // Each thread of a warp gives its bits and gets those of all, lane by lane. They stay as they
+    // are until the next exchange but one, to which no thread comes before all have read them.
+    const uint64_t* exchange(uint64_t bits) {
         const size_t self = current_;
-        votes_[self] = vote;
-        barrier();
-        uint32_t bits = 0;
-        for (size_t lane = 0; lane < 32 && self / 32 * 32 + lane < fibers_.size(); ++lane)
-            bits |= static_cast<uint32_t>(votes_[self / 32 * 32 + lane]) << lane;
-        barrier();
-        return bits;
+        std::vector<uint64_t>& values = exchanged_[fibers_[self].exchanges++ % 2];
+        values[self] = bits;
+        warp_barrier();
+        return values.data() + self / warp_threads * warp_threads;
     }
+    size_t lane() const { return current_ % warp_threads; }
+
+    static constexpr size_t warp_threads = 32;
 
   private:
+    enum class State { runs, at_barrier, at_warp_barrier, done };
+
     struct Fiber {
         ucontext_t context;
         std::unique_ptr<char[]> stack;
-        bool done;
+        State state;
+        size_t exchanges;
     };
 
     static void enter() {
         Block& block = current();
         arrive_on_stack(nullptr, &block.scheduler_bottom_, &block.scheduler_bytes_);
         (*block.kernel_)();
-        block.fibers_[block.current_].done = true;
+        block.fibers_[block.current_].state = State::done;
         leave_stack(nullptr, block.scheduler_bottom_, block.scheduler_bytes_);
         setcontext(&block.scheduler_);
     }
 
+    void wait(State barrier) {
+        Fiber& fiber = fibers_[current_];
+        fiber.state = barrier;
+        void* frames = nullptr;
+        leave_stack(&frames, scheduler_bottom_, scheduler_bytes_);
+        swapcontext(&fiber.context, &scheduler_);
+        arrive_on_stack(frames, &scheduler_bottom_, &scheduler_bytes_);
+    }
+
+    bool all(size_t first, size_t end, State state, State or_state) const {
+        for (size_t i = first; i < end; ++i)
+            if (fibers_[i].state != state && fibers_[i].state != or_state) return false;
+        return true;
+    }
+
+    // Lets go on whoever has nobody to wait for: a warp at its barrier needs all its 32 threads,
+    // the block those that are not done. False when all are.
+    bool pass_barriers() {
+        const size_t count = fibers_.size();
+        bool passed = false;
+        for (size_t first = 0; first + warp_threads <= count; first += warp_threads) {
+            const size_t end = first + warp_threads;
+            if (!all(first, end, State::at_warp_barrier, State::at_warp_barrier)) continue;
+            for (size_t i = first; i < end; ++i) fibers_[i].state = State::runs;
+            passed = true;
+        }
+        if (passed) return true;
+        if (all(0, count, State::done, State::done)) return false;
+        if (!all(0, count, State::at_barrier, State::done))
+            throw std::logic_error("CUDA: threads wait at a barrier to which others never come");
+        for (Fiber& fiber : fibers_)
+            if (fiber.state == State::at_barrier) fiber.state = State::runs;
+        return true;
+    }
+
     const std::function<void()>* kernel_ = nullptr;
     std::vector<Fiber> fibers_;
-    std::vector<char> votes_;
+    std::vector<uint64_t> exchanged_[2];
     ucontext_t scheduler_;
     const void* scheduler_bottom_ = nullptr;
     size_t scheduler_bytes_ = 0;
     size_t current_ = 0;
 };
+
+// The value that the thread of another lane gives.
+template <class T>
+T from_lane(T value, size_t lane) {
+    static_assert(sizeof(T) <= 8 && std::is_trivially_copyable_v<T>);
+    uint64_t bits = 0;
+    std::memcpy(&bits, &value, sizeof value);
+    bits = Block::current().exchange(bits)[lane];
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
 
 inline void run(dim3 grid, dim3 block, const std::function<void()>& kernel) {
     static std::mutex mutex;  // threadIdx and what is __shared__ are one for all
@@ -174,9 +225,29 @@ inline void run(dim3 grid, dim3 block, const std::function<void()>& kernel) {
 }  // namespace infall
 
 inline void __syncthreads() { infall::emulation::Block::current().barrier(); }
+
+// Of full warps, whatever the mask.
 inline uint32_t __ballot_sync(uint32_t, bool vote) {
-    return infall::emulation::Block::current().ballot(vote);
+    const uint64_t* votes = infall::emulation::Block::current().exchange(vote);
+    uint32_t bits = 0;
+    for (size_t lane = 0; lane < infall::emulation::Block::warp_threads; ++lane)
+        bits |= static_cast<uint32_t>(votes[lane]) << lane;
+    return bits;
 }
+template <class T>
+T __shfl_sync(uint32_t, T value, unsigned lane) {
+    return infall::emulation::from_lane(value, lane % 32);
+}
+template <class T>
+T __shfl_xor_sync(uint32_t, T value, unsigned mask) {
+    return infall::emulation::from_lane(value, infall::emulation::Block::current().lane() ^ mask);
+}
+template <class T>
+T __shfl_down_sync(uint32_t, T value, unsigned delta) {
+    const size_t self = infall::emulation::Block::current().lane(), lane = self + delta;
+    return infall::emulation::from_lane(value, lane < 32 ? lane : self);
+}
+
 inline int __popc(uint32_t x) { return __builtin_popcount(x); }
 inline unsigned long long atomicAdd(unsigned long long* p, unsigned long long value) {
     const unsigned long long before = *p;

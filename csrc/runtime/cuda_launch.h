@@ -25,6 +25,10 @@ inline __device__ int64_t thread_of_grid() {
 }
 inline __device__ int64_t threads_of_grid() { return int64_t{gridDim.x} * blockDim.x; }
 
+// The same along y, where threads of a grid take rows of a matrix and x counts their elements.
+inline __device__ int64_t row_of_grid() { return int64_t{blockIdx.y} * blockDim.y + threadIdx.y; }
+inline __device__ int64_t rows_of_grid() { return int64_t{gridDim.y} * blockDim.y; }
+
 // Deduced from the kernel alone: arguments are converted to what it takes.
 template <class T>
 struct Converted {

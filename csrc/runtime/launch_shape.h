@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "runtime/cuda_launch.h"
+
 namespace infall::device {
 
 constexpr int block_threads = 256;
@@ -24,6 +26,23 @@ inline unsigned grid_for_elements(int64_t elements) {
 
 inline unsigned exact_grid(int64_t count, int64_t size) {
     return static_cast<unsigned>(blocks_of(count, size));
+}
+
+// A thread for each element of a matrix, x along a row and y from row to row, so that no thread
+// divides to know which is its. The grid has all columns; of rows it may have fewer:
+//
+//     const int64_t column = thread_of_grid();
+//     for (int64_t row = row_of_grid(); row < rows; row += rows_of_grid())
+struct ElementShape {
+    dim3 grid, block;
+};
+
+inline ElementShape shape_for_elements(int64_t rows, int64_t columns) {
+    unsigned along = 1;  // a power of two: a row takes less than twice the threads it needs
+    while (along < columns && along < block_threads) along *= 2;
+    const unsigned across = block_threads / along;
+    return {dim3(exact_grid(columns, along), grid_for(blocks_of(rows, across))),
+            dim3(along, across)};
 }
 
 }  // namespace infall::device

@@ -101,6 +101,41 @@ def test_rows(indices, dim, seed, layer):
     assert_array_equal(out, infall.gaussian_rows(row_numbers, dim, seed=seed, layer=layer))
 
 
+@pytest.mark.parametrize("dim", [1, 4, 15, 1024, 1028, 1030, 2500])
+@pytest.mark.parametrize("offset", [0, 1])
+def test_rows_lie_as_they_are_asked_for(dim, offset):
+    # Rows shorter and longer than what a block of threads takes, in memory aligned to whole column
+    # blocks and not; rows of negative numbers are NaN, and nothing else is written.
+    row_numbers = np.array([7, -1, 2**63 - 1, 0, -(2**63)] * 60)[: 300 if dim < 20 else 5]
+    room = np.full(row_numbers.size * dim + 36, -7, dtype=np.float32)
+    begin = -room.ctypes.data // 4 % 4 + 4 + offset
+    out = room[begin : begin + row_numbers.size * dim]
+    assert out.ctypes.data % 16 == 4 * offset
+    cuda.gaussian_rows((3, 4, dim), pointer(row_numbers), len(row_numbers), pointer(out), 0, 0)
+    expected = infall.gaussian_rows(np.maximum(row_numbers, 0), dim, seed=3, layer=4)
+    expected[row_numbers < 0] = np.nan
+    assert_array_equal(out.reshape(expected.shape), expected)
+    assert (room[:begin] == -7).all()
+    assert (room[begin + out.size :] == -7).all()
+
+
+@pytest.mark.parametrize("dim", [600, 601])
+def test_more_rows_than_blocks(dim):
+    # A grid has 2112 blocks for them: each goes on with a row beyond, if there is one.
+    rows = 3 * np.arange(2115)
+    rows[[5, 2113]] = -1
+    out = np.empty((len(rows), dim), dtype=np.float32)
+    cuda.gaussian_rows((3, 4, dim), pointer(rows), len(rows), pointer(out), 0, 0)
+    expected = infall.gaussian_rows(np.maximum(rows, 0), dim, seed=3, layer=4)
+    expected[[5, 2113]] = np.nan
+    assert_array_equal(out, expected)
+    again = np.empty_like(out)
+    places = np.arange(len(rows))[::-1].copy()
+    matrix = (out.ctypes.data, "float32", len(rows), dim, dim, 1)
+    cuda.gather_rows(matrix, pointer(places), len(rows), pointer(again), 0, 0)
+    assert_array_equal(again, expected[::-1])
+
+
 @few
 @given(
     st.integers(1, 40),
@@ -254,9 +289,15 @@ def test_columns_beyond_one_tile():
     )
 
 
-@pytest.mark.parametrize(("span", "dim"), [(1, 1), (1, 9), (4, 9), (5, 5)])
-def test_rotation(span, dim):
-    rows = np.arange(100, 170)
+# A block rotates one row or several, the last block fewer, up to what its memory holds; rows that
+# it does not hold are rotated in the card's.
+@pytest.mark.parametrize(
+    ("span", "dim", "count"),
+    [(1, 1, 70), (1, 9, 70), (4, 9, 70), (5, 5, 70), (3, 64, 1700), (2, 300, 9), (2, 2600, 3),
+     (2, 6111, 2), (2, 6112, 2), (3, 6200, 35)],
+)  # fmt: skip
+def test_rotation(span, dim, count):
+    rows = np.arange(100, 100 + count)
     directions = vectors(dim, span)
     v, scale, _ = _core.householder(directions)
     deciding = np.empty((len(rows), span))
@@ -294,10 +335,13 @@ def test_codes(num_inputs, num_bits, dim, layer):
 
 
 @few
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 150))
-def test_distances(n, m, num_bytes):
+@given(st.integers(1, 140), st.integers(1, 140), st.integers(1, 150), st.booleans())
+def test_distances(n, m, num_bytes, aligned):
     rng = np.random.default_rng(n)
-    a = rng.integers(0, 256, (n, num_bytes), dtype=np.uint8)
+    if aligned:  # codes of whole words are read by words
+        num_bytes = -(-num_bytes // 4) * 4
+    a = rng.integers(0, 256, n * num_bytes + 1, dtype=np.uint8)[0 if aligned else 1 :]
+    a = a[: n * num_bytes].reshape(n, num_bytes)
     b = rng.integers(0, 256, (m, num_bytes), dtype=np.uint8)
     out = np.empty((n, m), dtype=np.int32)
     cuda.hamming_distances(pointer(a), n, pointer(b), m, num_bytes, pointer(out), 0, 0)
@@ -471,7 +515,7 @@ def test_every_16_bit_float(dtype):
 @pytest.mark.slow
 def test_more_than_a_grid_holds():
     # Rows of a launch are limited to 65535 blocks: more are sent in parts.
-    a = np.random.default_rng(0).integers(0, 256, (65535 * 16 + 5, 1), dtype=np.uint8)
+    a = np.random.default_rng(0).integers(0, 256, (65535 * 64 + 5, 1), dtype=np.uint8)
     out = np.empty((len(a), 1), dtype=np.int32)
     cuda.hamming_distances(pointer(a), len(a), pointer(a), 1, 1, pointer(out), 0, 0)
     assert_array_equal(out[:, 0], np.bitwise_count(a[:, 0] ^ a[0, 0]))
