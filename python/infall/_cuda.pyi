@@ -191,7 +191,8 @@ def decide_samples(
     device: int,
     stream: int,
 ) -> None: ...
-def frame_workspace(dtype: str, frame: _Frame, count: int) -> int: ...
+def frame_workspace(dtype: str, frame: _Frame, count: int, top: int) -> int: ...
+def scores_workspace(dtype: str, count: int, columns: int, top: int) -> int: ...
 def walsh_hadamard(
     dtype: str,
     x: int,
@@ -243,6 +244,7 @@ def top_scores(
     top: int,
     classes: int,
     values: int,
+    workspace: int,
     device: int,
     stream: int,
 ) -> None: ...
