@@ -14,8 +14,9 @@ namespace {
 
 constexpr int chunk_log2 = 11;  // elements of a block in shared memory
 constexpr int chunk = 1 << chunk_log2;
-constexpr int chunk_loads = chunk / block_threads;
-constexpr int chunk_levels = 3;   // of a pass over shared memory: a thread has 2^levels elements
+constexpr int chunk_levels = 4;  // of a pass over shared memory: a thread has 2^levels elements
+constexpr int chunk_loads = 1 << chunk_levels;
+constexpr int chunk_threads = chunk / chunk_loads;
 constexpr int column_levels = 5;  // of a pass over memory
 
 INFALL_HD bool is_negated(const uint32_t* signs, int64_t i) {
@@ -52,15 +53,15 @@ __device__ void butterflies(T* value) {
 }
 
 // Where element i of a chunk lies in shared memory: a permutation of aligned runs of 32, under
-// which no two threads of a warp meet in a bank, whether they are 1 or 8 elements apart. It is
+// which no two threads of a warp meet in a bank, whether they are 1 or 16 elements apart. It is
 // linear over bits: the place of i | k, for i and k without a common bit, is that of i xor that of
 // k.
-INFALL_HD constexpr int place(int i) { return i ^ (i >> 4 & 1) ^ (i >> 5 & 6) ^ (i >> 3 & 28); }
+INFALL_HD constexpr int place(int i) { return i ^ (i >> 4 & 31); }
 
 // Levels first_level, ..., first_level + levels - 1 of a chunk.
 template <int first_level, int levels, class T>
 __device__ void chunk_pass(T* elements) {
-    for (int i = threadIdx.x; i < chunk >> levels; i += block_threads) {
+    for (int i = threadIdx.x; i < chunk >> levels; i += chunk_threads) {
         const int at =
             place((i >> first_level << (first_level + levels)) + (i & ((1 << first_level) - 1)));
         T value[1 << levels];
@@ -78,6 +79,7 @@ __device__ void chunk_passes(int end_level, T* elements) {
     if constexpr (first_level + chunk_levels <= chunk_log2)
         if (end_level >= first_level + chunk_levels)
             chunk_pass<first_level, chunk_levels>(elements);
+    if (end_level == first_level + 3) chunk_pass<first_level, 3>(elements);
     if (end_level == first_level + 2) chunk_pass<first_level, 2>(elements);
     if (end_level == first_level + 1) chunk_pass<first_level, 1>(elements);
     __syncthreads();
@@ -87,40 +89,44 @@ __device__ void chunk_passes(int end_level, T* elements) {
 }
 
 // The first levels of vectors of 2^log2_length elements, x_stride and out_stride apart: all levels
-// below chunk_log2. A block takes a chunk of the vectors as they would be one behind the other.
+// below chunk_log2. A block takes a chunk of the vectors as they would be one behind the other: a
+// part of one, or several.
 template <bool scales, class T>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(chunk_threads)
     chunk_kernel(const T* x, int64_t x_stride, const uint32_t* signs, int64_t count,
                  int log2_length, Scaling scaling, T* out, int64_t out_stride) {
     __shared__ T elements[chunk];
-    const int64_t total = count << log2_length, in_vector = (int64_t{1} << log2_length) - 1;
-    for (int64_t first = int64_t{blockIdx.x} << chunk_log2; first < total;
-         first += int64_t{gridDim.x} << chunk_log2) {
-        const int left = static_cast<int>(total - first < chunk ? total - first : int64_t{chunk});
-        T entries[chunk_loads] = {};
+    const int thread = static_cast<int>(threadIdx.x);
+    const int log2_inside = log2_length < chunk_log2 ? log2_length : chunk_log2;
+    const int inside = (1 << log2_inside) - 1;
+    const int64_t first = int64_t{blockIdx.x} << chunk_log2, total = count << log2_length;
+    const int left = static_cast<int>(total - first < chunk ? total - first : int64_t{chunk});
+    const int64_t vector = first >> log2_length, start = first - (vector << log2_length);
+    const T* from = x + vector * x_stride + start;
+    T* to = out + vector * out_stride + start;
+    T entries[chunk_loads];
 #pragma unroll
-        for (int k = 0; k < chunk_loads; ++k) {
-            const int i = static_cast<int>(threadIdx.x) + k * block_threads;
-            const int64_t vector = (first + i) >> log2_length, at = (first + i) & in_vector;
-            if (i < left) {
-                const T entry = x[vector * x_stride + at];
-                entries[k] = is_negated(signs, at) ? -entry : entry;
-            }
-        }
+    for (int k = 0; k < chunk_loads; ++k) {  // none under a condition, so that all are under way
+        const int i = thread + k * chunk_threads < left ? thread + k * chunk_threads : left - 1;
+        entries[k] = from[(i >> log2_inside) * x_stride + (i & inside)];
+    }
+    if (signs)
 #pragma unroll
         for (int k = 0; k < chunk_loads; ++k)
-            elements[place(static_cast<int>(threadIdx.x) + k * block_threads)] = entries[k];
-        __syncthreads();
-        chunk_passes<0>(log2_length < chunk_log2 ? log2_length : chunk_log2, elements);
+            if (is_negated(signs, start + ((thread + k * chunk_threads) & inside)))
+                entries[k] = -entries[k];
 #pragma unroll
-        for (int k = 0; k < chunk_loads; ++k) {
-            const int i = static_cast<int>(threadIdx.x) + k * block_threads;
-            const int64_t vector = (first + i) >> log2_length, at = (first + i) & in_vector;
-            if (i < left)
-                out[vector * out_stride + at] =
-                    scales ? scaling(elements[place(i)], at) : elements[place(i)];
-        }
-        __syncthreads();
+    for (int k = 0; k < chunk_loads; ++k)
+        elements[place(thread) ^ place(k * chunk_threads)] = entries[k];
+    __syncthreads();
+    chunk_passes<0>(log2_inside, elements);
+#pragma unroll
+    for (int k = 0; k < chunk_loads; ++k) {
+        const int i = thread + k * chunk_threads, at = i & inside;
+        const T result = elements[place(thread) ^ place(k * chunk_threads)];
+        if (i < left)
+            to[(i >> log2_inside) * out_stride + at] =
+                scales ? scaling(result, start + at) : result;
     }
 }
 
@@ -190,9 +196,8 @@ void transform(const T* x, int64_t x_stride, const uint32_t* signs, int64_t coun
     int left = log2_length - std::min(log2_length, chunk_log2);
     const auto chunks =
         left == 0 && scaling.changes() ? chunk_kernel<true, T> : chunk_kernel<false, T>;
-    launch("transform of chunks", chunks,
-           grid_for(blocks_of(count << log2_length, chunk), many_blocks), block_threads, stream, x,
-           x_stride, signs, count, log2_length, scaling, out, out_stride);
+    launch("transform of chunks", chunks, exact_grid(count << log2_length, chunk), chunk_threads,
+           stream, x, x_stride, signs, count, log2_length, scaling, out, out_stride);
     // What is left is read and written once for every few levels.
     for (int log2_stride = chunk_log2; left > 0;) {
         const int passes = (left + column_levels - 1) / column_levels;

@@ -36,14 +36,17 @@ __device__ void map_row(const X* x, int64_t columns, Out* out, const Result& res
     const int64_t step = threads_of_grid();
 #pragma unroll 1  // to unroll it, nvcc would divide by the step
     for (int64_t first = thread_of_grid(); first < columns; first += row_loads * step) {
-        X entries[row_loads] = {};
+        if (first + (row_loads - 1) * step < columns) {
+            X entries[row_loads];
 #pragma unroll
-        for (int k = 0; k < row_loads; ++k)
-            if (first + k * step < columns) entries[k] = x[first + k * step];
+            for (int k = 0; k < row_loads; ++k) entries[k] = x[first + k * step];
 #pragma unroll
-        for (int k = 0; k < row_loads; ++k)
-            if (first + k * step < columns)
+            for (int k = 0; k < row_loads; ++k)
                 out[first + k * step] = result(first + k * step, entries[k]);
+        } else {
+#pragma unroll 1
+            for (int64_t c = first; c < columns; c += step) out[c] = result(c, x[c]);
+        }
     }
 }
 
