@@ -14,14 +14,16 @@ namespace {
 
 constexpr int threads = static_cast<int>(square_columns);
 
-// Sums are taken by tiles of samples and columns: all threads load entries ahead, some add them,
-// and others their squares, so that what is under way covers the latency of memory though the sums
-// have one order. Tiles are as wide as the groups of columns whose squares are summed together, and
-// narrow where there would be too few blocks of these.
-constexpr int wide_columns = threads;
-constexpr int narrow_columns = 32;
-constexpr int tile_entries = 4096;
-constexpr int tile_loads = tile_entries / block_threads;  // of a thread
+constexpr int ahead = 8;  // samples whose entries are on their way together
+
+// Where there are few classes, sums are taken by tiles of samples and columns: all threads of a
+// block load entries ahead, some add them, and others their squares, so that what is under way
+// covers the latency of memory though the sums have one order.
+constexpr int tile_columns = 32;
+constexpr int tile_samples = 128;
+constexpr int tile_rows = block_threads / tile_columns;  // that are loaded at a time
+constexpr int tile_loads = tile_samples / tile_rows;     // of a thread
+static_assert(max_samples % tile_samples == 0, "a tile is of one part of a class");
 
 __device__ bool label_out_of_range(const ClassOrder& samples, int64_t num_classes) {
     return samples.starts[0] != 0 || samples.starts[num_classes] != samples.num_samples;
@@ -46,86 +48,136 @@ __device__ double lane_sum(double* shared) {
     return total_by_halves(shared);
 }
 
-// Adds the deviations of samples to the sums of their classes. squares: for each part of a class
-// the sum of their squares, of each group of columns (part rows, groups) or, where tiles are
-// narrow, of each column (part rows, dim).
-template <int tile_columns, class T, class Shift>
-__global__ void __launch_bounds__(block_threads)
+// What a thread needs of a column of a class: its shift, which is that of the first sample where
+// there was none before, and where its sum begins.
+template <class T, class Shift>
+struct Column {
+    double shift, sum;
+
+    __device__ Column(const T& first_entry, bool known, Shift* shifts, const double* sums,
+                      bool writes) {
+        const Shift base = known ? *shifts : static_cast<Shift>(to_double(first_entry));
+        if (writes && !known) *shifts = base;
+        shift = to_double(base);
+        sum = known ? *sums : 0.0;
+    }
+};
+
+// Adds the deviations of samples to the sums of their classes, a thread for each column.
+// group_squares (part rows, groups): for each part of a class and each group of columns the sum of
+// their squares.
+template <class T, class Shift>
+__global__ void __launch_bounds__(threads)
     sums_kernel(const T* __restrict__ data, int64_t stride, int64_t dim, ClassOrder samples,
                 int64_t num_classes, const int64_t* __restrict__ counts, Shift* __restrict__ shifts,
-                double* __restrict__ sums, double* __restrict__ squares) {
-    constexpr int tile_samples = tile_entries / tile_columns;
-    constexpr int sample_step = block_threads / tile_columns;
-    static_assert(max_samples % tile_samples == 0, "a tile is of one part of a class");
-    static_assert(sample_step >= 2, "some threads add, others square");
-    __shared__ double deviations[tile_samples][tile_columns];
-    const int lane = static_cast<int>(threadIdx.x) % tile_columns;
-    const int first_row = static_cast<int>(threadIdx.x) / tile_columns;  // then every sample_step
-    const int64_t column = int64_t{blockIdx.x} * tile_columns + lane;
-    const bool active = column < dim, adds = active && first_row == 0;
+                double* __restrict__ sums, double* __restrict__ group_squares) {
+    __shared__ double squares[threads];
+    const int64_t column = int64_t{blockIdx.x} * threads + threadIdx.x;
+    const bool active = column < dim;
     const int64_t* order = samples.order;
     const double poison = label_out_of_range(samples, num_classes) ? NAN : 0.0;
     for (int64_t label = blockIdx.y; label < num_classes; label += gridDim.y) {
         const int64_t first = samples.starts[label], last = samples.starts[label + 1];
         if (first >= last) continue;
-        T entries[tile_loads] = {};
+        const int64_t place = label * dim + (active ? column : 0);
+        const T* entries_of = data + (active ? column : 0);
+        const Column<T, Shift> before(entries_of[order[first] * stride], counts[label] > 0,
+                                      shifts + place, sums + place, active);
+        const double shift = before.shift;
+        double sum = before.sum + poison;
+        for (int64_t start = first; start < last; start += max_samples) {
+            const int64_t end = last - start < max_samples ? last : start + max_samples;
+            double square = 0.0;
+            const auto add = [&](T entry) {
+                const double deviation = to_double(entry) - shift;
+                sum += deviation;
+                square += deviation * deviation;
+            };
+            for (int64_t i = start; active && i < end; i += ahead) {
+                T entries[ahead];
+#pragma unroll
+                for (int k = 0; k < ahead; ++k)  // none under a condition: all are under way
+                    entries[k] = entries_of[order[i + k < end ? i + k : end - 1] * stride];
+                if (i + ahead <= end) {
+#pragma unroll
+                    for (int k = 0; k < ahead; ++k) add(entries[k]);
+                } else {
+#pragma unroll
+                    for (int k = 0; k < ahead; ++k)
+                        if (i + k < end) add(entries[k]);
+                }
+            }
+            squares[threadIdx.x] = square;
+            const double total = lane_sum(squares);
+            if (threadIdx.x == 0)
+                group_squares[part_row(label, first, start) * gridDim.x + blockIdx.x] = total;
+            __syncthreads();
+        }
+        if (active) sums[place] = sum;
+    }
+}
+
+// The same by tiles. column_squares (part rows, dim): those of each column.
+template <class T, class Shift>
+__global__ void __launch_bounds__(block_threads)
+    tiled_sums_kernel(const T* __restrict__ data, int64_t stride, int64_t dim, ClassOrder samples,
+                      int64_t num_classes, const int64_t* __restrict__ counts,
+                      Shift* __restrict__ shifts, double* __restrict__ sums,
+                      double* __restrict__ column_squares) {
+    __shared__ double deviations[tile_samples][tile_columns];
+    const int lane = static_cast<int>(threadIdx.x) % tile_columns;
+    const int first_row = static_cast<int>(threadIdx.x) / tile_columns;  // then every tile_rows
+    const int64_t column = int64_t{blockIdx.x} * tile_columns + lane;
+    const bool active = column < dim, adds = active && first_row == 0;
+    const bool squares_them = active && first_row == 1;
+    const int64_t* order = samples.order;
+    const T* entries_of = data + (active ? column : 0);
+    const double poison = label_out_of_range(samples, num_classes) ? NAN : 0.0;
+    for (int64_t label = blockIdx.y; label < num_classes; label += gridDim.y) {
+        const int64_t first = samples.starts[label], last = samples.starts[label + 1];
+        if (first >= last) continue;
+        T entries[tile_loads];
         const auto load = [&](int64_t start) {
 #pragma unroll
             for (int k = 0; k < tile_loads; ++k) {
-                const int64_t i = start + first_row + k * sample_step;
-                if (active && i < last) entries[k] = data[order[i] * stride + column];
+                const int64_t i = start + first_row + k * tile_rows;
+                entries[k] = entries_of[order[i < last ? i : last - 1] * stride];
             }
         };
         load(first);
-        const int64_t place = label * dim + column;
-        double shift = 0.0, sum = 0.0, square = 0.0;
-        if (active) {
-            const bool known = counts[label] > 0;
-            const Shift base =
-                known ? shifts[place]
-                      : static_cast<Shift>(to_double(data[order[first] * stride + column]));
-            shift = to_double(base);
-            if (adds && !known) shifts[place] = base;
-            if (adds) sum = (known ? sums[place] : 0.0) + poison;
-        }
+        const int64_t place = label * dim + (active ? column : 0);
+        const Column<T, Shift> before(entries_of[order[first] * stride], counts[label] > 0,
+                                      shifts + place, sums + place, adds);
+        const double shift = before.shift;
+        double sum = before.sum + poison, square = 0.0;
         for (int64_t start = first; start < last; start += tile_samples) {
             const int64_t next = start + tile_samples;
             const int count = last < next ? static_cast<int>(last - start) : tile_samples;
             __syncthreads();
 #pragma unroll
             for (int k = 0; k < tile_loads; ++k) {
-                const int row = first_row + k * sample_step;
+                const int row = first_row + k * tile_rows;
                 if (row < count) deviations[row][lane] = to_double(entries[k]) - shift;
             }
             __syncthreads();
-            load(next);
-            if (adds) {
+            if (next < last) load(next);
+            if (adds)
 #pragma unroll 8
                 for (int row = 0; row < count; ++row) sum += deviations[row][lane];
-            } else if (active && first_row == 1) {
+            if (!squares_them) continue;
 #pragma unroll 8
-                for (int row = 0; row < count; ++row)
-                    square += deviations[row][lane] * deviations[row][lane];
+            for (int row = 0; row < count; ++row)
+                square += deviations[row][lane] * deviations[row][lane];
+            if (next >= last || (next - first) % max_samples == 0) {
+                column_squares[part_row(label, first, start) * dim + column] = square;
+                square = 0.0;
             }
-            if (next < last && (next - first) % max_samples != 0) continue;
-            // A part of the class ends here.
-            const int64_t part = part_row(label, first, start);
-            if constexpr (tile_columns == wide_columns) {
-                __syncthreads();
-                if (first_row == 1) deviations[0][lane] = square;
-                const double total = lane_sum(deviations[0]);
-                if (threadIdx.x == 0) squares[part * gridDim.x + blockIdx.x] = total;
-            } else if (active && first_row == 1) {
-                squares[part * dim + column] = square;
-            }
-            square = 0.0;
         }
         if (adds) sums[place] = sum;
     }
 }
 
-// Where tiles are narrow: from squares of columns (part rows, dim) to those of groups of columns
-// (part rows, groups).
+// From the squares of columns to those of groups of columns.
 __global__ void __launch_bounds__(threads)
     groups_kernel(ClassOrder samples, int64_t num_classes, int64_t dim,
                   const double* __restrict__ column_squares, double* __restrict__ group_squares) {
@@ -231,15 +283,15 @@ __global__ void __launch_bounds__(threads)
 
 // What a pass over samples works in.
 struct Scratch {
-    bool narrow;
+    bool tiled;                                     // too few blocks otherwise
     int64_t groups, group_squares, column_squares;  // elements
 
     Scratch(int64_t num_classes, int64_t dim, int64_t num_samples)
         : groups(blocks_of(dim, square_columns)) {
         const int64_t parts = num_classes + num_samples / max_samples;
-        narrow = num_classes * groups < resident_blocks;
+        tiled = num_classes * groups < resident_blocks;
         group_squares = parts * groups;
-        column_squares = narrow ? parts * dim : 0;
+        column_squares = tiled ? parts * dim : 0;
     }
 };
 
@@ -255,23 +307,26 @@ void accumulate_moments(const FeatureRows& features, const ClassOrder& samples,
     const int64_t classes = state.num_classes, dim = features.dim;
     const Scratch shape(classes, dim, samples.num_samples);
     double *group_squares = scratch, *column_squares = scratch + shape.group_squares;
+    const unsigned groups = static_cast<unsigned>(shape.groups);
     const unsigned classes_at_once = grid_for(classes, max_grid_y);
     with_elements(features.data, features.type, [&](const auto* data) {
         with_floats(state.shifts.data, state.shifts.is_float64, [&](auto* shifts) {
             using T = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
             using Shift = std::remove_pointer_t<decltype(shifts)>;
-            const auto kernel = shape.narrow ? sums_kernel<narrow_columns, T, Shift>
-                                             : sums_kernel<wide_columns, T, Shift>;
-            const int columns = shape.narrow ? narrow_columns : wide_columns;
-            launch("class sums", kernel, dim3(exact_grid(dim, columns), classes_at_once),
-                   block_threads, stream, data, features.stride, dim, samples, classes,
-                   state.counts, shifts, state.sums, shape.narrow ? column_squares : group_squares);
+            if (shape.tiled)
+                launch("class sums", tiled_sums_kernel<T, Shift>,
+                       dim3(exact_grid(dim, tile_columns), classes_at_once), block_threads, stream,
+                       data, features.stride, dim, samples, classes, state.counts, shifts,
+                       state.sums, column_squares);
+            else
+                launch("class sums", sums_kernel<T, Shift>, dim3(groups, classes_at_once), threads,
+                       stream, data, features.stride, dim, samples, classes, state.counts, shifts,
+                       state.sums, group_squares);
         });
     });
-    if (shape.narrow)
-        launch("squares of groups", groups_kernel,
-               dim3(static_cast<unsigned>(shape.groups), classes_at_once), threads, stream, samples,
-               classes, dim, column_squares, group_squares);
+    if (shape.tiled)
+        launch("squares of groups", groups_kernel, dim3(groups, classes_at_once), threads, stream,
+               samples, classes, dim, column_squares, group_squares);
     launch("class squares", totals_kernel, grid_for(blocks_of(classes, threads), many_blocks),
            threads, stream, samples, classes, state.counts, group_squares, shape.groups,
            state.squares);
