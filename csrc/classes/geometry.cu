@@ -11,8 +11,8 @@
 namespace infall::device {
 namespace {
 
-// Per column a thread reads 8 classes, which it shares with its warp, and 2 partners for 16 fused
-// multiply-adds: with one partner, shared memory would be what limits it.
+// Per column a thread reads 8 classes, two at a time, which it shares with its warp, and 2 partners
+// for 16 fused multiply-adds: with one partner, shared memory would be what limits it.
 constexpr int class_rows = 8;       // classes of a block of threads
 constexpr int thread_partners = 2;  // of a thread, pair_threads apart
 constexpr int pair_threads = static_cast<int>(partner_block) / thread_partners;
@@ -81,8 +81,13 @@ __global__ void __launch_bounds__(block_threads) offset_kernel(Means m) {
     m.space.unit->offset = total / (count - 1.0) / count;
 }
 
+// Entries of neighbouring classes, for one load.
+struct alignas(16) TwoClasses {
+    double entries[2];
+};
+
 struct Tile {
-    double classes[column_tile][class_rows];
+    TwoClasses classes[column_tile][class_rows / 2];
     double partners[column_tile][partner_block + 1];
 };
 
@@ -99,9 +104,9 @@ __device__ void multiply(const Means& m, int64_t first, int64_t first_partner, T
         __syncthreads();
         for (int i = threadIdx.x; i < class_rows * column_tile; i += pair_threads) {
             const int row = i / column_tile, j = i % column_tile;
-            tile.classes[j][row] = j < columns && first + row < m.classes
-                                       ? m.means[(first + row) * m.dim + column + j]
-                                       : 0.0;
+            tile.classes[j][row / 2].entries[row % 2] =
+                j < columns && first + row < m.classes ? m.means[(first + row) * m.dim + column + j]
+                                                       : 0.0;
         }
 #pragma unroll 8
         for (int i = threadIdx.x; i < static_cast<int>(partner_block) * column_tile;
@@ -113,14 +118,21 @@ __device__ void multiply(const Means& m, int64_t first, int64_t first_partner, T
                     : 0.0;
         }
         __syncthreads();
-        for (int j = 0; j < columns; ++j)
+        for (int j = 0; j < columns; ++j) {
+            double partners[thread_partners];
 #pragma unroll
-            for (int p = 0; p < thread_partners; ++p) {
-                const double entry = tile.partners[j][threadIdx.x + p * pair_threads];
+            for (int p = 0; p < thread_partners; ++p)
+                partners[p] = tile.partners[j][threadIdx.x + p * pair_threads];
 #pragma unroll
-                for (int i = 0; i < class_rows; ++i)
-                    products[p][i] = fused(tile.classes[j][i], entry, products[p][i]);
+            for (int i = 0; i < class_rows; i += 2) {
+                const TwoClasses classes = tile.classes[j][i / 2];
+#pragma unroll
+                for (int p = 0; p < thread_partners; ++p) {
+                    products[p][i] = fused(classes.entries[0], partners[p], products[p][i]);
+                    products[p][i + 1] = fused(classes.entries[1], partners[p], products[p][i + 1]);
+                }
             }
+        }
     }
 }
 
@@ -161,6 +173,7 @@ __device__ void reduce_lane(Values& values, int which, int lane, int64_t first_p
     const bool squares = which == 2 || which == 4, summed = which < 5, least = which == 6;
     double found = summed ? 0.0 : static_cast<double>(least ? INFINITY : -INFINITY);
     int64_t partner = -1;
+#pragma unroll 4
     for (int k = lane; k < partner_block; k += sum_lanes) {
         if (first_partner + k < lowest || first_partner + k >= end) continue;
         const double value = from[k];
