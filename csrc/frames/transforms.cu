@@ -90,25 +90,29 @@ __device__ void chunk_passes(int end_level, T* elements) {
 
 // The first levels of vectors of 2^log2_length elements, x_stride and out_stride apart: all levels
 // below chunk_log2. A block takes a chunk of the vectors as they would be one behind the other: a
-// part of one, or several.
-template <bool scales, class T>
+// part of a long one, or several that are short.
+template <bool are_long, bool scales, class T>
 __global__ void __launch_bounds__(chunk_threads)
     chunk_kernel(const T* x, int64_t x_stride, const uint32_t* signs, int64_t count,
                  int log2_length, Scaling scaling, T* out, int64_t out_stride) {
     __shared__ T elements[chunk];
     const int thread = static_cast<int>(threadIdx.x);
-    const int log2_inside = log2_length < chunk_log2 ? log2_length : chunk_log2;
+    const int log2_inside = are_long ? chunk_log2 : log2_length;
     const int inside = (1 << log2_inside) - 1;
-    const int64_t first = int64_t{blockIdx.x} << chunk_log2, total = count << log2_length;
-    const int left = static_cast<int>(total - first < chunk ? total - first : int64_t{chunk});
+    const int64_t first = int64_t{blockIdx.x} << chunk_log2;
     const int64_t vector = first >> log2_length, start = first - (vector << log2_length);
+    const int64_t total = count << log2_length;
+    const int left = are_long || total - first > chunk ? chunk : static_cast<int>(total - first);
+    const auto offset = [&](int i, int64_t stride) {
+        return are_long ? int64_t{i} : (i >> log2_inside) * stride + (i & inside);
+    };
     const T* from = x + vector * x_stride + start;
     T* to = out + vector * out_stride + start;
     T entries[chunk_loads];
 #pragma unroll
     for (int k = 0; k < chunk_loads; ++k) {  // none under a condition, so that all are under way
-        const int i = thread + k * chunk_threads < left ? thread + k * chunk_threads : left - 1;
-        entries[k] = from[(i >> log2_inside) * x_stride + (i & inside)];
+        const int i = thread + k * chunk_threads;
+        entries[k] = from[offset(are_long || i < left ? i : left - 1, x_stride)];
     }
     if (signs)
 #pragma unroll
@@ -122,11 +126,10 @@ __global__ void __launch_bounds__(chunk_threads)
     chunk_passes<0>(log2_inside, elements);
 #pragma unroll
     for (int k = 0; k < chunk_loads; ++k) {
-        const int i = thread + k * chunk_threads, at = i & inside;
+        const int i = thread + k * chunk_threads;
         const T result = elements[place(thread) ^ place(k * chunk_threads)];
-        if (i < left)
-            to[(i >> log2_inside) * out_stride + at] =
-                scales ? scaling(result, start + at) : result;
+        if (are_long || i < left)
+            to[offset(i, out_stride)] = scales ? scaling(result, start + (i & inside)) : result;
     }
 }
 
@@ -194,8 +197,11 @@ template <class T>
 void transform(const T* x, int64_t x_stride, const uint32_t* signs, int64_t count, int log2_length,
                const Scaling& scaling, T* out, int64_t out_stride, Stream stream) {
     int left = log2_length - std::min(log2_length, chunk_log2);
-    const auto chunks =
-        left == 0 && scaling.changes() ? chunk_kernel<true, T> : chunk_kernel<false, T>;
+    const bool are_long = log2_length >= chunk_log2, scales = left == 0 && scaling.changes();
+    const auto chunks = are_long && scales ? chunk_kernel<true, true, T>
+                        : are_long         ? chunk_kernel<true, false, T>
+                        : scales           ? chunk_kernel<false, true, T>
+                                           : chunk_kernel<false, false, T>;
     launch("transform of chunks", chunks, exact_grid(count << log2_length, chunk), chunk_threads,
            stream, x, x_stride, signs, count, log2_length, scaling, out, out_stride);
     // What is left is read and written once for every few levels.
