@@ -28,6 +28,7 @@ from rows_gpu import (
 
 if TYPE_CHECKING:
     import cupy
+    import numpy as np
     import torch
 
 __all__ = ["CuPyMeter", "TorchMeter", "cupy_copy", "cupy_fma", "device", "problems"]
@@ -74,16 +75,21 @@ def case(name: str, function: str, work: float, sizes: Sizes, **arguments: Any) 
     )
 
 
+def shuffled_labels(num_samples: int, num_classes: int) -> np.ndarray:
+    """Labels (N,) in host memory; the classes have as many samples, give or take one."""
+    import numpy as np
+
+    return np.random.default_rng(5).permutation(np.arange(num_samples) % num_classes)
+
+
 def device_samples(
     num_samples: int, dim: int, num_classes: int
 ) -> tuple[cupy.ndarray, cupy.ndarray]:
     """Features (N, d) about normal class means, float32, and shuffled labels (N,), int64."""
     import cupy
-    import numpy as np
 
     draw = cupy_normals("Philox")
-    shuffled = np.random.default_rng(5).permutation(np.arange(num_samples) % num_classes)
-    labels = cupy.asarray(shuffled)
+    labels = cupy.asarray(shuffled_labels(num_samples, num_classes))
     features = draw((num_samples, dim)) * cupy.float32(NOISE)
     features += draw((num_classes, dim))[labels]
     return features, labels
@@ -210,6 +216,7 @@ def infall_nearest(num_samples: int, dim: int, num_classes: int) -> Run:
     features, labels = device_samples(num_samples, dim, num_classes)
     moments = infall.ClassMoments(num_classes, dim)
     moments.update(features, labels)
+    labels = shuffled_labels(num_samples, num_classes)  # metrics take them in host memory
     return lambda: infall.collapse.ncc_error(features, labels, moments=moments)
 
 
