@@ -191,22 +191,22 @@ def fma_throughput(rounds: int) -> Problem:
     return Problem("ceiling-fma", title, "G FMA/s", [case], rounds)
 
 
-def cupy_fma(steps: int) -> Run:
+def cupy_fma(steps: int, real: Literal["float", "double"] = "float") -> Run:
     """Independent chains, enough in every thread to hide the latency of one."""
     import cupy
 
     kernel = cupy.RawKernel(
         f"""
-        extern "C" __global__ void fma_chains(float* out, float a, float b, int steps) {{
-            float x[{FMA_CHAINS}];
+        extern "C" __global__ void fma_chains({real}* out, {real} a, {real} b, int steps) {{
+            {real} x[{FMA_CHAINS}];
             #pragma unroll
             for (int i = 0; i < {FMA_CHAINS}; ++i) x[i] = threadIdx.x + i;
             #pragma unroll 16
             for (int step = 0; step < steps; ++step) {{
                 #pragma unroll
-                for (int i = 0; i < {FMA_CHAINS}; ++i) x[i] = __fmaf_rn(x[i], a, b);
+                for (int i = 0; i < {FMA_CHAINS}; ++i) x[i] = fma(x[i], a, b);
             }}
-            float sum = 0;
+            {real} sum = 0;
             #pragma unroll
             for (int i = 0; i < {FMA_CHAINS}; ++i) sum += x[i];
             if (sum < 0) out[0] = sum;  // never, but only the caller knows
@@ -214,8 +214,8 @@ def cupy_fma(steps: int) -> Run:
         """,
         "fma_chains",
     )
-    out = cupy.zeros(1, cupy.float32)
-    arguments = (out, cupy.float32(0.999), cupy.float32(0.5), cupy.int32(steps))
+    number = cupy.float32 if real == "float" else cupy.float64
+    arguments = (cupy.zeros(1, number), number(0.999), number(0.5), cupy.int32(steps))
     return lambda: kernel((FMA_BLOCKS,), (FMA_THREADS,), arguments)
 
 

@@ -12,7 +12,15 @@ from typing import Any
 import against
 import harness
 
-STEMS = ("rows", "classes", "classes_accuracy", "frames", "rows_gpu")
+STEMS = (
+    "rows",
+    "classes",
+    "classes_accuracy",
+    "frames",
+    "rows_gpu",
+    "classes_gpu",
+    "frames_gpu",
+)
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -318,3 +318,52 @@ def test_max_likelihood(library):
             np.testing.assert_allclose(
                 library.get(measured), measure(x, layer=None), rtol=1e-10, atol=1e-13
             )
+
+
+@pytest.mark.parametrize("basis", ["identity", "hadamard"])
+@pytest.mark.parametrize(
+    ("num_classes", "dim", "count"),
+    [(2, 2, 70000), (40, 39, 300), (1000, 4096, 9), (3000, 3001, 9), (100_000, 2**17, 2)],
+)
+def test_frames(library, basis, num_classes, dim, count):
+    frame = infall.SimplexETF(num_classes, dim, basis=basis, seed=5)
+    for dtype in (np.float32, np.float64):
+        h, y = (vector(n, count).astype(dtype) for n in (dim, num_classes))
+        assert_array_equal(library.get(frame.project(library.put(h))), frame.project(h))
+        assert_array_equal(library.get(frame.adjoint(library.put(y))), frame.adjoint(y))
+        for top in (1, min(num_classes, 300)):
+            largest, expected = frame.topk(library.put(h), top), frame.topk(h, top)
+            assert_array_equal(library.get(largest.values), expected.values)
+            assert_array_equal(library.get(largest.classes), expected.classes)
+
+
+@pytest.mark.parametrize("log2_length", [0, 1, 5, 10, 11, 12, 16, 17, 21, 22])
+def test_transforms(library, log2_length):
+    for dtype in (np.float32, np.float64):
+        x = vector(2**log2_length, 3).astype(dtype)
+        transformed = infall.frames.walsh_hadamard(library.put(x))
+        assert_array_equal(library.get(transformed), infall.frames.walsh_hadamard(x))
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "dim", "num_classes"),
+    [(300_000, 5, 2), (5000, 513, 10), (9000, 130, 3000), (70_000, 1, 66_000)],
+)
+def test_class_moments(library, num_samples, dim, num_classes):
+    rng = np.random.default_rng(dim)
+    labels = rng.integers(0, num_classes, num_samples)
+    features = (rng.normal(size=(num_samples, dim)) + 5.0).astype(np.float32)
+    moments, expected = (infall.ClassMoments(num_classes, dim) for _ in range(2))
+    for part in (slice(0, 1000), slice(1000, None)):
+        moments.update(library.put(features[part]), library.put(labels[part]))
+        expected.update(features[part], labels[part])
+    assert_array_equal(library.get(moments.counts), expected.counts)
+    assert_array_equal(library.get(moments.means), expected.means)
+    np.testing.assert_allclose(library.get(moments.variances), expected.variances, rtol=1e-14)
+    if num_classes <= 10:
+        assert infall.collapse.cdnv(moments) == infall.collapse.cdnv(expected)
+        errors = [
+            infall.collapse.ncc_error(samples, labels, moments=of_samples)
+            for samples, of_samples in ((library.put(features), moments), (features, expected))
+        ]
+        assert errors[0] == errors[1]

@@ -33,14 +33,25 @@ void multiply(const std::string& dtype, Frame frame, const void* x, int64_t coun
 void bind_cuda_frames(py::module_& module) {
     module.def(
         "frame_workspace",
-        [](const std::string& dtype, const Given<Frame>::Type& frame, int64_t count) {
+        [](const std::string& dtype, const Given<Frame>::Type& frame, int64_t count, int64_t top) {
             size_t bytes;
             in_precision("dtype", dtype, [&](auto zero) {
-                bytes = device::frame_workspace<decltype(zero)>(Given<Frame>::taken(frame), count);
+                bytes =
+                    device::frame_workspace<decltype(zero)>(Given<Frame>::taken(frame), count, top);
             });
             return bytes;
         },
-        py::arg("dtype"), py::arg("frame"), py::arg("count"));
+        py::arg("dtype"), py::arg("frame"), py::arg("count"), py::arg("top"));
+    module.def(
+        "scores_workspace",
+        [](const std::string& dtype, int64_t count, int64_t columns, int64_t top) {
+            size_t bytes;
+            in_precision("dtype", dtype, [&](auto zero) {
+                bytes = device::scores_workspace<decltype(zero)>(count, columns, top);
+            });
+            return bytes;
+        },
+        py::arg("dtype"), py::arg("count"), py::arg("columns"), py::arg("top"));
 
     def_launch(module, "walsh_hadamard",
                +[](const std::string& dtype, const void* x, int64_t count, int log2_length,
@@ -72,14 +83,15 @@ void bind_cuda_frames(py::module_& module) {
     def_launch(
         module, "top_scores",
         +[](const std::string& dtype, const void* scores, const int64_t* labels, int64_t count,
-            int64_t columns, int64_t top, int64_t* classes, void* values, Stream stream) {
+            int64_t columns, int64_t top, int64_t* classes, void* values, void* workspace,
+            Stream stream) {
             in_precision("dtype", dtype, [&](auto zero) {
                 using T = decltype(zero);
                 device::top_scores(static_cast<const T*>(scores), labels, count, columns, top,
-                                   classes, static_cast<T*>(values), stream);
+                                   classes, static_cast<T*>(values), workspace, stream);
             });
         },
-        {"dtype", "scores", "labels", "count", "columns", "top", "classes", "values"});
+        {"dtype", "scores", "labels", "count", "columns", "top", "classes", "values", "workspace"});
 }
 
 }  // namespace infall

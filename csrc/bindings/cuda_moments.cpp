@@ -17,7 +17,8 @@ struct Given<ClassState>
     : GivenFields<ClassState, int64_t, int64_t*, ClassShifts, double*, double*> {};
 
 void bind_cuda_moments(py::module_& module) {
-    module.def("moments_scratch", &device::moments_scratch, py::arg("num_classes"), py::arg("dim"));
+    module.def("moments_scratch", &device::moments_scratch, py::arg("num_classes"), py::arg("dim"),
+               py::arg("num_samples"));
 
     def_launch(module, "accumulate_moments", device::accumulate_moments,
                {"features", "samples", "state", "scratch"});

@@ -14,12 +14,14 @@ constexpr int64_t most_samples = int64_t{1} << 30;  // of a launch
 
 template <class Feature, class Number>
 __global__ void __launch_bounds__(sample_threads)
-    centre_kernel(const Feature* rows, int64_t stride, int64_t dim, const double* centre,
-                  double scale, Number* out, double* norms) {
+    centre_kernel(const Feature* __restrict__ rows, int64_t stride, int64_t dim,
+                  const double* __restrict__ centre, double scale, Number* __restrict__ out,
+                  double* __restrict__ norms) {
     __shared__ double squares[sample_threads];
     const int64_t i = blockIdx.x;
     const Feature* row = rows + i * stride;
     double sum = 0.0;
+#pragma unroll 4
     for (int64_t j = threadIdx.x; j < dim; j += sample_threads) {
         const double entry = to_double(row[j]);
         const double shifted = scale * (entry - centre[j]);
@@ -36,13 +38,15 @@ __global__ void __launch_bounds__(sample_threads)
 
 template <class Number>
 __global__ void __launch_bounds__(sample_threads)
-    reduce_kernel(const Number* products, int64_t classes, int64_t first_class, const double* norms,
-                  RowBounds rows, ScoreBounds<Number> bounds, RowBests<Number> bests) {
+    reduce_kernel(const Number* __restrict__ products, int64_t classes, int64_t first_class,
+                  const double* __restrict__ norms, RowBounds rows, ScoreBounds<Number> bounds,
+                  RowBests<Number> bests) {
     __shared__ Best<Number> found[sample_threads];
     const int64_t i = blockIdx.x;
     const Number factor = static_cast<Number>(rows.factor * norms[i] + rows.constant);
     const Number none = -static_cast<Number>(INFINITY);
     Best<Number> best{none, none, none, 0};
+#pragma unroll 4
     for (int64_t c = threadIdx.x; c < classes; c += sample_threads) {
         Number low, high;
         bounds.of(products[i * classes + c], factor, c, low, high);
@@ -64,8 +68,8 @@ __global__ void __launch_bounds__(sample_threads)
 
 template <class Number>
 __global__ void __launch_bounds__(sample_threads)
-    decide_kernel(int64_t first, int64_t classes, const double* norms, RowBounds rows,
-                  RowBests<Number> bests, ExactScores exact, int64_t* decisions) {
+    decide_kernel(int64_t first, int64_t classes, const double* __restrict__ norms, RowBounds rows,
+                  RowBests<Number> bests, ExactScores exact, int64_t* __restrict__ decisions) {
     __shared__ double scores[sample_threads];
     __shared__ int64_t found[sample_threads];
     const int64_t i = blockIdx.x;

@@ -24,7 +24,7 @@ struct ClassOrder {
 };
 
 // Elements of the scratch of accumulate_moments.
-int64_t moments_scratch(int64_t num_classes, int64_t dim);
+int64_t moments_scratch(int64_t num_classes, int64_t dim, int64_t num_samples);
 
 // Adds samples, the same bits as on the host. Entries are not searched for NaN and infinity, which
 // make the moments of their class NaN or infinite; a label out of range makes all of them NaN.

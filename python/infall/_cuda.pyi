@@ -89,7 +89,7 @@ def hyperplane_codes(
 def hamming_distances(
     a: int, a_count: int, b: int, b_count: int, bytes: int, out: int, device: int, stream: int
 ) -> None: ...
-def moments_scratch(num_classes: int, dim: int) -> int: ...
+def moments_scratch(num_classes: int, dim: int, num_samples: int) -> int: ...
 def accumulate_moments(
     features: _Features,
     samples: _ClassOrder,
@@ -191,7 +191,8 @@ def decide_samples(
     device: int,
     stream: int,
 ) -> None: ...
-def frame_workspace(dtype: str, frame: _Frame, count: int) -> int: ...
+def frame_workspace(dtype: str, frame: _Frame, count: int, top: int) -> int: ...
+def scores_workspace(dtype: str, count: int, columns: int, top: int) -> int: ...
 def walsh_hadamard(
     dtype: str,
     x: int,
@@ -243,6 +244,7 @@ def top_scores(
     top: int,
     classes: int,
     values: int,
+    workspace: int,
     device: int,
     stream: int,
 ) -> None: ...

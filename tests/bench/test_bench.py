@@ -391,9 +391,27 @@ random = SimpleNamespace(
 """
 
 
+GPU_STEMS = ("rows_gpu", "classes_gpu", "frames_gpu")
+
+
 @pytest.fixture
 def rows_gpu(harness):
     return importlib.import_module("rows_gpu")
+
+
+@pytest.fixture
+def classes_gpu(harness):
+    return importlib.import_module("classes_gpu")
+
+
+@pytest.fixture
+def frames_gpu(harness):
+    return importlib.import_module("frames_gpu")
+
+
+@pytest.fixture(params=GPU_STEMS)
+def gpu_stem(harness, request):
+    return importlib.import_module(request.param)
 
 
 @pytest.fixture
@@ -406,18 +424,19 @@ def cupy(monkeypatch, tmp_path):
     del sys.modules["cupy"]
 
 
-def test_gpu_stem_says_why_it_does_not_run(harness, rows_gpu, monkeypatch, capsys, tmp_path):
+def test_gpu_stem_says_why_it_does_not_run(harness, gpu_stem, monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "cupy", None)
     files = [tmp_path / "a.json", tmp_path / "a.md"]
-    arguments = ["rows_gpu", "--json", str(files[0]), "--markdown", str(files[1])]
+    name = gpu_stem.__name__
+    arguments = [name, "--json", str(files[0]), "--markdown", str(files[1])]
     monkeypatch.setattr(sys, "argv", ["run.py", *arguments])
     assert importlib.import_module("run").main() == 0
     reason = "CuPy is not installed"
-    assert capsys.readouterr().err == f"rows_gpu: not run: {reason}\n"
+    assert capsys.readouterr().err == f"{name}: not run: {reason}\n"
     results = json.loads(files[0].read_text())
-    assert results["not_run"] == {"rows_gpu": reason}
+    assert results["not_run"] == {name: reason}
     assert results["stems"] == results["devices"] == {}
-    assert files[1].read_text().endswith(f"\n## rows_gpu\n\nNot run: {reason}\n")
+    assert files[1].read_text().endswith(f"\n## {name}\n\nNot run: {reason}\n")
 
 
 def test_gpu_stem_describes_its_device_or_that_there_is_none(harness, cupy, monkeypatch):
@@ -486,16 +505,16 @@ def test_gpu_meter_warms_up_and_counts_runs(rows_gpu, cupy):
     assert meter.peak_mebibytes() == 4
 
 
-def test_gpu_problems_are_distinct_and_their_cases_exist(rows_gpu):
+def test_gpu_problems_are_distinct_and_their_cases_exist(gpu_stem):
     for quick in (True, False):
-        problems = rows_gpu.problems(quick=quick, threads=2)
+        problems = gpu_stem.problems(quick=quick, threads=2)
         assert len({problem.name for problem in problems}) == len(problems)
         for problem in problems:
             assert len({case.name for case in problem.cases}) == len(problem.cases)
             assert any(case.ceiling for case in problem.cases)
             for case in problem.cases:
-                assert callable(getattr(rows_gpu, case.function))
-                assert callable(getattr(rows_gpu, case.meter))
+                assert callable(getattr(gpu_stem, case.function))
+                assert callable(getattr(gpu_stem, case.meter))
                 assert (case.meter == "TorchMeter") == (case.library == "torch")
 
 
@@ -509,6 +528,59 @@ def test_gpu_cases_run(rows_gpu, cupy):
     expected = np.sort(np.argsort(-np.abs(stored @ rows_gpu.input_vectors(16)))[:16])
     np.testing.assert_array_equal(rows_gpu.infall_select_from(16, 9)().indices, expected)
     np.testing.assert_array_equal(np.sort(rows_gpu.cupy_select_from(16, 9)().indices), expected)
+
+
+@pytest.mark.parametrize("name", ["classes_gpu", "frames_gpu"])
+def test_gpu_cases_of_classes_and_frames_run(harness, cupy, name):
+    stem = importlib.import_module(name)
+    for problem in stem.problems(quick=True, threads=1):
+        for case in problem.cases:
+            if case.library != "torch":
+                getattr(stem, case.function)(**{**case.arguments, **case.small})()
+
+
+def test_work_of_gpu_cases_is_the_least_there_is(classes_gpu, frames_gpu):
+    works = {}
+    for stem in (classes_gpu, frames_gpu):
+        for problem in stem.problems(quick=False, threads=1):
+            work, *others = {case.work for case in problem.cases if not case.ceiling}
+            assert not others
+            works[problem.name] = work
+    assert works["gpu-moments-n500000-d512-k10"] == pytest.approx(1.024)
+    assert works["gpu-scatter-n100000-d512-k100"] == pytest.approx(1e5 * 512**2 / 1e9)
+    assert works["gpu-nearest-n100000-d768-k1000"] == pytest.approx(76.8)
+    assert works["gpu-pairs-d768-k10000"] == pytest.approx(768 * 49.995e6 / 1e9)
+    assert works["gpu-project-hadamard-d8192"] == pytest.approx(2 * 4096 * 8192 * 4 / 1e9)
+    assert works["gpu-largest-k1000000-n1-top100"] == pytest.approx(2**20 * 4 / 1e9)
+
+
+def test_pytorch_gpu_peers_of_classes_compute_what_the_engine_does(classes_gpu, cupy, monkeypatch):
+    torch = pytest.importorskip("torch", reason="the peer is optional")
+    sizes = (600, 9, 4)
+    features, labels = classes_gpu.device_samples(*sizes)
+    same = tuple(map(torch.from_numpy, (features, labels)))
+    monkeypatch.setattr(classes_gpu, "torch_samples", lambda *_: same)
+    engine = classes_gpu.infall_moments(*sizes, scatter=True)()
+    peer = classes_gpu.torch_moments(*sizes, scatter=True, device="cpu")()
+    for mine, theirs in zip(engine, peer, strict=True):
+        scale = len(features) if mine.shape == (9, 9) else 1  # the engine's is of the mean sample
+        np.testing.assert_allclose(theirs / scale, mine, rtol=1e-4, atol=1e-5)
+    share = classes_gpu.torch_nearest(*sizes, device="cpu")()
+    assert float(share) == classes_gpu.infall_nearest(*sizes)()
+    assert float(classes_gpu.torch_pairs(5, 3, device="cpu")()) > 0
+
+
+def test_pytorch_gpu_peer_finds_the_largest_logits(frames_gpu, cupy, monkeypatch):
+    torch = pytest.importorskip("torch", reason="the peer is optional")
+    h = frames_gpu.cupy_normals("Philox")((3, 64))
+    best = frames_gpu.infall_largest(40, 64, 3, 5, "identity")()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "randn", lambda *_, **__: torch.from_numpy(h))
+        values, classes = frames_gpu.torch_largest(40, 64, 3, 5, device="cpu")()
+    np.testing.assert_array_equal(classes, best.classes)
+    np.testing.assert_allclose(values, best.values, rtol=1e-5)
+    assert frames_gpu.torch_fft(4, 2, device="cpu")().shape == (2, 9)
+    assert frames_gpu.torch_product(64, 3, device="cpu")().shape == (3, 64)
 
 
 @pytest.mark.parametrize("generator", ["Philox", "cuRAND"])

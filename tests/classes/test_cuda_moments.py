@@ -45,7 +45,7 @@ def add(features, labels, moments, dtype=None):
     """Add samples on the emulated device."""
     num_classes, dim = moments[2].shape
     samples, starts = order(labels, num_classes)
-    scratch = np.full(cuda.moments_scratch(num_classes, dim), np.nan)
+    scratch = np.full(cuda.moments_scratch(num_classes, dim, len(labels)), np.nan)
     cuda.accumulate_moments(
         stored(features, dtype),
         (len(labels), pointer(samples), pointer(starts)),
@@ -118,6 +118,35 @@ def test_long_classes_are_added_in_the_same_parts():
     add(features, labels, actual)
     for mine, theirs in zip(actual, expected, strict=True):
         assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("count", [1, 127, 128, 129, 400])
+def test_classes_of_whole_tiles_and_of_parts(count):
+    rng = np.random.default_rng(count)
+    labels = rng.permutation(np.repeat([0, 2], [count, 300]))
+    features = rng.normal(size=(len(labels), 33)).astype(np.float32)
+    expected, actual = state(3, 33), state(3, 33)
+    for _ in range(2):
+        add_on_host(features, labels, expected)
+        add(features, labels, actual)
+    for mine, theirs in zip(actual, expected, strict=True):
+        assert mine[[0, 2]].tobytes() == theirs[[0, 2]].tobytes()
+
+
+def test_many_classes():
+    # So many that blocks are as wide as groups of columns; one class is longer than a part.
+    rng = np.random.default_rng(7)
+    for num_classes, dim, longest in [(1056, 130, 70), (2112, 1, 2**16 + 100)]:
+        labels = np.repeat([0, 3, 4, num_classes - 1], [longest, 31, 32, 33])
+        labels = rng.permutation(labels)
+        features = rng.normal(size=(len(labels), dim)).astype(np.float32)
+        expected, actual = state(num_classes, dim), state(num_classes, dim)
+        add_on_host(features, labels, expected)
+        add(features, labels, actual)
+        seen = expected[0] > 0
+        assert_array_equal(actual[0], expected[0])
+        for mine, theirs in zip(actual[1:], expected[1:], strict=True):
+            assert mine[seen].tobytes() == theirs[seen].tobytes()
 
 
 @pytest.mark.parametrize("label", [-1, 2, 2**40])

@@ -32,7 +32,7 @@ def normals(*shape, seed=0):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("log2_length", [*range(6), 7, 10, 11, 12, 13, 15, 16])
+@pytest.mark.parametrize("log2_length", [*range(6), 7, 10, 11, 12, 13, 15, 16, 17])
 def test_transform(dtype, log2_length):
     x = normals(3, 2**log2_length).astype(dtype)
     for factor in (1.0, 0.7):
@@ -58,7 +58,8 @@ def test_products_and_the_largest(dtype, basis, dim, data):
     count = data.draw(st.integers(1, 4))
     weights = 0 if norms is None else pointer(norms)
     structure = (num_classes, dim, basis == "hadamard", dim, weights)
-    num_bytes = cuda.frame_workspace(dtype, structure, count)
+    top = data.draw(st.integers(1, min(num_classes, 20)))
+    num_bytes = cuda.frame_workspace(dtype, structure, count, top)
     workspace = np.full(num_bytes + 64, 255, np.uint8)
 
     h = np.round(normals(count, dim) * 2).astype(dtype)  # ties, where nothing is mixed
@@ -75,7 +76,6 @@ def test_products_and_the_largest(dtype, basis, dim, data):
     )
     assert_array_equal(combined, frame.adjoint(y))
 
-    top = data.draw(st.integers(1, min(num_classes, 20)))
     classes = np.full((count, top), -7)
     values = np.full((count, top), np.nan, dtype)
     results = (pointer(classes), pointer(values), pointer(workspace), 0, 0)
@@ -86,6 +86,30 @@ def test_products_and_the_largest(dtype, basis, dim, data):
     assert (workspace[num_bytes:] == 255).all()
 
 
+def top_scores(scores, top, labels=None):
+    """Classes and values (count, top) of the largest scores, on the emulated device."""
+    count, columns = scores.shape
+    dtype = scores.dtype.name
+    classes, values = np.full((count, top), -7), np.full((count, top), 7, dtype)
+    num_bytes = cuda.scores_workspace(dtype, count, columns, top)
+    workspace = np.full(num_bytes + 64, 255, np.uint8)
+    address = 0 if labels is None else pointer(labels)
+    cuda.top_scores(
+        *(dtype, pointer(scores), address, count, columns, top),
+        *map(pointer, (classes, values, workspace)),
+        *(0, 0),
+    )
+    assert (workspace[num_bytes:] == 255).all()
+    return classes, values
+
+
+def top_scores_of_host(scores, top, labels=None):
+    count = len(scores)
+    classes, values = np.empty((count, top), np.int64), np.empty((count, top), scores.dtype)
+    _core.top_scores(scores, labels, classes, values, 1, None)
+    return classes, values
+
+
 @few
 @given(st.integers(1, 700), st.integers(1, 3), st.data())
 def test_largest_scores(columns, count, data):
@@ -93,23 +117,52 @@ def test_largest_scores(columns, count, data):
     scores = np.round(normals(count, columns)).astype(np.float32)
     labels = np.random.default_rng(0).permutation(count * columns).reshape(count, columns)
     for given_labels in (None, labels):
-        actual = [np.full((count, top), -7), np.full((count, top), np.nan, np.float32)]
-        expected = [np.empty_like(array) for array in actual]
-        address = 0 if given_labels is None else pointer(labels)
-        cuda.top_scores(
-            "float32", pointer(scores), address, count, columns, top, *map(pointer, actual), 0, 0
-        )
-        _core.top_scores(scores, given_labels, *expected, 1, None)
+        actual = top_scores(scores, top, given_labels)
+        expected = top_scores_of_host(scores, top, given_labels)
         assert_array_equal(actual[0], expected[0])
         assert_array_equal(actual[1], expected[1])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("columns", "top"), [(2048, 3), (2049, 3), (9000, 1), (9000, 40)])
+def test_largest_of_scores_in_parts(dtype, columns, top):
+    scores = np.round(normals(2, columns) * 4).astype(dtype)  # ties within parts and between them
+    labels = np.random.default_rng(0).permutation(2 * columns).reshape(2, columns)
+    for given_labels in (None, labels):
+        actual = top_scores(scores, top, given_labels)
+        expected = top_scores_of_host(scores, top, given_labels)
+        assert_array_equal(actual[0], expected[0])
+        assert_array_equal(actual[1], expected[1])
+
+
+def test_ranks_are_found_in_several_goes():
+    scores = np.round(normals(1, 2100) * 20).astype(np.float32)
+    labels = np.random.default_rng(0).permutation(2100)[None]
+    for actual, expected in zip(
+        top_scores(scores, 300, labels), top_scores_of_host(scores, 300, labels), strict=True
+    ):
+        assert_array_equal(actual, expected)
+    scores[0, 270:] = np.nan  # fewer than are asked for
+    classes, values = top_scores(scores, 300)
+    expected = top_scores_of_host(np.ascontiguousarray(scores[:, :270]), 270)
+    assert_array_equal(classes[:, :270], expected[0])
+    assert_array_equal(values[:, :270], expected[1])
+    assert (classes[:, 270:] == -1).all()
+    assert np.isnan(values[:, 270:]).all()
+
+
+def test_signs_of_zero_tie():
+    scores = np.array([[-0.0, 0.0, -0.0]])
+    classes, values = top_scores(scores, 3)
+    assert_array_equal(classes, [[0, 1, 2]])
+    assert_array_equal(np.signbit(values), [[True, False, True]])
+
+
 def test_scores_that_are_not_numbers_are_passed_over():
     scores = np.array([[np.nan, 1.0, np.nan, -np.inf], [np.nan] * 4], np.float32)
-    classes, logits = np.empty((2, 3), np.int64), np.empty((2, 3), np.float32)
-    cuda.top_scores("float32", pointer(scores), 0, 2, 4, 3, pointer(classes), pointer(logits), 0, 0)
+    classes, values = top_scores(scores, 3)
     assert_array_equal(classes, [[1, 3, -1], [-1, -1, -1]])
-    assert_array_equal(logits, [[1.0, -np.inf, np.nan], [np.nan] * 3])
+    assert_array_equal(values, [[1.0, -np.inf, np.nan], [np.nan] * 3])
 
 
 # The package, on a device made of host memory -----------------------------------------------------

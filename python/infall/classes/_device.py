@@ -171,7 +171,8 @@ def _with_added(device: Device, arrays: _Arrays, features: Any, labels: Any) -> 
         if device.dtype_name(rows) == "float64":
             arrays = arrays._replace(shifts=device.cast(arrays.shifts, "float64"))
         samples = ordered(device, labels[block], num_classes)
-        scratch = device.empty(int(kernels.moments_scratch(num_classes, dim)), "float64")
+        size = int(kernels.moments_scratch(num_classes, dim, len(rows)))
+        scratch = device.empty(size, "float64")
         kernels.accumulate_moments(
             _stored(device, rows),
             (len(rows), *device.pointers(*samples)),

@@ -57,8 +57,9 @@ def top_logits(
     threads: int,
     watch: Watch,
 ) -> None:
-    top = int(classes.shape[1])
-    _launch(device, "frame_top_logits", structure, x, [classes, logits], watch, top)
+    _launch(
+        device, "frame_top_logits", structure, x, [classes, logits], watch, int(classes.shape[1])
+    )
 
 
 def top_scores(
@@ -66,14 +67,17 @@ def top_scores(
 ) -> None:
     scores = device.contiguous(scores)
     count, columns = (int(n) for n in scores.shape)
-    cuda_kernels("H", None).top_scores(
-        device.dtype_name(scores),
+    kernels = cuda_kernels("H", None)
+    dtype, top = device.dtype_name(scores), int(classes.shape[1])
+    workspace = device.empty(int(kernels.scores_workspace(dtype, count, columns, top)), "uint8")
+    kernels.top_scores(
+        dtype,
         device.pointer(scores),
         0 if labels is None else device.pointer(labels),
         count,
         columns,
-        int(classes.shape[1]),
-        *device.pointers(classes, logits),
+        top,
+        *device.pointers(classes, logits, workspace),
         *device.queue,
     )
 
@@ -102,7 +106,7 @@ def _launch(
     x: Any,
     out: list[Any],
     watch: Watch,
-    *more: int,
+    top: int | None = None,
 ) -> None:
     kernels = cuda_kernels("H", None)
     count, dtype = len(x), device.dtype_name(x)
@@ -111,13 +115,13 @@ def _launch(
         *(structure.num_classes, structure.dim, structure.hadamard, structure.seed),
         0 if norms is None else device.pointer(norms),
     )
-    workspace = device.empty(int(kernels.frame_workspace(dtype, frame, count)), "uint8")
+    workspace = device.empty(int(kernels.frame_workspace(dtype, frame, count, top or 0)), "uint8")
     getattr(kernels, kernel)(
         dtype,
         frame,
         device.pointer(x),
         count,
-        *more,
+        *(() if top is None else (top,)),
         *device.pointers(*out, workspace),
         *device.queue,
     )
