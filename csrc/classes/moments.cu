@@ -349,7 +349,7 @@ void subtract(const FeatureRows& features, int64_t num_samples, const int64_t* l
         with_floats(base, base_is_float64, [&](auto* origin) {
             using T = std::remove_const_t<std::remove_pointer_t<decltype(data)>>;
             using Base = std::remove_const_t<std::remove_pointer_t<decltype(origin)>>;
-            const RowGrid shape = grid_of_rows(num_samples, features.dim);
+            const ElementShape shape = grid_of_rows(num_samples, features.dim);
             launch("deviations", subtract_kernel<T, Base>, shape.grid, shape.block, stream, data,
                    features.stride, features.dim, num_samples, labels, num_classes, origin, out);
         });

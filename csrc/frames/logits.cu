@@ -358,7 +358,7 @@ void project(const Frame& frame, const T* x, int64_t count, T* out, void* worksp
     Layout layout(workspace);
     const Workspace<T> space(frame, count, layout);
     const T* products = space.products(frame, x, count, stream);
-    const RowGrid shape = grid_of_rows(count, frame.num_classes);
+    const ElementShape shape = grid_of_rows(count, frame.num_classes);
     launch("logits", logits_kernel<T>, shape.grid, shape.block, stream, frame, CentringLaw(frame),
            products, space.totals, count, out);
 }
@@ -371,7 +371,7 @@ void synthesise(const Frame& frame, const T* x, int64_t count, T* out, void* wor
     const CentringLaw law(frame);
     space.sum(x, frame.num_classes, frame, frame.norms, count, stream);
     T* centred = frame.hadamard ? space.rotated : out;
-    const RowGrid shape = grid_of_rows(count, frame.dim);
+    const ElementShape shape = grid_of_rows(count, frame.dim);
     launch("centring", centre_kernel<T>, shape.grid, shape.block, stream, frame, law, x,
            space.totals, frame.hadamard ? 1.0 : law.factor, count, centred);
     if (!frame.hadamard) return;
@@ -398,7 +398,7 @@ void top_scores(const T* scores, const int64_t* labels, int64_t count, int64_t c
     find_best(ScoreRows<T>{scores, columns}, count, columns, top, tournament, classes, values,
               stream);
     if (!labels) return;
-    const RowGrid shape = grid_of_rows(count, top);
+    const ElementShape shape = grid_of_rows(count, top);
     launch("labels of the largest", label_kernel, shape.grid, shape.block, stream, labels, count,
            columns, top, classes);
 }

@@ -220,7 +220,7 @@ template <class T>
 void scale(const T* x, int64_t count, int64_t stride, int64_t first, int64_t end,
            const Scaling& scaling, T* out, Stream stream) {
     if (end == first) return;
-    const RowGrid shape = grid_of_rows(count, end - first);
+    const ElementShape shape = grid_of_rows(count, end - first);
     launch("scaling", scale_kernel<T>, shape.grid, shape.block, stream, x, count, stride, first,
            end, scaling, out);
 }

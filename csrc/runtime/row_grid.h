@@ -13,12 +13,8 @@ namespace infall::device {
 // the latency of its memory.
 constexpr int row_loads = 4;
 
-struct RowGrid {
-    dim3 grid, block;
-};
-
 // Blocks are as wide as the rows are long, and have several rows where these are short.
-inline RowGrid grid_of_rows(int64_t rows, int64_t columns) {
+inline ElementShape grid_of_rows(int64_t rows, int64_t columns) {
     unsigned width = 32;
     while (width < block_threads && int64_t{width} * row_loads < columns) width *= 2;
     const unsigned height = block_threads / width;
@@ -26,9 +22,6 @@ inline RowGrid grid_of_rows(int64_t rows, int64_t columns) {
                  grid_for(blocks_of(rows, height), max_grid_y)),
             dim3(width, height)};
 }
-
-inline __device__ int64_t row_of_grid() { return int64_t{blockIdx.y} * blockDim.y + threadIdx.y; }
-inline __device__ int64_t rows_of_grid() { return int64_t{gridDim.y} * blockDim.y; }
 
 // out[c] = result(c, x[c]) for the columns c of this thread; out may be x.
 template <class X, class Out, class Result>
