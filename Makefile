@@ -43,14 +43,12 @@ export BUILD_REQUIREMENTS
 	$(INSTALL) -r $@.txt cmake ninja
 	touch $@
 
-# -g1: lines for the reports; following variables would take as long as all the rest.
 .venv-clang/package .venv-sanitize/package .venv-tsan/package: BUILD_SETTINGS = \
     --config-settings=cmake.define.INFALL_CUDA=OFF \
     --config-settings=cmake.define.INFALL_EMULATE_CUDA=$(EMULATE) \
     --config-settings=cmake.define.INFALL_SANITIZE='$(SANITIZERS)' \
     --config-settings=build-dir=build/$(@D:.venv-%=%) \
     --config-settings=cmake.build-type=$(BUILD_TYPE) \
-    '--config-settings=cmake.define.CMAKE_CXX_FLAGS_RELWITHDEBINFO=-O2 -g1 -DNDEBUG' \
     --config-settings=install.strip=false
 .venv-clang/package .venv-sanitize/package: EMULATE := ON
 .venv-tsan/package: EMULATE := OFF
