@@ -294,9 +294,12 @@ LONG_CALLS = {
     "progress": "infall.select_rows(w, 2**33, progress=lambda *_: sum(range(10000)))",
 }
 
+# SciPy's parts are imported first: they call eval, at the end of which CPython forgets that an
+# interrupt has ended the main thread.
 PROGRAM = """
 import os, signal, sys, threading, time
 import numpy as np
+import scipy.linalg, scipy.special
 import infall
 
 w = np.random.default_rng(0).normal(size=64)
