@@ -57,6 +57,15 @@ def test_fit_is_the_same_for_any_number_of_threads():
         assert single_threaded == many
 
 
+def test_the_threads_of_a_model_are_those_of_the_whole_fit(monkeypatch):
+    # Whoever asked for the default would meet this.
+    monkeypatch.setenv("INFALL_NUM_THREADS", "none")
+    with pytest.raises(ValueError, match="INFALL_NUM_THREADS"):
+        MaxLikelihood(500, 2).fit(vector(20))
+    for sampler in ("stream", "rotated", "order_statistics"):
+        MaxLikelihood(500, 2, sampler=sampler, num_threads=1).fit(vector(20))
+
+
 def test_transform_and_angles_of_every_layer():
     model = MaxLikelihood(3000, 6).fit(vector(12))
     x = vector(12, seed=1, batch=9)
