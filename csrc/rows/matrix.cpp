@@ -29,12 +29,12 @@ std::vector<Selection> select(const MatrixRows& matrix, const SelectionTask& tas
         std::vector<T>& projections = scores[thread];
         projections.resize(static_cast<size_t>(num_directions * count));
         project(rows, count, w + first_direction * matrix.dim, num_directions, projections.data());
-        int32_t* passed = positions[thread].data();
+        std::vector<int32_t>& passed = positions[thread];
         for (int64_t d = 0; d < num_directions; ++d) {
             TopRows& top = collectors.at(thread, first_direction + d);
             const T* scores_of = projections.data() + d * count;
             const int64_t num_passed =
-                passing(scores_of, count, top.threshold(), task.absolute, passed);
+                passing(scores_of, count, top.threshold(), task.absolute, passed.data());
             if (num_passed < 0) {
                 int64_t i = 0;
                 while (std::isfinite(scores_of[i])) ++i;

@@ -13,13 +13,14 @@ import threading
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from chance import ALPHA, allow
+from chance import plausible
 from infall import ClassMoments, _core, classes
 from infall._arrays import files
 from infall._arrays.blocks import blocks_of
 from infall.collapse import collapse_report
-from interrupts import LIMIT, seconds_after_interrupt
+from interrupts import LIMIT, SANITIZED, seconds_after_interrupt
 
 pytestmark = pytest.mark.sanitize
 
@@ -346,10 +347,10 @@ def test_interrupts_at_any_time(scatter, operation):
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, handler)
     assert interrupted > 0
-    # Python may raise between the exchange and the return: 1.6 us as measured, 5 us allowed, of the
-    # 5 ms that interrupts fall into. More than 5 of 200 come by chance once in ten million runs.
-    allow(ALPHA)
-    assert retried <= 5
+    # Python may raise between the exchange and the return: 25 us as measured, of which 20 copy the
+    # classes' sums; 50 us allowed, of the 5 ms that interrupts fall into.
+    if not SANITIZED:
+        assert plausible(stats.binom.sf(retried - 1, 200, 50e-6 / 5e-3))
 
 
 def test_a_thread_that_is_stopped_at_any_time():

@@ -279,7 +279,6 @@ class ClassMoments:
         if len(rows) > 0:
             self._change(add)
 
-    @standard_floats
     def merge(self, other: ClassMoments) -> None:
         """Add the samples of other moments, which stay as they are.
 
@@ -309,6 +308,7 @@ class ClassMoments:
         if self.scatter and not other.scatter:
             raise ValueError("other has no scatter; make it with scatter=True")
 
+        @standard_floats
         def join(state: HostMoments | DeviceMoments) -> Callable[[], None]:
             # Whoever holds the lock of an object waits for no other lock.
             with other._lock:
@@ -598,13 +598,15 @@ class ClassMoments:
     def _change(self, prepare: Callable[[HostMoments | DeviceMoments], Callable[[], None]]) -> None:
         # prepare(state) leaves the state as it is, and returns what exchanges it. Between an
         # exchange and the end of this function no call returns but those of the locks: there is no
-        # other place where Python answers a signal.
+        # other place where Python answers a signal. What was exchanged is held till then: to free
+        # it can take long.
         with self._changes:
             if self._changing_process == os.getpid():
                 raise RuntimeError("progress must not change the moments that report it")
             self._changing_process = os.getpid()
             try:
-                exchange = prepare(self._state)
+                replaced = self._state
+                exchange = prepare(replaced)
                 with self._lock:
                     exchange()
             finally:
