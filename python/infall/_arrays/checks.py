@@ -46,7 +46,7 @@ def check_finite(entries: NDArray[Any], name: str, *, first_row: int = 0) -> Non
         raise ValueError(f"{name} is not finite: {entries[position]} at position {where}")
 
 
-def integer(value: Any, name: str, low: int, high: int, high_text: str | None = None) -> int:
+def integer(value: Any, name: str, low: int, high: float, high_text: str | None = None) -> int:
     """Return `value` as an int in [low, high).
 
     Raises TypeError if it is not an integer (True and False are not, nor is 3.0); ValueError if it
@@ -69,7 +69,7 @@ def row_count(value: Any, name: str) -> int:
 
     Raises OverflowError past 2**63 - 1, where row indices no longer fit.
     """
-    number = integer(value, name, 1, 2**4096, "2**63")
+    number = integer(value, name, 1, math.inf, "2**63")
     if number >= MAX_ROWS:
         raise OverflowError(f"{name} is {number}; rows are numbered below 2**63")
     return number

@@ -87,14 +87,18 @@ class Host(Place):
 def _two_axes(array: Any, name: str, dim: int | None) -> tuple[NDArray[Any], bool]:
     rows = to_numpy(array, name)
     batched = check_two_axes(rows.shape, name, dim)
-    return np.atleast_2d(rows), batched
+    return rows if batched else rows[None], batched
 
 
 def _finite_block(
     rows: NDArray[Any], first: int, last: int, name: str, batched: bool
 ) -> NDArray[np.float64]:
-    with np.errstate(over="ignore"):  # of wider types: what is infinite then is refused
-        vectors = np.array(rows[first:last], dtype=np.float64, order="C")
+    block = rows[first:last]
+    if block.dtype.itemsize <= 8:
+        vectors = np.array(block, dtype=np.float64, order="C")
+    else:
+        with np.errstate(over="ignore"):  # what is infinite then is refused
+            vectors = block.astype(np.float64, order="C")
     if batched:
         check_finite(vectors, name, first_row=first)
     else:

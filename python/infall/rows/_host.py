@@ -71,9 +71,9 @@ def select(
         )
     else:
         reflections, scale, factors = _core.householder(directions)
-        if batch == 1:
-            factors = np.ones((1, 1))  # the direction's norm, exactly
         if sampler == "rotated":
+            if batch == 1:
+                factors = np.ones((1, 1))  # the direction's norm, exactly
             indices, unit_projections = _selected(
                 lambda threshold: _core.select_rotated(
                     factors, seed, layer, first, last, num_rows, absolute, threshold, threads, watch

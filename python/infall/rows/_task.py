@@ -79,8 +79,10 @@ def by_index(
 
 def draw_order_statistics(task: SelectionTask) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     rows, largest = _core.draw_order_statistics(task.num_rows, task.last, task.seed, task.layer)
-    indices, unit_projections = rows[None], largest[None]
-    return by_index(indices, unit_projections) if task.by_index else (indices, unit_projections)
+    if task.by_index:
+        order = rows.argsort()
+        rows, largest = rows[order], largest[order]
+    return rows[None], largest[None]
 
 
 def check_indices(dtype: str, is_integer: bool, num_axes: int) -> None:

@@ -440,7 +440,9 @@ def _selection(
     """Return a selection in the library of w; `settings` are its attributes from `width` on."""
     indices, unit_projections, rows = selected
     arrays = (indices, projections, rows, unit_projections)
-    return RowSelection(*(place.returned(a if batched else a[0]) for a in arrays), *settings)
+    if not batched:
+        arrays = tuple(array[0] for array in arrays)
+    return RowSelection(*map(place.returned, arrays), *settings)
 
 
 def host_array(array: Any) -> NDArray[Any]:
