@@ -135,7 +135,7 @@ void draw_order_statistics(const GaussianLayer& layer, int64_t width, int64_t nu
         const PhiloxBlock b =
             philox4x32_10(static_cast<uint64_t>(j), order_statistics, layer.layer, key);
         negative[static_cast<size_t>(j)] = b.w[2] & 1u;
-        projections[j] = exponential64((static_cast<uint64_t>(b.w[0]) << 32) | b.w[1]);
+        projections[j] = exponential64<double>((static_cast<uint64_t>(b.w[0]) << 32) | b.w[1]);
         if (watch && j % polled_every == 0) watch->poll(0);
     }
     largest_folded_normals(projections, num_rows, static_cast<double>(width), watch);
