@@ -33,9 +33,8 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
     const int64_t last_pair = (task.end_row - 1) / 2;
     const AlignedBlocks blocks(task.first_row / 2, last_pair + 1,
                                by_radius ? int64_t{1} << 15 : block_rows_for(4 * span, batch));
-    const auto pairs = static_cast<size_t>(blocks.rows);
     Collectors collectors(task, batch, threshold);
-    PerThread<std::vector<int32_t>> positions(task.num_threads, std::vector<int32_t>(pairs));
+    PerThread<std::vector<int32_t>> positions(task.num_threads, std::vector<int32_t>(blocks.rows));
     // |D| >= t needs a radius of at least t, so a radius uniform of at most exp(-t^2 / 2).
     const double bound = std::exp(-0.5 * threshold * threshold) * 4294967296.0 + 1.0;
     const float sieve = estimate_threshold(threshold, span);
@@ -67,27 +66,27 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
     run_blocks(
         blocks.count(), task.num_threads,
         [&](int64_t block, int thread) {
-            const int64_t start = blocks.start(block);
+            const auto [start, pairs] = blocks.padded(block, row_multiple);
             int32_t* passing = positions[thread].data();
             if (by_radius) {
                 const int64_t hits = kernels.deciding_candidates(
-                    layer, 0, start, blocks.rows,
-                    static_cast<uint32_t>(std::min(bound, 4294967295.0)), passing);
+                    layer, 0, start, pairs, static_cast<uint32_t>(std::min(bound, 4294967295.0)),
+                    passing);
                 for (int64_t i = 0; i < hits; ++i)
                     for (int64_t parity = 0; parity < 2; ++parity)
                         if (start + passing[i] <= last_pair)
                             add_exactly(2 * (start + passing[i]) + parity, 0, batch, thread);
             } else if (filtered) {
                 std::vector<float>& scores = estimates[thread];
-                scores.resize((2 * static_cast<size_t>(batch) + 1) * pairs);
-                float* const by_parity[2] = {scores.data(), scores.data() + batch * blocks.rows};
-                float* square_radii = scores.data() + 2 * batch * blocks.rows;
-                kernels.estimate_deciding(layer, start, blocks.rows, span, factors32.data(), batch,
+                scores.resize(static_cast<size_t>((2 * batch + 1) * pairs));
+                float* const by_parity[2] = {scores.data(), scores.data() + batch * pairs};
+                float* square_radii = scores.data() + 2 * batch * pairs;
+                kernels.estimate_deciding(layer, start, pairs, span, factors32.data(), batch,
                                           by_parity[0], by_parity[1], square_radii);
                 const int64_t count = blocks.valid_to(block) - start;
                 for (int64_t parity = 0; parity < 2; ++parity)
                     for (int64_t d = 0; d < batch; ++d) {
-                        const float* estimate = by_parity[parity] + d * blocks.rows;
+                        const float* estimate = by_parity[parity] + d * pairs;
                         const int64_t hits = stream_kernels().at_least(estimate, count, sieve,
                                                                        task.absolute, passing);
                         for (int64_t i = 0; i < hits; ++i)
