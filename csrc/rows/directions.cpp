@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <vector>
 
 #include "rows/blocks.h"
 #include "runtime/isa.h"
+#include "runtime/scratch.h"
 
 namespace infall {
 
@@ -77,21 +77,23 @@ void householder(const double* w, int64_t batch, int64_t dim, double* v, double*
     const int64_t width = batch == 1 ? 1 : std::min(tile_width(dim), (batch + 7) / 8 * 8);
     std::fill(v, v + span * dim, 0.0);
     std::fill(factors, factors + span * batch, 0.0);
-    std::vector<double> x(static_cast<size_t>(dim * width));
+    Scratch<double> tile;
+    double* x = tile.of_length(dim * width);
     const int64_t together = std::max<int64_t>(1, part_work / (width * dim));
     // Some vectors at a time are the columns of a tile x (dim, width), to which the reflections of
     // all the vectors before them are applied.
     for (int64_t first = 0; first < batch; first += width) {
         const int64_t columns = std::min(width, batch - first);
         for (int64_t j = 0; j < dim; ++j)
-            for (int64_t i = 0; i < columns; ++i) x[j * width + i] = w[(first + i) * dim + j];
+            for (int64_t i = 0; i < width; ++i)
+                x[j * width + i] = i < columns ? w[(first + i) * dim + j] : 0.0;
         const int64_t begin = std::min(first, span), end = std::min(first + columns, span);
         for (int64_t h = 0; h < begin; h += together) {
-            kernels.reflect(x.data(), width, {v, scale, h, 1, std::min(together, begin - h)}, dim);
+            kernels.reflect(x, width, {v, scale, h, 1, std::min(together, begin - h)}, dim);
             if (watch) watch->poll(0);
         }
         for (int64_t h = begin; h < end; ++h) {
-            double *direction = v + h * dim, *entries = x.data() + (h - first);
+            double *direction = v + h * dim, *entries = x + (h - first);
             for (int64_t j = h; j < dim; ++j) direction[j] = entries[j * width];
             double tail = 0.0;
             for (int64_t part = h + 1; part < dim; part += polled_every) {
@@ -104,7 +106,7 @@ void householder(const double* w, int64_t batch, int64_t dim, double* v, double*
             if (!reflection.has_rest) std::fill(direction + h + 1, direction + dim, 0.0);
             scale[h] = reflection.scale;
             // The columns before are done: what a reflection does to theirs behind h is not read.
-            if (h + 1 < first + columns) kernels.reflect(x.data(), width, {v, scale, h, 1, 1}, dim);
+            if (h + 1 < first + columns) kernels.reflect(x, width, {v, scale, h, 1, 1}, dim);
             entries[h * width] = reflection.norm;  // H x, known exactly
         }
         for (int64_t h = 0; h < end; ++h)

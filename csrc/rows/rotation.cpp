@@ -11,6 +11,7 @@
 #include "rows/directions.h"
 #include "rows/stream.h"
 #include "runtime/isa.h"
+#include "runtime/scratch.h"
 
 namespace infall {
 
@@ -160,27 +161,28 @@ void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, c
     const DirectionKernels& kernels = direction_kernels();
     const int64_t width = tile_width(dim);
     const int64_t reflections = std::max<int64_t>(1, part_work / (width * dim));
+    PerThread<Scratch<double>> tiles(num_threads);
     run_blocks((count + width - 1) / width, num_threads,
-               [&](int64_t block, int, Pulse& pulse) {
+               [&](int64_t block, int thread, Pulse& pulse) {
                    const int64_t first = block * width, rows = std::min(width, count - first);
                    float* target = z + first * dim;
-                   std::vector<double> x(static_cast<size_t>(width * dim));
+                   double* x = tiles[thread].of_length(width * dim);
                    if (width == 1)
-                       std::copy(target, target + dim, x.data());
+                       std::copy(target, target + dim, x);
                    else
-                       kernels.load_tile(target, dim, rows, dim, x.data());
+                       kernels.load_tile(target, dim, rows, dim, x);
                    for (int64_t i = 0; i < rows; ++i)
                        for (int64_t c = 0; c < span; ++c)
-                           x[static_cast<size_t>(c * width + i)] = deciding[(first + i) * span + c];
+                           x[c * width + i] = deciding[(first + i) * span + c];
                    for (int64_t left = span; left > 0; left -= reflections) {
                        if (left < span) pulse();
-                       kernels.reflect(x.data(), width,
+                       kernels.reflect(x, width,
                                        {v, scale, left - 1, -1, std::min(left, reflections)}, dim);
                    }
                    if (width == 1)
-                       store_row(x.data(), 1, dim, target);
+                       store_row(x, 1, dim, target);
                    else
-                       kernels.store_tile(x.data(), rows, dim, target);
+                       kernels.store_tile(x, rows, dim, target);
                    return rows;
                },
                watch);
