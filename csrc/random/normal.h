@@ -187,7 +187,7 @@ INFALL_HD D exponential64(W word) {
 template <class D, class W, class AngleWord>
 INFALL_HD void box_muller64(W radius_word, AngleWord angle_word, D& z_even, D& z_odd) {
     const D radius = square_root(D(2.0) * exponential64<D>(radius_word));
-    // int32(angle_word << 2)
+    // int32(angle_word << 2), in words of any length.
     const AngleWord shifted = ((angle_word << 2) + 0x80000000u) & 0xFFFFFFFFu;
     const D d = (D(shifted) - D(0x1p31)) * D(0x1.921fb54442d18p-32);
     const D d_squared = d * d;

@@ -211,7 +211,7 @@ class BlocksOfRows {
             --row_;
             block_ = blocks_ - (lane - lanes);
         }
-        if (row_ == count_) row_ = 0;  // looks ahead of the last row
+        if (row_ == count_) row_ = 0;  // a vector may be asked for that is not needed
         low_row = load_words(low);
         high_row = load_words(high);
         block = load_words(numbers);
