@@ -23,8 +23,8 @@ struct GaussianLayer {
 INFALL_HD constexpr int64_t padded_dim(int64_t dim) { return (dim + 3) / 4 * 4; }
 
 struct GaussianKernels {
-    // out[i * dim + j] = entry (indices[i], first_column + j) of the layer, j < columns;
-    // first_column is a multiple of 4.
+    // out (count, columns) = entries (indices[i], first_column + j) of the layer; first_column is a
+    // multiple of 4.
     void (*gaussian_rows)(const GaussianLayer& layer, const int64_t* indices, int64_t count,
                           int64_t first_column, int64_t columns, float* out);
 };

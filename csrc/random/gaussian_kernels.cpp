@@ -8,38 +8,66 @@
 namespace infall::INFALL_ISA {
 namespace {
 
+// Writes (rows, columns) in order, a vector of blocks of four columns at a time; the last block of
+// a row is cut where columns is no multiple of four.
+class BlockWriter {
+  public:
+    BlockWriter(float* out, int64_t rows, int64_t columns)
+        : out_(out),
+          left_(rows * columns),
+          columns_(columns % 4 == 0 ? left_ : columns),  // whole blocks lie side by side
+          left_in_row_(columns_) {}
+
+    INFALL_HD void operator()(Float z0, Float z1, Float z2, Float z3) {
+        if (left_in_row_ >= 4 * lanes) {
+            store_interleaved(out_, z0, z1, z2, z3);
+            advance(4 * lanes);
+            return;
+        }
+        alignas(64) float blocks[4 * lanes];
+        store_interleaved(blocks, z0, z1, z2, z3);
+        for (int64_t lane = 0; lane < lanes && left_ > 0; ++lane) {
+            const float* block = blocks + 4 * lane;
+            if (left_ >= 4)  // the row that follows takes what is too much
+                memcpy(out_, block, 4 * sizeof(float));
+            else
+                memcpy(out_, block, left_ * sizeof(float));
+            advance(left_in_row_ < 4 ? left_in_row_ : 4);
+        }
+    }
+
+  private:
+    INFALL_HD void advance(int64_t columns) {
+        out_ += columns;
+        left_ -= columns;
+        left_in_row_ -= columns;
+        if (left_in_row_ == 0) left_in_row_ = columns_;
+    }
+
+    float* out_;
+    int64_t left_, columns_, left_in_row_;
+};
+
 void gaussian_rows(const GaussianLayer& layer, const int64_t* indices, int64_t count,
                    int64_t first_column, int64_t columns, float* out) {
-    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
-    const Broadcast broadcast(key);
+    const Broadcast broadcast(PhiloxKey::from_seed(layer.seed));
     const Broadcast* b = opaque(broadcast);
-    const int64_t first_block = first_column / 4, blocks = padded_dim(columns) / 4;
-    alignas(64) float last[4 * lanes];
-    // Lane = column block here: one row at a time, from any place in the layer.
-    for (int64_t i = 0; i < count; ++i, out += layer.dim) {
-        const uint64_t row = static_cast<uint64_t>(indices[i]);
-        for (int64_t first = 0; first < blocks; first += lanes) {
-            PhiloxState<Wide> s;
-            s.c0 = widen(Word(static_cast<uint32_t>(row)));
-            s.c1 = widen(Word(static_cast<uint32_t>(row >> 32) | layer.matrix.position_bits));
-            s.c2 =
-                widen(Word(layer.matrix.first_block + static_cast<uint32_t>(first_block + first)) +
-                      lane_numbers());
-            s.c3 = widen(Word(layer.layer));
-            for (int round = 0; round < philox_rounds - 1; ++round) {
-                s.multiply();
-                s.mix(b->k0[round], b->k1[round]);
-            }
-            s.multiply();
-            const Word w0 = xor3(pack_high(s.p1), pack_low(s.c1), b->k0[9]);
-            const Word w2 = xor3(pack_high(s.p0), pack_low(s.c3), b->k1[9]);
-            Float z0, z1, z2, z3;
-            box_muller(w0, pack_low(s.p1), b->normal, z0, z1);
-            box_muller(w2, pack_low(s.p0), b->normal, z2, z3);
-            const int64_t left = columns - 4 * first;
-            store_interleaved(left < 4 * lanes ? last : out + 4 * first, z0, z1, z2, z3);
-            if (left < 4 * lanes) memcpy(out + 4 * first, last, sizeof(float) * left);
-        }
+    const int64_t blocks = padded_dim(columns) / 4;
+    BlocksOfRows drawn(indices, count, layer.matrix.first_block + first_column / 4, blocks);
+    BlockWriter writer(out, count, columns);
+    const Word position_bits(layer.matrix.position_bits);
+    const auto draw = [&](auto&& between) INFALL_LAMBDA_INLINE {
+        Word low, high, block;
+        drawn.next(low, high, block);
+        return counter_words(low, high + position_bits, block, layer.layer, b, between);
+    };
+    Words words = draw(Nothing{});
+    for (int64_t left = count * blocks; left > 0; left -= lanes) {
+        BlockNormals z;
+        words = draw([&](auto number) INFALL_LAMBDA_INLINE {
+            z.stage<decltype(number)::number>(words, b->normal);
+        });
+        writer(z.z0, z.z1, z.z2, z.z3);
     }
 }
 

@@ -123,82 +123,96 @@ INFALL_HD void box_muller(W radius_word, W angle_word, const NormalCoefficients<
 
 // ---------------------------------------------------------------------------------------------
 // binary64, for the streams in which a single normal decides: a 64-bit radius has no tail to miss
-// up to 2^64 rows. Evaluated for the few candidates only, so that plain series are good enough.
+// up to 2^64 rows. Plain series are good enough: few numbers are made. D is double and W uint64_t,
+// or vectors of them.
 
 // 2 artanh x = 2 x + x^3 artanh_series(x^2) for |x| < 0.1716; eleven terms reach 2^-56.
-INFALL_HD double artanh_series(double x_squared) {
-    double series = 2.0 / 23;
-    series = fused(series, x_squared, 2.0 / 21);
-    series = fused(series, x_squared, 2.0 / 19);
-    series = fused(series, x_squared, 2.0 / 17);
-    series = fused(series, x_squared, 2.0 / 15);
-    series = fused(series, x_squared, 2.0 / 13);
-    series = fused(series, x_squared, 2.0 / 11);
-    series = fused(series, x_squared, 2.0 / 9);
-    series = fused(series, x_squared, 2.0 / 7);
-    series = fused(series, x_squared, 2.0 / 5);
-    return fused(series, x_squared, 2.0 / 3);
+template <class D>
+INFALL_HD D artanh_series(D x_squared) {
+    D series(2.0 / 23);
+    series = fused(series, x_squared, D(2.0 / 21));
+    series = fused(series, x_squared, D(2.0 / 19));
+    series = fused(series, x_squared, D(2.0 / 17));
+    series = fused(series, x_squared, D(2.0 / 15));
+    series = fused(series, x_squared, D(2.0 / 13));
+    series = fused(series, x_squared, D(2.0 / 11));
+    series = fused(series, x_squared, D(2.0 / 9));
+    series = fused(series, x_squared, D(2.0 / 7));
+    series = fused(series, x_squared, D(2.0 / 5));
+    return fused(series, x_squared, D(2.0 / 3));
 }
 
-// ln y = e ln 2 + ln m, m in [sqrt 1/2, sqrt 2), ln m = 2 artanh((m - 1) / (m + 1)).
+// y = 2^e m, m in [sqrt 1/2, sqrt 2), for positive normal y.
+template <class D>
+INFALL_HD void split(D y, D& e, D& m) {
+    const uint64_t sqrt_half = 0x3FE6A09E667F3BCDu, bias = 1024;  // e + bias is not negative
+    const auto biased = (bits_of(y) - sqrt_half + (bias << 52)) >> 52;
+    e = D(biased) - D(1024.0);
+    m = lower_exponent(y, biased - bias);
+}
+
+// e ln 2 + 2 artanh x.
+template <class D>
+INFALL_HD D log_of_parts(D e, D x) {
+    const D x_squared = x * x;
+    const D e_ln2_low = e * D(0x1.abc9e3b39803fp-56);
+    const D tail = fused(x * x_squared, artanh_series(x_squared), e_ln2_low);
+    return fused(e, D(0x1.62e42fefa39efp-1), fused(D(2.0), x, tail));
+}
+
+// ln y = e ln 2 + ln m, ln m = 2 artanh((m - 1) / (m + 1)).
 INFALL_HD double natural_log(double y) {
-    uint64_t bits;
-    memcpy(&bits, &y, sizeof bits);
-    const uint64_t sqrt_half = 0x3FE6A09E667F3BCDu;
-    const int64_t exponent_bits = static_cast<int64_t>(bits - sqrt_half) >> 52;
-    bits -= static_cast<uint64_t>(exponent_bits) << 52;  // those of m
-    double m;
-    memcpy(&m, &bits, sizeof m);
-    const double x = (m - 1.0) / (m + 1.0);
-    const double x_squared = x * x;
-    const double e = static_cast<double>(exponent_bits);
-    const double e_ln2_low = e * 0x1.abc9e3b39803fp-56;
-    const double tail = fused(x * x_squared, artanh_series(x_squared), e_ln2_low);
-    return fused(e, 0x1.62e42fefa39efp-1, fused(2.0, x, tail));
+    double e, m;
+    split(y, e, m);
+    return log_of_parts(e, (m - 1.0) / (m + 1.0));
 }
 
-INFALL_HD double uniform64(uint64_t word) {
-    return fused(static_cast<double>(word), 0x1p-64, 0x1p-65);
+template <class D, class W>
+INFALL_HD D uniform64(W word) {
+    return fused(D(word), D(0x1p-64), D(0x1p-65));
 }
 
 // E = -ln((word + 1/2) 2^-64), from 2^-65 to 45, small ones by the distance to 1, which keeps their
-// digits.
-INFALL_HD double exponential64(uint64_t word) {
-    const double rest = uniform64(~word);
-    if (rest > 0.29) return -natural_log(uniform64(word));
-    const double x = rest / (2.0 - rest);  // -ln(1 - rest) = 2 artanh x
-    const double x_squared = x * x;
-    return fused(2.0, x, x * x_squared * artanh_series(x_squared));
+// digits: -ln(1 - rest) = 2 artanh(rest / (2 - rest)).
+template <class D, class W>
+INFALL_HD D exponential64(W word) {
+    D e, m;
+    split(uniform64<D>(word), e, m);
+    const D rest = uniform64<D>(~word), one(1.0), two(2.0);
+    const auto is_small = rest <= D(0.29);
+    const D x = choose(is_small, rest, m - one) / choose(is_small, two - rest, m + one);
+    return magnitude(log_of_parts(choose(is_small, D(0.0), e), x));
 }
 
-INFALL_HD void box_muller64(uint64_t radius_word, uint32_t angle_word, double& z_even,
-                            double& z_odd) {
-    const double radius = square_root(2.0 * exponential64(radius_word));
-    const double d =
-        static_cast<double>(static_cast<int32_t>(angle_word << 2)) * 0x1.921fb54442d18p-32;
-    const double d_squared = d * d;
-    double sine_series = 1.0 / 355687428096000;  // 1/17!
-    sine_series = fused(sine_series, d_squared, -1.0 / 1307674368000);
-    sine_series = fused(sine_series, d_squared, 1.0 / 6227020800);
-    sine_series = fused(sine_series, d_squared, -1.0 / 39916800);
-    sine_series = fused(sine_series, d_squared, 1.0 / 362880);
-    sine_series = fused(sine_series, d_squared, -1.0 / 5040);
-    sine_series = fused(sine_series, d_squared, 1.0 / 120);
-    sine_series = fused(sine_series, d_squared, -1.0 / 6);
-    const double sine = fused(d * d_squared, sine_series, d);
-    double cosine = 1.0 / 20922789888000;  // 1/16!
-    cosine = fused(cosine, d_squared, -1.0 / 87178291200);
-    cosine = fused(cosine, d_squared, 1.0 / 479001600);
-    cosine = fused(cosine, d_squared, -1.0 / 3628800);
-    cosine = fused(cosine, d_squared, 1.0 / 40320);
-    cosine = fused(cosine, d_squared, -1.0 / 720);
-    cosine = fused(cosine, d_squared, 1.0 / 24);
-    cosine = fused(cosine, d_squared, -0.5);
-    cosine = fused(cosine, d_squared, 1.0);
-    const bool swap = (angle_word >> 30) & 1u;
-    const double signed_radius = (angle_word >> 31) ? -radius : radius;
-    z_even = signed_radius * (swap ? sine : cosine);
-    z_odd = signed_radius * (swap ? cosine : sine);
+template <class D, class W, class AngleWord>
+INFALL_HD void box_muller64(W radius_word, AngleWord angle_word, D& z_even, D& z_odd) {
+    const D radius = square_root(D(2.0) * exponential64<D>(radius_word));
+    // int32(angle_word << 2), in words of any length.
+    const AngleWord shifted = ((angle_word << 2) + 0x80000000u) & 0xFFFFFFFFu;
+    const D d = (D(shifted) - D(0x1p31)) * D(0x1.921fb54442d18p-32);
+    const D d_squared = d * d;
+    D sine_series(1.0 / 355687428096000);  // 1/17!
+    sine_series = fused(sine_series, d_squared, D(-1.0 / 1307674368000));
+    sine_series = fused(sine_series, d_squared, D(1.0 / 6227020800));
+    sine_series = fused(sine_series, d_squared, D(-1.0 / 39916800));
+    sine_series = fused(sine_series, d_squared, D(1.0 / 362880));
+    sine_series = fused(sine_series, d_squared, D(-1.0 / 5040));
+    sine_series = fused(sine_series, d_squared, D(1.0 / 120));
+    sine_series = fused(sine_series, d_squared, D(-1.0 / 6));
+    D sine = fused(d * d_squared, sine_series, d);
+    D cosine(1.0 / 20922789888000);  // 1/16!
+    cosine = fused(cosine, d_squared, D(-1.0 / 87178291200));
+    cosine = fused(cosine, d_squared, D(1.0 / 479001600));
+    cosine = fused(cosine, d_squared, D(-1.0 / 3628800));
+    cosine = fused(cosine, d_squared, D(1.0 / 40320));
+    cosine = fused(cosine, d_squared, D(-1.0 / 720));
+    cosine = fused(cosine, d_squared, D(1.0 / 24));
+    cosine = fused(cosine, d_squared, D(-0.5));
+    cosine = fused(cosine, d_squared, D(1.0));
+    const D signed_radius = flip_sign_by_bit31(radius, angle_word);
+    swap_by_bit30(cosine, sine, angle_word);
+    z_even = signed_radius * cosine;
+    z_odd = signed_radius * sine;
 }
 
 // The pair of normals of deciding column `column` for rows 2 pair and 2 pair + 1.
@@ -206,7 +220,7 @@ template <class Key>
 INFALL_HD void deciding_pair(uint64_t pair, uint32_t column, uint32_t layer, const Key& key,
                              double& z_even, double& z_odd) {
     const PhiloxBlock b = philox4x32_10(pair, deciding_columns + column, layer, key);
-    box_muller64((static_cast<uint64_t>(b.w[0]) << 32) | b.w[2], b.w[1], z_even, z_odd);
+    box_muller64<double>((static_cast<uint64_t>(b.w[0]) << 32) | b.w[2], b.w[1], z_even, z_odd);
 }
 
 }  // namespace infall

@@ -26,6 +26,15 @@ struct AlignedBlocks {
     int64_t valid_to(int64_t block) const {
         return end - start(block) < rows ? end : start(block) + rows;
     }
+
+    // The valid rows of a block, and those beside them that make up multiples of `multiple`.
+    struct Range {
+        int64_t first, rows;
+    };
+    Range padded(int64_t block, int64_t multiple) const {
+        const int64_t from = valid_from(block), first = from - from % multiple;
+        return {first, (valid_to(block) - first + multiple - 1) / multiple * multiple};
+    }
 };
 
 // Rows of a block that are projected on `batch` directions; `least` is a power of two.

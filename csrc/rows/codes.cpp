@@ -21,13 +21,14 @@ void hyperplane_codes(const GaussianLayer& planes, const float* x, int64_t num_i
     for_passes(blocks, num_inputs, num_threads, watch,
                [&](int64_t block, int64_t first, int64_t last, int thread, Pulse& pulse) {
                    std::vector<float>& projections = scores[thread];
-                   projections.resize(static_cast<size_t>((last - first) * blocks.rows));
-                   const int64_t start = blocks.start(block), end = blocks.valid_to(block);
-                   project_block(planes, start, blocks.rows, weights.of(first, last),
-                                 projections.data(), pulse);
+                   const auto [start, rows] = blocks.padded(block, row_multiple);
+                   const int64_t end = blocks.valid_to(block);
+                   projections.resize(static_cast<size_t>((last - first) * rows));
+                   project_block(planes, start, rows, weights.of(first, last), projections.data(),
+                                 pulse);
                    for (int64_t i = first; i < last; ++i)
-                       kernels.pack_signs(projections.data() + (i - first) * blocks.rows,
-                                          end - start, out + i * bytes + start / 8);
+                       kernels.pack_signs(projections.data() + (i - first) * rows, end - start,
+                                          out + i * bytes + start / 8);
                    return (end - start) * (last - first);
                });
 }

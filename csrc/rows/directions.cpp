@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <vector>
 
 #include "rows/blocks.h"
 #include "runtime/isa.h"
+#include "runtime/scratch.h"
 
 namespace infall {
 
@@ -73,32 +73,32 @@ void householder(const double* w, int64_t batch, int64_t dim, double* v, double*
                  double* factors, Watch* watch) {
     const DirectionKernels& kernels = direction_kernels();
     const int64_t span = std::min(batch, dim);
-    // w^T by tiles (dim, width): rows a power of two apart would share few lines of a cache.
-    const int64_t width = std::min(batch, tile_width(dim)), tiles = (batch + width - 1) / width;
-    std::vector<double> columns(static_cast<size_t>(tiles * dim * width));
-    const auto column = [&](int64_t b) {
-        return columns.data() + b / width * dim * width + b % width;
-    };
-    for (int64_t b = 0; b < batch; ++b) {
-        double* x = column(b);
-        for (int64_t j = 0; j < dim; ++j) x[j * width] = w[b * dim + j];
-    }
+    // Whole vectors of columns, some of which may not be there.
+    const int64_t width = batch == 1 ? 1 : std::min(tile_width(dim), (batch + 7) / 8 * 8);
     std::fill(v, v + span * dim, 0.0);
+    std::fill(factors, factors + span * batch, 0.0);
+    Scratch<double> tile;
+    double* x = tile.of_length(dim * width);
     const int64_t together = std::max<int64_t>(1, part_work / (width * dim));
-    for (int64_t tile = 0; tile < tiles; ++tile) {
-        double* x = columns.data() + tile * dim * width;
-        const int64_t begin = std::min(tile * width, span), end = std::min(begin + width, span);
+    // Some vectors at a time are the columns of a tile x (dim, width), to which the reflections of
+    // all the vectors before them are applied.
+    for (int64_t first = 0; first < batch; first += width) {
+        const int64_t columns = std::min(width, batch - first);
+        for (int64_t j = 0; j < dim; ++j)
+            for (int64_t i = 0; i < width; ++i)
+                x[j * width + i] = i < columns ? w[(first + i) * dim + j] : 0.0;
+        const int64_t begin = std::min(first, span), end = std::min(first + columns, span);
         for (int64_t h = 0; h < begin; h += together) {
             kernels.reflect(x, width, {v, scale, h, 1, std::min(together, begin - h)}, dim);
             if (watch) watch->poll(0);
         }
         for (int64_t h = begin; h < end; ++h) {
-            double *direction = v + h * dim, *entries = column(h);
+            double *direction = v + h * dim, *entries = x + (h - first);
             for (int64_t j = h; j < dim; ++j) direction[j] = entries[j * width];
             double tail = 0.0;
-            for (int64_t first = h + 1; first < dim; first += polled_every) {
-                const int64_t last = std::min(first + polled_every, dim);
-                tail = kernels.add_squares(direction + first, last - first, tail);
+            for (int64_t part = h + 1; part < dim; part += polled_every) {
+                const int64_t part_end = std::min(part + polled_every, dim);
+                tail = kernels.add_squares(direction + part, part_end - part, tail);
                 if (watch) watch->poll(0);
             }
             const Reflection reflection = reflection_of(direction[h], tail);
@@ -106,13 +106,13 @@ void householder(const double* w, int64_t batch, int64_t dim, double* v, double*
             if (!reflection.has_rest) std::fill(direction + h + 1, direction + dim, 0.0);
             scale[h] = reflection.scale;
             // The columns before are done: what a reflection does to theirs behind h is not read.
-            kernels.reflect(x, width, {v, scale, h, 1, 1}, dim);
+            if (h + 1 < first + columns) kernels.reflect(x, width, {v, scale, h, 1, 1}, dim);
             entries[h * width] = reflection.norm;  // H x, known exactly
         }
+        for (int64_t h = 0; h < end; ++h)
+            for (int64_t i = std::max<int64_t>(0, h - first); i < columns; ++i)
+                factors[h * batch + first + i] = x[h * width + i];
     }
-    for (int64_t h = 0; h < span; ++h)
-        for (int64_t b = 0; b < batch; ++b)
-            factors[h * batch + b] = h <= b ? column(b)[h * width] : 0.0;
 }
 
 void multiply_in_order(const float* rows, int64_t count, int64_t dim, const double* w,

@@ -11,6 +11,7 @@
 #include "rows/directions.h"
 #include "rows/stream.h"
 #include "runtime/isa.h"
+#include "runtime/scratch.h"
 
 namespace infall {
 
@@ -33,9 +34,8 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
     const int64_t last_pair = (task.end_row - 1) / 2;
     const AlignedBlocks blocks(task.first_row / 2, last_pair + 1,
                                by_radius ? int64_t{1} << 15 : block_rows_for(4 * span, batch));
-    const auto pairs = static_cast<size_t>(blocks.rows);
     Collectors collectors(task, batch, threshold);
-    PerThread<std::vector<int32_t>> positions(task.num_threads, std::vector<int32_t>(pairs));
+    PerThread<std::vector<int32_t>> positions(task.num_threads, std::vector<int32_t>(blocks.rows));
     // |D| >= t needs a radius of at least t, so a radius uniform of at most exp(-t^2 / 2).
     const double bound = std::exp(-0.5 * threshold * threshold) * 4294967296.0 + 1.0;
     const float sieve = estimate_threshold(threshold, span);
@@ -67,27 +67,27 @@ std::vector<Selection> select_rotated(const GaussianLayer& layer, const Selectio
     run_blocks(
         blocks.count(), task.num_threads,
         [&](int64_t block, int thread) {
-            const int64_t start = blocks.start(block);
+            const auto [start, pairs] = blocks.padded(block, row_multiple);
             int32_t* passing = positions[thread].data();
             if (by_radius) {
                 const int64_t hits = kernels.deciding_candidates(
-                    layer, 0, start, blocks.rows,
-                    static_cast<uint32_t>(std::min(bound, 4294967295.0)), passing);
+                    layer, 0, start, pairs, static_cast<uint32_t>(std::min(bound, 4294967295.0)),
+                    passing);
                 for (int64_t i = 0; i < hits; ++i)
                     for (int64_t parity = 0; parity < 2; ++parity)
                         if (start + passing[i] <= last_pair)
                             add_exactly(2 * (start + passing[i]) + parity, 0, batch, thread);
             } else if (filtered) {
                 std::vector<float>& scores = estimates[thread];
-                scores.resize((2 * static_cast<size_t>(batch) + 1) * pairs);
-                float* const by_parity[2] = {scores.data(), scores.data() + batch * blocks.rows};
-                float* square_radii = scores.data() + 2 * batch * blocks.rows;
-                kernels.estimate_deciding(layer, start, blocks.rows, span, factors32.data(), batch,
+                scores.resize(static_cast<size_t>((2 * batch + 1) * pairs));
+                float* const by_parity[2] = {scores.data(), scores.data() + batch * pairs};
+                float* square_radii = scores.data() + 2 * batch * pairs;
+                kernels.estimate_deciding(layer, start, pairs, span, factors32.data(), batch,
                                           by_parity[0], by_parity[1], square_radii);
                 const int64_t count = blocks.valid_to(block) - start;
                 for (int64_t parity = 0; parity < 2; ++parity)
                     for (int64_t d = 0; d < batch; ++d) {
-                        const float* estimate = by_parity[parity] + d * blocks.rows;
+                        const float* estimate = by_parity[parity] + d * pairs;
                         const int64_t hits = stream_kernels().at_least(estimate, count, sieve,
                                                                        task.absolute, passing);
                         for (int64_t i = 0; i < hits; ++i)
@@ -135,7 +135,7 @@ void draw_order_statistics(const GaussianLayer& layer, int64_t width, int64_t nu
         const PhiloxBlock b =
             philox4x32_10(static_cast<uint64_t>(j), order_statistics, layer.layer, key);
         negative[static_cast<size_t>(j)] = b.w[2] & 1u;
-        projections[j] = exponential64((static_cast<uint64_t>(b.w[0]) << 32) | b.w[1]);
+        projections[j] = exponential64<double>((static_cast<uint64_t>(b.w[0]) << 32) | b.w[1]);
         if (watch && j % polled_every == 0) watch->poll(0);
     }
     largest_folded_normals(projections, num_rows, static_cast<double>(width), watch);
@@ -161,27 +161,28 @@ void rotate_rows(float* z, int64_t count, int64_t dim, const double* deciding, c
     const DirectionKernels& kernels = direction_kernels();
     const int64_t width = tile_width(dim);
     const int64_t reflections = std::max<int64_t>(1, part_work / (width * dim));
+    PerThread<Scratch<double>> tiles(num_threads);
     run_blocks((count + width - 1) / width, num_threads,
-               [&](int64_t block, int, Pulse& pulse) {
+               [&](int64_t block, int thread, Pulse& pulse) {
                    const int64_t first = block * width, rows = std::min(width, count - first);
                    float* target = z + first * dim;
-                   std::vector<double> x(static_cast<size_t>(width * dim));
+                   double* x = tiles[thread].of_length(width * dim);
                    if (width == 1)
-                       std::copy(target, target + dim, x.data());
+                       std::copy(target, target + dim, x);
                    else
-                       kernels.load_tile(target, dim, rows, dim, x.data());
+                       kernels.load_tile(target, dim, rows, dim, x);
                    for (int64_t i = 0; i < rows; ++i)
                        for (int64_t c = 0; c < span; ++c)
-                           x[static_cast<size_t>(c * width + i)] = deciding[(first + i) * span + c];
+                           x[c * width + i] = deciding[(first + i) * span + c];
                    for (int64_t left = span; left > 0; left -= reflections) {
                        if (left < span) pulse();
-                       kernels.reflect(x.data(), width,
+                       kernels.reflect(x, width,
                                        {v, scale, left - 1, -1, std::min(left, reflections)}, dim);
                    }
                    if (width == 1)
-                       store_row(x.data(), 1, dim, target);
+                       store_row(x, 1, dim, target);
                    else
-                       kernels.store_tile(x.data(), rows, dim, target);
+                       kernels.store_tile(x, rows, dim, target);
                    return rows;
                },
                watch);

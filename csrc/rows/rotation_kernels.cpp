@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "random/vector_normal.h"
+#include "random/vector_normal64.h"
 #include "rows/accumulate.h"
 #include "rows/rotation.h"
 
@@ -77,14 +78,32 @@ void estimate_deciding(const GaussianLayer& layer, int64_t first_pair, int64_t p
 
 void deciding_entries(const GaussianLayer& layer, const int64_t* rows, int64_t count, int64_t span,
                       double* out) {
-    const PhiloxKey key = PhiloxKey::from_seed(layer.seed);
-    for (int64_t i = 0; i < count; ++i)
-        for (int64_t c = 0; c < span; ++c) {
-            double even, odd;
-            deciding_pair(static_cast<uint64_t>(rows[i]) / 2, static_cast<uint32_t>(c), layer.layer,
-                          key, even, odd);
-            out[i * span + c] = rows[i] % 2 ? odd : even;
+    const Broadcast broadcast(PhiloxKey::from_seed(layer.seed));
+    const Broadcast* b = opaque(broadcast);
+    BlocksOfRows entries(rows, count, deciding_columns, span);  // a block for each
+    for (int64_t left = count * span; left > 0; left -= lanes, out += lanes) {
+        Word low, high, block;
+        entries.next(low, high, block);
+        const Word low_pair = shift_right<1>(low) + shift_left<31>(high);
+        const Words words =
+            counter_words(low_pair, shift_right<1>(high), block, layer.layer, b, Nothing{});
+        alignas(64) uint32_t radius_high[lanes], radius_low[lanes], angle[lanes], row[lanes];
+        store(radius_high, words.w0);
+        store(radius_low, words.w2);
+        store(angle, words.w1);
+        store(row, low);
+        alignas(64) double of_vector[lanes];
+        INFALL_UNROLL
+        for (int i = 0; i < lanes; i += double_lanes) {
+            const LongWord radius =
+                load_long_words(radius_high + i) << 32 | load_long_words(radius_low + i);
+            Doubles even, odd;
+            box_muller64(radius, load_long_words(angle + i), even, odd);
+            const Long is_odd = (load_long_words(row + i) & 1u) != 0;
+            store((left < lanes ? of_vector : out) + i, choose(is_odd, odd, even).v);
         }
+        if (left < lanes) memcpy(out, of_vector, sizeof(double) * left);
+    }
 }
 
 void largest_folded_normals(LargestFoldedNormals& largest, double* exponentials, int64_t count) {

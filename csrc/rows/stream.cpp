@@ -34,27 +34,28 @@ std::vector<Selection> select_exactly(const GaussianLayer& layer, const Selectio
     Collectors collectors(task, batch, threshold);
     PerThread<std::vector<float>> scores(task.num_threads);
     PerThread<std::vector<int32_t>> positions(task.num_threads, std::vector<int32_t>(blocks.rows));
-    for_passes(
-        blocks, batch, task.num_threads, task.watch,
-        [&](int64_t block, int64_t first_direction, int64_t end_direction, int thread,
-            Pulse& pulse) {
-            const int64_t start = blocks.start(block), directions = end_direction - first_direction;
-            std::vector<float>& projections = scores[thread];
-            int32_t* passing = positions[thread].data();
-            projections.resize(static_cast<size_t>(directions * blocks.rows));
-            project_block(layer, start, blocks.rows, weights.of(first_direction, end_direction),
-                          projections.data(), pulse);
-            const int64_t from = blocks.valid_from(block), to = blocks.valid_to(block);
-            for (int64_t d = 0; d < directions; ++d) {
-                TopRows& top = collectors.at(thread, first_direction + d);
-                const float* valid = projections.data() + d * blocks.rows + (from - start);
-                const int64_t num_passing = kernels.at_least(
-                    valid, to - from, static_cast<float>(top.threshold()), task.absolute, passing);
-                for (int64_t i = 0; i < num_passing; ++i)
-                    top.add(static_cast<double>(valid[passing[i]]), from + passing[i]);
-            }
-            return end_direction == batch ? to - from : 0;
-        });
+    for_passes(blocks, batch, task.num_threads, task.watch,
+               [&](int64_t block, int64_t first_direction, int64_t end_direction, int thread,
+                   Pulse& pulse) {
+                   const auto [start, rows] = blocks.padded(block, row_multiple);
+                   const int64_t directions = end_direction - first_direction;
+                   std::vector<float>& projections = scores[thread];
+                   int32_t* passing = positions[thread].data();
+                   projections.resize(static_cast<size_t>(directions * rows));
+                   project_block(layer, start, rows, weights.of(first_direction, end_direction),
+                                 projections.data(), pulse);
+                   const int64_t from = blocks.valid_from(block), to = blocks.valid_to(block);
+                   for (int64_t d = 0; d < directions; ++d) {
+                       TopRows& top = collectors.at(thread, first_direction + d);
+                       const float* valid = projections.data() + d * rows + (from - start);
+                       const int64_t num_passing =
+                           kernels.at_least(valid, to - from, static_cast<float>(top.threshold()),
+                                            task.absolute, passing);
+                       for (int64_t i = 0; i < num_passing; ++i)
+                           top.add(static_cast<double>(valid[passing[i]]), from + passing[i]);
+                   }
+                   return end_direction == batch ? to - from : 0;
+               });
     return collectors.merged();
 }
 
@@ -114,12 +115,12 @@ std::vector<Selection> select_screened(const GaussianLayer& layer, const Selecti
     run_blocks(
         blocks.count(), task.num_threads,
         [&](int64_t block, int thread) {
-            const int64_t start = blocks.start(block);
+            const auto [start, rows] = blocks.padded(block, screened_rows);
             const int64_t from = blocks.valid_from(block), to = blocks.valid_to(block);
             float* estimates = scores[thread].data();
             int32_t* passing = positions[thread].data();
             TopRows& top = collectors.at(thread, 0);
-            screen.estimate(layer, start, blocks.rows, estimates);
+            screen.estimate(layer, start, rows, estimates);
             // The threshold rises as better rows come in, and the bound with it.
             const int64_t num_passing =
                 kernels.not_below(estimates + (from - start), to - from,

@@ -88,6 +88,19 @@ INFALL_HD float float_of(uint32_t bits) {
     memcpy(&x, &bits, sizeof x);
     return x;
 }
+INFALL_HD uint64_t bits_of(double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+// x 2^-n, of a normal number that stays one.
+INFALL_HD double lower_exponent(double x, uint64_t n) {
+    const uint64_t bits = bits_of(x) - (n << 52);
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+INFALL_HD double magnitude(double x) { return std::fabs(x); }
+INFALL_HD double choose(bool first, double a, double b) { return first ? a : b; }
 
 // x = significand(x) 2^exponent(x), significand in [1, 2), for positive normal x.
 INFALL_HD float exponent(float x) {
@@ -98,9 +111,11 @@ INFALL_HD float significand(float x) { return float_of((bits_of(x) & 0x007FFFFFu
 INFALL_HD float flip_sign_by_bit31(float x, uint32_t word) {
     return float_of(bits_of(x) ^ (word & 0x80000000u));
 }
-INFALL_HD void swap_by_bit30(float& a, float& b, uint32_t word) {
+INFALL_HD double flip_sign_by_bit31(double x, uint32_t word) { return word >> 31 ? -x : x; }
+template <class Number>
+INFALL_HD void swap_by_bit30(Number& a, Number& b, uint32_t word) {
     const bool swap = (word & 0x40000000u) != 0;
-    const float first = swap ? b : a;
+    const Number first = swap ? b : a;
     b = swap ? a : b;
     a = first;
 }

@@ -142,6 +142,7 @@ INFALL_HD Word xor3(Word a, Word b, Word c) {
 }
 
 INFALL_HD Double fused(Double a, Double b, Double c) { return _mm256_fmadd_pd(a, b, c); }
+INFALL_HD Double square_root(Double a) { return _mm256_sqrt_pd(a); }
 INFALL_HD Double load_doubles(const Float16* p) {
     return _mm256_cvtps_pd(_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }

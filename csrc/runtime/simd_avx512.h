@@ -141,6 +141,7 @@ INFALL_HD Word xor3(Word a, Word b, Word c) {
 }
 
 INFALL_HD Double fused(Double a, Double b, Double c) { return _mm512_fmadd_pd(a, b, c); }
+INFALL_HD Double square_root(Double a) { return _mm512_sqrt_pd(a); }
 INFALL_HD Double load_doubles(const float* p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
 INFALL_HD void store_rounded(float* p, Double a) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(a)); }
 INFALL_HD Double load_doubles(const Float16* p) {

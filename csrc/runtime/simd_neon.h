@@ -105,6 +105,7 @@ INFALL_HD Word pack_low(Wide a) { return a.low; }
 INFALL_HD Word xor3(Word a, Word b, Word c) { return veorq_u32(veorq_u32(a.v, b.v), c.v); }
 
 INFALL_HD Double fused(Double a, Double b, Double c) { return vfmaq_f64(c, a, b); }
+INFALL_HD Double square_root(Double a) { return vsqrtq_f64(a); }
 INFALL_HD Double load_doubles(const Float16* p) { return Double{to_float(p[0]), to_float(p[1])}; }
 INFALL_HD bool any_bit(Long a) { return vmaxvq_u32((uint32x4_t)a) != 0; }
 

@@ -101,6 +101,9 @@ INFALL_HD Word xor3(Word a, Word b, Word c) { return a.v ^ b.v ^ c.v; }
 INFALL_HD Double fused(Double a, Double b, Double c) {
     return by_lane([](double x, double y, double z) { return infall::fused(x, y, z); }, a, b, c);
 }
+INFALL_HD Double square_root(Double a) {
+    return by_lane([](double x) { return infall::square_root(x); }, a);
+}
 INFALL_HD Double load_doubles(const Float16* p) { return Double{to_float(p[0]), to_float(p[1])}; }
 INFALL_HD bool any_bit(Long a) { return (a[0] | a[1]) != 0; }
 

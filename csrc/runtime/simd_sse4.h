@@ -160,6 +160,7 @@ INFALL_HD Word xor3(Word a, Word b, Word c) { return _mm_xor_si128(_mm_xor_si128
 INFALL_HD Double fused(Double a, Double b, Double c) {
     return Double{__builtin_fma(a[0], b[0], c[0]), __builtin_fma(a[1], b[1], c[1])};
 }
+INFALL_HD Double square_root(Double a) { return _mm_sqrt_pd(a); }
 INFALL_HD Double load_doubles(const Float16* p) { return Double{to_float(p[0]), to_float(p[1])}; }
 INFALL_HD bool any_bit(Long a) { return !_mm_testz_si128((__m128i)a, (__m128i)a); }
 

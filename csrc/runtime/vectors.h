@@ -116,6 +116,8 @@ INFALL_HD void store_rounded(float* p, Double a) {
 
 namespace infall::INFALL_ISA {
 
+INFALL_HD void store(uint32_t* p, Word a) { store<uint32_t>(p, (Vector<uint32_t>)a.v); }
+
 // Whether a comparison holds in any lane.
 template <class Mask>
 INFALL_HD bool any(Mask mask) {

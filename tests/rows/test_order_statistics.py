@@ -104,6 +104,24 @@ def test_the_sampler_draws_them(width):
     assert selection.indices.tolist() == reference.drawn_rows(40, width, 3, 2)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("span", [1, 2, 3, 8, 15, 16, 17, 70])
+def test_deciding_entries_are_those_that_rotated_rows_score(isa, span, restore_isa):
+    # Without a threshold select_rotated makes them one by one.
+    _core.set_isa(isa)
+    for first in (0, 2**32 - 51, 2**33 + 1, 2**63 - 120):
+        rows = np.arange(first, first + 101)
+        columns = _core.select_rotated(
+            np.eye(span), 2**64 - 3, 7, first, first + 101, 101, True, -np.inf, 1, None
+        )
+        expected = np.empty((101, span))
+        for column, (row_numbers, entries) in enumerate(columns):
+            expected[row_numbers - first, column] = entries
+        scattered = np.random.default_rng(span).permutation(101)
+        entries = _core.deciding_entries(rows[scattered], span, 2**64 - 3, 7, 1)
+        assert_array_equal(entries, expected[scattered])
+
+
 def test_radii_near_zero_keep_their_digits():
     # Two normals of one block have the squared radius 2 E, and E = -ln u loses its digits near
     # u = 1 where it is taken of a rounded u.

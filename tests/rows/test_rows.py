@@ -74,6 +74,21 @@ def test_any_rows_equal_those_of_a_larger_block(indices, dim, seed, layer, threa
     assert_array_equal(out, wide[:, :dim])
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("dim", [*range(1, 14), 15, 31, 60, 63, 64, 65, 66, 127, 128, 257])
+def test_rows_that_end_within_a_vector_leave_the_others_alone(isa, dim, restore_isa):
+    # Vectors go on from one row to the next; what a row has too much must not stay behind.
+    longest, guard = 260, np.float32(-77.0)
+    indices = np.random.default_rng(dim).integers(2**32 - 9, 2**32 + 9, 37)
+    expected = infall.gaussian_rows(indices, longest, seed=4)[:, :dim]
+    _core.set_isa(isa)
+    for count in (1, 2, 3, 36, 37):
+        memory = np.full(count * dim + 64, guard)
+        _core.gaussian_rows(indices[:count], memory[: count * dim].reshape(-1, dim), 4, 0, 1, None)
+        assert_array_equal(memory[: count * dim].reshape(-1, dim), expected[:count])
+        assert (memory[count * dim :] == guard).all()
+
+
 def test_no_rows_is_an_empty_array():
     assert infall.gaussian_rows([], 5).shape == (0, 5)
 
