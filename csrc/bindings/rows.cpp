@@ -104,7 +104,8 @@ void bind_rows(py::module_& module) {
             float *radii = radius.mutable_data(), *estimates = estimated_radius.mutable_data();
             float *as = a.mutable_data(), *bs = b.mutable_data();
             compute(py::none(), [&](Watch*) {
-                screen_kernels().pairs(first_word, count, radii, estimates, as, bs);
+                screen_kernels().radii(first_word, count, estimates);
+                screen_kernels().pairs(first_word, count, radii, as, bs);
             });
             return py::make_tuple(radius, estimated_radius, a, b);
         },

@@ -63,6 +63,8 @@ void tabulate(const ScreenShape& shape, const Weights& weights, float* table) {
     }
 }
 
+constexpr int64_t max_degree = 2;
+
 // The share of standard normals above x.
 double tail(double x) { return 0.5 * std::erfc(x / std::sqrt(2.0)); }
 
@@ -82,35 +84,45 @@ AnglePolynomials angle_polynomials(const ScreenShape& shape) {
 }
 
 ScreenDeviations screen_deviations(uint32_t first_word, int64_t count) {
-    constexpr int64_t some = 4096;  // words of one piece
-    const ScreenKernels& kernels = screen_kernels();
+    constexpr size_t some = 4096;   // words of one piece
+    constexpr size_t together = 8;  // maxima, so that the compiler takes them in vectors
+    const ScreenKernels &kernels = screen_kernels(),
+                        &engine = screen_kernels(available_isas().front().level);
     const ScreenShape& shape = kernels.shape;
     const AnglePolynomials polynomials = angle_polynomials(shape);
-    const auto at = [&](const std::vector<double>& coefficients, size_t piece, double angle) {
-        double sum = 0.0;
-        for (int64_t power = shape.degree; power >= 0; --power)
-            sum = sum * angle + coefficients[piece + static_cast<size_t>(power * shape.pieces)];
-        return sum;
-    };
     std::vector<float> radius(some), estimate(some), a(some), b(some);
-    ScreenDeviations largest{0.0, 0.0, 0};
-    for (int64_t done = 0; done < count; done += some) {
+    double angle_errors[together] = {}, pair_errors[together] = {};
+    int64_t without_estimate = 0;
+    for (int64_t done = 0; done < count; done += int64_t{some}) {
         const uint32_t first = first_word + static_cast<uint32_t>(done);
-        const size_t piece = static_cast<size_t>(int64_t{first} * shape.pieces >> 32);
-        kernels.pairs(first, some, radius.data(), estimate.data(), a.data(), b.data());
-        for (size_t i = 0; i < some; ++i) {
-            const double angle = static_cast<int32_t>(first + static_cast<uint32_t>(i));
-            const double x = a[i] - at(polynomials.a, piece, angle);
-            const double y = b[i] - at(polynomials.b, piece, angle);
-            largest.angle_error = std::max(largest.angle_error, x * x + y * y);
-            const double away = std::fabs(static_cast<double>(radius[i]) - estimate[i]);
-            const double pair = away * (1.0 + 0x1p-22) + std::fabs(estimate[i]) * shape.angle_error;
-            largest.pair_error = std::max(largest.pair_error, pair);  // keeps the old one for NaN
-            largest.without_estimate += std::isnan(estimate[i]);
+        kernels.radii(first, some, estimate.data());
+        engine.pairs(first, some, radius.data(), a.data(), b.data());
+        double of_a[max_degree + 1] = {}, of_b[max_degree + 1] = {};
+        for (int64_t power = 0; power <= shape.degree; ++power) {
+            const int64_t piece = int64_t{first} * shape.pieces >> 32;
+            const size_t place = static_cast<size_t>(piece + power * shape.pieces);
+            of_a[power] = polynomials.a[place];
+            of_b[power] = polynomials.b[place];
         }
+        for (size_t i = 0; i < some; i += together) {
+            for (size_t j = 0; j < together; ++j) {
+                const double angle = static_cast<int32_t>(first + static_cast<uint32_t>(i + j));
+                const double x = a[i + j] - ((of_a[2] * angle + of_a[1]) * angle + of_a[0]);
+                const double y = b[i + j] - ((of_b[2] * angle + of_b[1]) * angle + of_b[0]);
+                const double squares = x * x + y * y;
+                angle_errors[j] = squares > angle_errors[j] ? squares : angle_errors[j];
+                const double estimated = estimate[i + j];
+                const double away = std::fabs(static_cast<double>(radius[i + j]) - estimated);
+                const double pair =
+                    away * (1.0 + 0x1p-22) + std::fabs(estimated) * shape.angle_error;
+                pair_errors[j] = pair > pair_errors[j] ? pair : pair_errors[j];  // not NaN
+            }
+        }
+        for (const float estimated : estimate) without_estimate += std::isnan(estimated);
     }
-    largest.angle_error = std::sqrt(largest.angle_error);
-    return largest;
+    const double angle_error = *std::max_element(angle_errors, angle_errors + together);
+    return {std::sqrt(angle_error), *std::max_element(pair_errors, pair_errors + together),
+            without_estimate};
 }
 
 Screen::Screen(const Weights& weights)

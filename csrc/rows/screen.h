@@ -36,12 +36,14 @@ struct ScreenKernels {
     int64_t (*not_below)(const float* scores, int64_t count, float bound, bool absolute,
                          int32_t* positions);
 
-    // Of the words first_word, ... (count a multiple of row_multiple): as radius words, the
-    // engine's radius and the estimate's; as angle words, the engine's (a, b).
-    void (*pairs)(uint32_t first_word, int64_t count, float* radius, float* estimated_radius,
-                  float* a, float* b);
+    // Of the words first_word, ... (count a multiple of row_multiple): the radius of the estimate.
+    void (*radii)(uint32_t first_word, int64_t count, float* estimated_radius);
+
+    // The engine's radius, and (a, b): the same numbers on all levels.
+    void (*pairs)(uint32_t first_word, int64_t count, float* radius, float* a, float* b);
 };
 const ScreenKernels& screen_kernels();
+const ScreenKernels& screen_kernels(int level);
 
 // a and b as polynomials of the angle word, read as a signed integer: (degree + 1, pieces), the
 // constant terms first.

@@ -224,10 +224,16 @@ int64_t scores_not_below(const float* scores, int64_t count, float bound, bool a
     return passing;
 }
 
-void word_pairs(uint32_t first_word, int64_t count, float* radius, float* estimate, float* a,
-                float* b) {
-    const NormalCoefficients<Float> coefficients;
+void estimated_radii(uint32_t first_word, int64_t count, float* radius) {
     const ScreenConstants constants(PhiloxKey::from_seed(0));
+    for (int64_t i = 0; i < count; i += lanes) {
+        const Word word = RowsInOrder(first_word + i)(0);
+        store(radius + i, estimated_radius(piecewise_log(word, &constants), &constants));
+    }
+}
+
+void word_pairs(uint32_t first_word, int64_t count, float* radius, float* a, float* b) {
+    const NormalCoefficients<Float> coefficients;
     for (int64_t i = 0; i < count; i += lanes) {
         const Word word = RowsInOrder(first_word + i)(0);
         BoxMuller<Float, Word> pair;
@@ -239,7 +245,6 @@ void word_pairs(uint32_t first_word, int64_t count, float* radius, float* estima
         pair.middle_stage<5>(coefficients);
         pair.middle_stage<6>(coefficients);
         store(radius + i, pair.radius);
-        store(estimate + i, estimated_radius(piecewise_log(word, &constants), &constants));
         pair.radius = Float(1.0f);  // leaves (a, b)
         Float point_a, point_b;
         pair.stage7(point_a, point_b);
@@ -250,6 +255,7 @@ void word_pairs(uint32_t first_word, int64_t count, float* radius, float* estima
 
 }  // namespace
 
-extern const ScreenKernels screen_kernels{shape, estimate, scores_not_below, word_pairs};
+extern const ScreenKernels screen_kernels{shape, estimate, scores_not_below, estimated_radii,
+                                          word_pairs};
 
 }  // namespace infall::INFALL_ISA

@@ -23,7 +23,7 @@ void set_isa(const std::string& name);
 
 // The sources of kernels are compiled once per level, each time into a namespace of the level's, in
 // which they define a table of their functions. This defines kernels(), the table of the level in
-// use. INFALL_LEVELS, which names the levels compiled in, comes from the build.
+// use, and kernels(level). INFALL_LEVELS, which names the levels compiled in, comes from the build.
 #define INFALL_DECLARE_TABLE(level, Kernels, kernels) \
     namespace level {                                 \
     extern const Kernels kernels;                     \
@@ -31,8 +31,9 @@ void set_isa(const std::string& name);
 #define INFALL_TABLE_ADDRESS(level, Kernels, kernels) &level::kernels,
 #define INFALL_KERNEL_TABLES(Kernels, kernels)                      \
     INFALL_LEVELS(INFALL_DECLARE_TABLE, Kernels, kernels)           \
-    const Kernels& kernels() {                                      \
+    const Kernels& kernels(int level) {                             \
         static const Kernels* const tables[] = {                    \
             INFALL_LEVELS(INFALL_TABLE_ADDRESS, Kernels, kernels)}; \
-        return *tables[current_isa().level];                        \
-    }
+        return *tables[level];                                      \
+    }                                                               \
+    const Kernels& kernels() { return kernels(current_isa().level); }
