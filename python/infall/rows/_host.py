@@ -159,10 +159,10 @@ def _selected(
     if any(len(rows) < task.num_rows for rows, _ in selected):
         selected = select(-math.inf)
     assert all(len(rows) == task.num_rows for rows, _ in selected)
-    return _stacked(task, selected)
+    return stacked(task, selected)
 
 
-def _stacked(
+def stacked(
     task: SelectionTask, selected: Selected
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return row numbers and unit projections (B, m), in the order that is asked for."""
@@ -185,7 +185,7 @@ def select_from_matrix(
     for first in range(0, len(matrix), step):
         block = matrix[first : first + step]
         best = _best_of_both(best, _selected_from_block(task, block, directions, first), task)
-    indices, unit_projections = _stacked(task, best)
+    indices, unit_projections = stacked(task, best)
     return indices, unit_projections, matrix[indices].astype(own_dtype, copy=False)
 
 
