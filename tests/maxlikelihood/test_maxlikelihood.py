@@ -135,6 +135,7 @@ def test_losses_and_likelihoods():
     assert (np.diff(nll) < 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["stream", "rotated", "order_statistics"])
 def test_angles_follow_the_angle_chain(sampler):
     # One test vector at 60 degrees, a network per seed, against the exact law, layer by layer.

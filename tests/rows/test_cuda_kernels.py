@@ -20,6 +20,8 @@ cuda = pytest.importorskip(
     "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
 )
 pytestmark = pytest.mark.sanitize
+
+many = pytest.mark.slow  # the sanitized emulation takes half a minute for each
 few = settings(max_examples=20, deadline=None, derandomize=True)
 
 
@@ -184,7 +186,9 @@ def test_thresholds_and_the_second_pass(sampler, first, batch):
         )
 
 
-@pytest.mark.parametrize(("batch", "dim"), [(2, 2), (9, 5), (20, 90), (70, 70), (130, 65)])
+@pytest.mark.parametrize(
+    ("batch", "dim"), [(2, 2), (9, 5), (20, 90), (70, 70), pytest.param(130, 65, marks=many)]
+)
 @pytest.mark.parametrize("score", ["absolute", "signed"])
 def test_estimates_rule_out_no_row(batch, dim, score):
     # The threshold is the last score wanted of one direction: an estimate below it loses that row,
@@ -230,7 +234,6 @@ def test_estimates_of_far_pairs_are_not_believed(batch):
 
 
 # Up to 4096 candidates all pairs are compared, more are sorted.
-many = pytest.mark.slow  # the sanitized emulation takes half a minute for each
 NUMBERS_OF_ROWS = (1, 2, 255, 256, 257, 1000, 4096, 4097, 5000, pytest.param(70001, marks=many))
 
 
@@ -462,7 +465,7 @@ def test_the_sample_of_a_sorted_matrix_covers_it(rows, descending):
     assert 40 <= passed[0, 0] < 2000
 
 
-@pytest.mark.parametrize("order", ["index", "score"])
+@pytest.mark.parametrize("order", ["index", pytest.param("score", marks=many)])
 @pytest.mark.parametrize(
     "num_rows", [300, pytest.param(9000, marks=many), pytest.param(40000, marks=many)]
 )

@@ -93,6 +93,7 @@ def test_merging_a_few_candidates_at_a_time(score, order, lengths, num_rows, bat
         assert infall.merge_selections(iter(parts), num_rows=num_rows) == whole
 
 
+@pytest.mark.slow
 def test_a_long_merge_is_interrupted():
     # The parts of a selection of 80 000 of 6 400 000 rows: a second or more in one piece.
     ends = [(i * 100_000, (i + 1) * 100_000) for i in range(64)]
