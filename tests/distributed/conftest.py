@@ -54,7 +54,7 @@ def close(client):
 def cluster():
     """A cluster of the test's own, whose workers it may kill."""
     distributed = pytest.importorskip("distributed")
-    with importlib.import_module("dask").config.set({"distributed.scheduler.allowed-failures": 2}):
+    with importlib.import_module("dask").config.set({"distributed.scheduler.allowed-failures": 1}):
         client = client_of(distributed)
         yield client
         close(client)
