@@ -10,9 +10,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from distributed import Client, LocalCluster
 
 import infall
-from distributed import Client, LocalCluster
 from infall.distributed import ExecutorLost, class_moments, select_rows
 
 
@@ -30,21 +30,17 @@ def write_shards(folder: Path) -> list[Path]:
 def moments_on_a_cluster(folder: Path) -> None:
     """A worker dies after every fourth shard: its shards are read again by another."""
     shards = write_shards(folder)
-    with LocalCluster(2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as cluster:
-        with Client(cluster) as client:
 
-            def kill(done: int, total: int, stage: str) -> None:
-                if done % 4 == 0 and done < total:
-                    os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+    def kill(done: int, total: int, stage: str) -> None:
+        if done % 4 == 0 and done < total:
+            os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
 
-            moments = class_moments(shards, 4, 32, executor=client, progress=kill)
+    local = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0", "silence_logs": 50}
+    with LocalCluster(2, **local) as cluster, Client(cluster) as client:
+        moments = class_moments(shards, 4, 32, executor=client, progress=kill)
     here = class_moments(shards, 4, 32, executor=None)
-    print(
-        "moments:",
-        moments,
-        "- same bits as without a cluster:",
-        (moments.means == here.means).all(),
-    )
+    print("moments:", moments)
+    print("same bits as without a cluster:", bool((moments.means == here.means).all()))
 
 
 def selection_that_goes_on(folder: Path) -> None:
