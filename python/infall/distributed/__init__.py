@@ -8,6 +8,15 @@ own: workers, their number, their order and their deaths change no bit.
 from infall.distributed.executors import ExecutorLost
 from infall.distributed.fits import FitSpec, fit_many
 from infall.distributed.moments import class_moments
+from infall.distributed.part_files import merge_parts, select_part
 from infall.distributed.selection import select_rows
 
-__all__ = ["ExecutorLost", "FitSpec", "class_moments", "fit_many", "select_rows"]
+__all__ = [
+    "ExecutorLost",
+    "FitSpec",
+    "class_moments",
+    "fit_many",
+    "merge_parts",
+    "select_part",
+    "select_rows",
+]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from infall._arrays import files
 
 _VERSION = 1
+_SETTING = "setting_"
 
 
 def digest_of(array: NDArray[Any]) -> str:
@@ -21,6 +22,13 @@ def digest_of(array: NDArray[Any]) -> str:
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape} ".encode())
     digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def read(path: str | os.PathLike[str], kind: str) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """Return the settings and the arrays of a checkpoint of any call; raises as `files.load`."""
+    state = files.load(path, kind, _VERSION, mapping=True)
+    settings = {name: str(state.pop(name)) for name in list(state) if name.startswith(_SETTING)}
+    return {name.removeprefix(_SETTING): text for name, text in settings.items()}, state
 
 
 class Checkpoint:
@@ -58,20 +66,19 @@ class Checkpoint:
         if self.path is None:
             return None
         try:
-            state = files.load(self.path, self._kind, _VERSION, mapping=True)
+            settings, arrays = read(self.path, self._kind)
         except FileNotFoundError:
             return None
         for name, mine in self._settings.items():
-            theirs = state.pop(f"setting_{name}", None)
-            if theirs is None or str(theirs) != str(mine):
-                told = "" if name == "w" else f": {theirs}, not {mine}"
+            if settings.get(name) != str(mine):
+                told = "" if name == "w" else f": {settings.get(name)}, not {mine}"
                 raise ValueError(f"{self.path} is the checkpoint of another {name}{told}")
-        return state
+        return arrays
 
     def save(self, arrays: Callable[[], Mapping[str, Any]], *, now: bool = False) -> None:
         """Write the arrays, if it is time to or `now`, whole or not at all."""
         if self.path is None or (not now and time.monotonic() - self._written < self._seconds):
             return
-        settings = {f"setting_{name}": np.array(str(v)) for name, v in self._settings.items()}
+        settings = {f"{_SETTING}{name}": np.array(str(v)) for name, v in self._settings.items()}
         files.save(self.path, self._kind, _VERSION, {**arrays(), **settings})
         self._written = time.monotonic()

@@ -21,7 +21,7 @@ from infall.rows._task import SelectionTask, best_positions, expected_to_pass, t
 from infall.rows.selection import RowSelection, selection_of
 from infall.rows.settings import LayerSettings, Order, Sampler, Score, checked_settings
 
-_KIND = "infall.SelectionCheckpoint"
+KIND = "infall.SelectionCheckpoint"
 _PART_NORMALS = 2**34  # of a part: eight seconds of a processor
 _MAX_PARTS = 2**24
 
@@ -112,49 +112,89 @@ def select_rows(
     >>> selection == infall.select_rows(w, 2**16)
     True
     """
-    given, located = place_of(w, "w")
-    if not given.is_host:
-        raise TypeError(f"w is in {given.description}; expected host memory")
-    place = Host(w)
-    vectors, batched = place.vectors(located, "w")
-    settings, num_rows = checked_settings(
-        vectors.shape, width, num_rows, seed, layer, sampler, score, order, row_range
+    job = SelectionJob.of(
+        w, width, num_rows, seed, layer, sampler, score, order, row_range, part_rows=part_rows
     )
-    if sampler == "order_statistics":
-        raise ValueError(
-            "sampler is 'order_statistics', which has no parts: use infall.select_rows"
-        )
-    threads = 1 if executor is not None and num_threads is None else thread_count(num_threads)
     positive_number(checkpoint_seconds, "checkpoint_seconds")
-    directions, norms, exponents = _host.unit_vectors(place, vectors, "w")
-    task = SelectionTask.of(settings, num_rows, threads, None)
-    layer_parts = Parts.of(task, settings, directions, part_rows)
-    watch_of(progress, layer_parts.num_parts, "parts")
-    saved = Checkpoint(
-        checkpoint, _KIND, _described(vectors, settings, layer_parts), checkpoint_seconds
-    )
-    best = best_of_parts(executor, layer_parts, saved, progress)
-    if len(vectors) == 0:
-        selected: Any = _host.select(place, task, sampler, directions, norms)
-    else:
-        indices, unit_projections = _host.stacked(task, best)
-        rotation = _host.rotation_of(sampler, directions)
-        rows = _host.rows_of(
-            task, sampler, indices, unit_projections, rotation, directions.shape[1]
+    watch_of(progress, job.parts.num_parts, "parts")
+    threads = 1 if executor is not None and num_threads is None else thread_count(num_threads)
+    parts = job.parts.with_threads(threads)
+    saved = Checkpoint(checkpoint, KIND, job.described(), checkpoint_seconds)
+    return job.selection(best_of_parts(executor, parts, saved, progress))
+
+
+class SelectionJob(NamedTuple):
+    """A selection whose arguments are checked."""
+
+    place: Host  # of w
+    vectors: _Float  # (B, k)
+    batched: bool
+    settings: LayerSettings
+    norms: tuple[_Float, _Int64]  # fractions and exponents, each (B,)
+    parts: Parts
+
+    @classmethod
+    def of(
+        cls,
+        w: Any,
+        width: Any,
+        num_rows: Any,
+        seed: Any,
+        layer: Any,
+        sampler: Any,
+        score: Any,
+        order: Any,
+        row_range: Any,
+        *,
+        part_rows: Any = None,
+        num_parts: Any = None,
+    ) -> SelectionJob:
+        """Check the arguments of `select_rows`; the parts are as many or as long as said."""
+        given, located = place_of(w, "w")
+        if not given.is_host:
+            raise TypeError(f"w is in {given.description}; expected host memory")
+        place = Host(w)
+        vectors, batched = place.vectors(located, "w")
+        settings, num_rows = checked_settings(
+            vectors.shape, width, num_rows, seed, layer, sampler, score, order, row_range
         )
-        selected = indices, unit_projections, rows
-    projections = _host.projections(place, selected[1], norms, exponents)
-    return selection_of(place, selected, projections, batched, settings)
+        if sampler == "order_statistics":
+            raise ValueError(
+                "sampler is 'order_statistics', which has no parts: use infall.select_rows"
+            )
+        directions, fractions, exponents = _host.unit_vectors(place, vectors, "w")
+        task = SelectionTask.of(settings, num_rows, 1, None)
+        if num_parts is not None:
+            length = task.last - task.first
+            num_parts = integer(num_parts, "num_parts", 1, min(length, _MAX_PARTS) + 1)
+            part_rows = -(-length // num_parts)
+        parts = Parts.of(task, settings, directions, part_rows)
+        return cls(place, vectors, batched, settings, (fractions, exponents), parts)
 
+    def described(self) -> dict[str, int | str]:
+        """Return what parts of one selection have in common."""
+        settings = self.settings._asdict() | {
+            "row_range": "{}, {}".format(*self.settings.row_range),
+            "num_rows": self.parts.task.num_rows,
+            "part_rows": self.parts.part_rows,
+        }
+        del settings["order"]
+        return {"w": digest_of(self.vectors), **settings}
 
-def _described(vectors: _Float, settings: LayerSettings, parts: Parts) -> dict[str, int | str]:
-    described = settings._asdict() | {
-        "row_range": "{}, {}".format(*settings.row_range),
-        "num_rows": parts.task.num_rows,
-        "part_rows": parts.part_rows,
-    }
-    del described["order"]
-    return {"w": digest_of(vectors), **described}
+    def selection(self, best: _host.Selected) -> RowSelection:
+        """Return the selection of the best rows of all parts."""
+        task, sampler, directions = self.parts.task, self.settings.sampler, self.parts.directions
+        if len(directions) == 0:
+            selected: Any = _host.select(self.place, task, sampler, directions, None)
+        else:
+            indices, unit_projections = _host.stacked(task, best)
+            rotation = _host.rotation_of(sampler, directions)
+            rows = _host.rows_of(
+                task, sampler, indices, unit_projections, rotation, directions.shape[1]
+            )
+            selected = indices, unit_projections, rows
+        projections = _host.projections(self.place, selected[1], *self.norms)
+        return selection_of(self.place, selected, projections, self.batched, self.settings)
 
 
 class Parts(NamedTuple):
@@ -181,6 +221,15 @@ class Parts(NamedTuple):
             )
         return parts
 
+    def with_threads(self, threads: int) -> Parts:
+        """Return the same parts, each looked at by so many threads."""
+        return self._replace(task=self.task._replace(threads=threads))
+
+    def rows_of_part(self, number: int) -> tuple[int, int]:
+        """Return the first row of a part and the row past its last."""
+        first = self.task.first + number * self.part_rows
+        return first, min(first + self.part_rows, self.task.last)
+
     @property
     def num_parts(self) -> int:
         """How many there are; the last may be shorter."""
@@ -196,8 +245,7 @@ class Parts(NamedTuple):
 def part_of_selection(parts: Parts, number: int, least: float) -> tuple[bytes, ...]:
     """Return row numbers and unit projections of the best of a part, a pair for each direction."""
     task = parts.task
-    first = task.first + number * parts.part_rows
-    last = min(first + parts.part_rows, task.last)
+    first, last = parts.rows_of_part(number)
     few = task._replace(first=first, last=last, num_rows=min(task.num_rows, last - first))
     rotation = _host.rotation_of(parts.sampler, parts.directions)
     selected = _host.best_passing(few, parts.directions, rotation)(least)
@@ -212,12 +260,11 @@ def best_of_parts(
     least: float | None = None,
 ) -> _host.Selected:
     """Return the best rows of all parts for each direction, by score; `least` is for the tests."""
-    batch = len(parts.directions)
-    best = _Best(parts, batch, parts.threshold if least is None else least)
+    best = BestRows(parts, parts.threshold if least is None else least)
     state = checkpoint.load()
     if state is not None:
         best.restore(state, checkpoint.path)
-    if batch == 0:
+    if len(parts.directions) == 0:
         return []
     try:
         while True:
@@ -245,14 +292,14 @@ def best_of_parts(
         checkpoint.save(best.state, now=True)
 
 
-class _Best:
+class BestRows:
     """The best rows of the parts that are done."""
 
-    def __init__(self, parts: Parts, batch: int, least: float) -> None:
+    def __init__(self, parts: Parts, least: float) -> None:
         self._parts, self._least = parts, least
         self.done = np.zeros(parts.num_parts, dtype=bool)
         nothing = np.empty(0, dtype=np.int64), np.empty(0)
-        self.rows: _host.Selected = [nothing] * batch
+        self.rows: _host.Selected = [nothing] * len(parts.directions)
 
     @property
     def least(self) -> float:
@@ -268,10 +315,12 @@ class _Best:
 
     @property
     def is_complete(self) -> bool:
+        """Whether there are as many rows as are wanted."""
         wanted = self._parts.task.num_rows
         return all(len(indices) == wanted for indices, _ in self.rows)
 
     def add(self, number: int, found: tuple[bytes, ...]) -> None:
+        """Take in the rows of a part."""
         task, merged = self._parts.task, []
         for before, rows, scores in zip(self.rows, found[::2], found[1::2], strict=True):
             indices = np.concatenate([before[0], np.frombuffer(rows, dtype=np.int64)])
@@ -290,12 +339,14 @@ class _Best:
         self.rows = [(rows[:0], projections[:0]) for rows, projections in self.rows]
 
     def state(self) -> dict[str, Any]:
+        """Return arrays that `restore` takes."""
         arrays: dict[str, Any] = {"least": np.array(self._least), "done": np.packbits(self.done)}
         for i, (indices, projections) in enumerate(self.rows):
             arrays[f"indices_{i}"], arrays[f"unit_projections_{i}"] = indices, projections
         return arrays
 
     def restore(self, state: dict[str, Any], path: str | None) -> None:
+        """Go on from a state; raises ValueError, with the path, for one that cannot be."""
         task = self._parts.task
         try:
             done = np.unpackbits(state["done"], count=len(self.done)).astype(bool)
