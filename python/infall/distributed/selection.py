@@ -358,7 +358,7 @@ class BestRows:
             for indices, projections in rows:
                 inside = (indices >= task.first) & (indices < task.last)
                 whole = inside.all() and done[(indices - task.first) // self._parts.part_rows].all()
-                if not whole or projections.shape != indices.shape or len(rows) > task.num_rows:
+                if not whole or projections.shape != indices.shape or len(indices) > task.num_rows:
                     raise ValueError("its rows are not those of its parts")
         except (KeyError, ValueError, IndexError, TypeError) as error:
             raise ValueError(f"{path} is a damaged checkpoint: {error}") from None
