@@ -13,6 +13,7 @@ LAYERS = [
     {"maxlikelihood", "classes"},
     {"collapse"},
     {"__init__"},
+    {"distributed"},
     {"experiments"},
     {"cli"},
     {"__main__"},

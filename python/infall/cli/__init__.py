@@ -9,7 +9,7 @@ try:
     import typer
 
     # Libraries that take long to import are imported by the commands that need them.
-    from infall.cli import collapse, figure, info, run
+    from infall.cli import collapse, figure, info, run, select
     from infall.cli._terminal import OneLineErrors, PlainCommand
 except ModuleNotFoundError as error:
     raise SystemExit(_INSTALL_HINT.format(error.name)) from None
@@ -41,7 +41,9 @@ def _infall(
         typer.echo(context.get_help())
 
 
+app.command(cls=PlainCommand, help=select.MERGE_HELP)(select.merge)
 app.command(cls=PlainCommand, help=run.HELP, epilog=run.EPILOG)(run.run)
+app.command(cls=PlainCommand, help=select.HELP, epilog=select.EPILOG)(select.select)
 app.command(cls=PlainCommand)(info.info)
 
 

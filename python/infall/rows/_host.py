@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,10 @@ from infall.rows._task import (
 # Numbers of a matrix that are converted at a time: 8 MiB as float64.
 _CONVERTED_ENTRIES = 2**20
 
-_Selected = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
+_NORM = np.ones((1, 1))  # of one direction, exactly
+
+# Row numbers and unit projections for each direction.
+Selected = list[tuple[NDArray[np.int64], NDArray[np.float64]]]
 
 
 def unit_vectors(
@@ -55,42 +58,74 @@ def unit_vectors(
 def select(
     _: Host, task: SelectionTask, sampler: str, directions: NDArray[np.float64], norms: object
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float32]]:
-    batch, dim = directions.shape
-    if batch == 0:
-        return _no_rows(task, dim, np.dtype(np.float32))
-    seed, layer = task.seed, task.layer
-    first, last, num_rows, absolute = task.first, task.last, task.num_rows, task.absolute
-    threads, watch = task.threads, task.watch
-    if sampler == "stream":
-        padded = padded_float32(directions)
-        indices, unit_projections = _selected(
-            lambda threshold: _core.select_stream(
-                padded, dim, seed, layer, first, last, num_rows, absolute, threshold, threads, watch
-            ),
-            task,
-        )
+    if len(directions) == 0:
+        return _no_rows(task, directions.shape[1], np.dtype(np.float32))
+    rotation = rotation_of(sampler, directions)
+    if sampler == "order_statistics":
+        indices, unit_projections = draw_order_statistics(task)
+        if task.watch is not None:
+            task.watch(task.last)
     else:
-        reflections, scale, factors = _core.householder(directions)
-        if sampler == "rotated":
-            if batch == 1:
-                factors = np.ones((1, 1))  # the direction's norm, exactly
-            indices, unit_projections = _selected(
-                lambda threshold: _core.select_rotated(
-                    factors, seed, layer, first, last, num_rows, absolute, threshold, threads, watch
-                ),
-                task,
-            )
-        else:
-            indices, unit_projections = draw_order_statistics(task)
-            if watch is not None:
-                watch(last)
+        indices, unit_projections = _selected(best_passing(task, directions, rotation), task)
+    return (
+        indices,
+        unit_projections,
+        rows_of(task, sampler, indices, unit_projections, rotation, directions.shape[1]),
+    )
 
-    rows = np.empty((batch * num_rows, dim), dtype=np.float32)
-    _core.gaussian_rows(indices.ravel(), rows, seed, layer, threads, None)
-    if sampler != "stream":
+
+class Rotation(NamedTuple):
+    """The reflections that turn the first axes to B directions."""
+
+    reflections: NDArray[np.float64]  # (s, k), s = min(B, k)
+    scale: NDArray[np.float64]  # (s,)
+    factors: NDArray[np.float64]  # (s, B): the directions by the axes
+
+
+def rotation_of(sampler: str, directions: NDArray[np.float64]) -> Rotation | None:
+    """Return the rotation of a sampler that turns rows; None for the others."""
+    if sampler == "stream":
+        return None
+    rotation = Rotation(*_core.householder(directions))
+    if len(directions) == 1:
+        return rotation._replace(factors=_NORM)
+    return rotation
+
+
+def best_passing(
+    task: SelectionTask, directions: NDArray[np.float64], rotation: Rotation | None
+) -> Callable[[float], Selected]:
+    """Return what gives, for a threshold, the best rows that reach it, those of each direction.
+
+    They are ordered by score; of more than `num_rows` the best are given.
+    """
+    layer, rows = (task.seed, task.layer), (task.first, task.last, task.num_rows)
+    if rotation is None:
+        padded, dim = padded_float32(directions), directions.shape[1]
+        return lambda threshold: _core.select_stream(
+            padded, dim, *layer, *rows, task.absolute, threshold, task.threads, task.watch
+        )
+    return lambda threshold: _core.select_rotated(
+        rotation.factors, *layer, *rows, task.absolute, threshold, task.threads, task.watch
+    )
+
+
+def rows_of(
+    task: SelectionTask,
+    sampler: str,
+    indices: NDArray[np.int64],
+    unit_projections: NDArray[np.float64],
+    rotation: Rotation | None,
+    dim: int,
+) -> NDArray[np.float32]:
+    """Return the rows (B, m, k) with these numbers and unit projections, each (B, m)."""
+    rows = np.empty((indices.size, dim), dtype=np.float32)
+    row_numbers = indices.ravel()
+    _core.gaussian_rows(row_numbers, rows, task.seed, task.layer, task.threads, None)
+    if rotation is not None:
         drawn = unit_projections.reshape(-1, 1) if sampler == "order_statistics" else None
-        _rotate(task, rows, indices.ravel(), drawn, reflections, scale)
-    return indices, unit_projections, rows.reshape(batch, num_rows, dim)
+        _rotate(task, rows, row_numbers, drawn, rotation)
+    return rows.reshape(*indices.shape, dim)
 
 
 def _rotate(
@@ -98,11 +133,10 @@ def _rotate(
     rows: NDArray[np.float32],
     row_numbers: NDArray[np.int64],
     drawn: NDArray[np.float64] | None,
-    reflections: NDArray[np.float64],
-    scale: NDArray[np.float64],
+    rotation: Rotation,
 ) -> None:
     """Turn rows (n, k) by the entries that decide them: drawn ones (n, 1), or those of columns."""
-    span = len(reflections)
+    span = len(rotation.reflections)
     step = max(1, 2**18 // span)  # the deciding entries of a large batch outweigh its rows
     for start in range(0, len(rows), step):
         block = slice(start, start + step)
@@ -112,22 +146,24 @@ def _rotate(
             )
         else:
             deciding = drawn[block]
-        _core.rotate_rows(rows[block], deciding, reflections, scale, task.threads, None)
+        _core.rotate_rows(
+            rows[block], deciding, rotation.reflections, rotation.scale, task.threads, None
+        )
 
 
 def _selected(
-    select: Callable[[float], _Selected], task: SelectionTask
+    select: Callable[[float], Selected], task: SelectionTask
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     available = task.last - task.first
     selected = select(threshold(expected_to_pass(task.num_rows, 6.0), available, task.absolute))
     if any(len(rows) < task.num_rows for rows, _ in selected):
         selected = select(-math.inf)
     assert all(len(rows) == task.num_rows for rows, _ in selected)
-    return _stacked(task, selected)
+    return stacked(task, selected)
 
 
-def _stacked(
-    task: SelectionTask, selected: _Selected
+def stacked(
+    task: SelectionTask, selected: Selected
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return row numbers and unit projections (B, m), in the order that is asked for."""
     indices = np.stack([rows for rows, _ in selected])
@@ -145,17 +181,17 @@ def select_from_matrix(
     directions = directions.astype(dtype)
     as_it_is = matrix.dtype == dtype and matrix.flags.aligned  # aligned: also in its strides
     step = len(matrix) if as_it_is else max(1, block_size(_CONVERTED_ENTRIES) // matrix.shape[1])
-    best: _Selected = []
+    best: Selected = []
     for first in range(0, len(matrix), step):
         block = matrix[first : first + step]
         best = _best_of_both(best, _selected_from_block(task, block, directions, first), task)
-    indices, unit_projections = _stacked(task, best)
+    indices, unit_projections = stacked(task, best)
     return indices, unit_projections, matrix[indices].astype(own_dtype, copy=False)
 
 
 def _selected_from_block(
     task: SelectionTask, block: NDArray[Any], directions: NDArray[Any], first: int
-) -> _Selected:
+) -> Selected:
     with np.errstate(over="ignore"):  # what a conversion makes infinite is refused below
         converted = np.require(block, dtype=directions.dtype, requirements="A")
     selected = _core.select_matrix(
@@ -176,7 +212,7 @@ def _selected_from_block(
     return [(rows + first, unit_projections) for rows, unit_projections in selected]
 
 
-def _best_of_both(best: _Selected, more: _Selected, task: SelectionTask) -> _Selected:
+def _best_of_both(best: Selected, more: Selected, task: SelectionTask) -> Selected:
     if not best:
         return more
     joined = [

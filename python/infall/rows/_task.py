@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from infall import _core
 from infall._arrays.calls import Watch
+from infall.rows.settings import LayerSettings
 
 
 class SelectionTask(NamedTuple):
@@ -25,6 +26,14 @@ class SelectionTask(NamedTuple):
     by_index: bool
     threads: int
     watch: Watch
+
+    @classmethod
+    def of(
+        cls, settings: LayerSettings, num_rows: int, threads: int, watch: Watch
+    ) -> SelectionTask:
+        absolute, by_index = settings.score == "absolute", settings.order == "index"
+        seed, layer, rows = settings.seed, settings.layer, settings.row_range
+        return cls(seed, layer, *rows, num_rows, absolute, by_index, threads, watch)
 
 
 class Hyperplanes(NamedTuple):

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from infall._arrays import files
 from infall._arrays.calls import Progress, standard_floats, watch_of
-from infall._arrays.checks import one_of, row_count, seed_and_layer
+from infall._arrays.checks import one_of
 from infall._arrays.convert import to_numpy
 from infall._arrays.locate import in_place, on_host, place_of
 from infall._arrays.place import Place
@@ -21,14 +21,12 @@ from infall.rows._state import ARRAYS, checked_attributes
 from infall.rows._task import SelectionTask
 from infall.rows.settings import (
     ORDERS,
-    SAMPLERS,
     SCORES,
     Order,
     Sampler,
     Score,
     checked_num_rows,
-    checked_row_range,
-    require_whole_layer,
+    checked_settings,
 )
 
 _FORMAT = "infall.RowSelection"
@@ -332,31 +330,17 @@ def select_rows(
     with place:
         vectors, batched = place.vectors(w, "w")
         batch, dim = vectors.shape
-        width = row_count(width, "width")
-        one_of(sampler, "sampler", SAMPLERS)
-        one_of(score, "score", SCORES)
-        one_of(order, "order", ORDERS)
-        seed, layer = seed_and_layer(seed, layer)
-        first, last = checked_row_range(row_range, width)
-        num_rows = checked_num_rows(num_rows, dim, last - first)
-        threads = thread_count(num_threads)
-        watch = watch_of(progress, last - first, "rows")
-        absolute = score == "absolute"
-        if num_rows * dim * batch >= 2**60:
-            raise ValueError(
-                f"num_rows is {num_rows}; {batch} x {num_rows} rows of {dim} do not fit"
-            )
-        if sampler == "order_statistics":
-            require_whole_layer(batch, absolute, (first, last) == (0, width))
-        task = SelectionTask(
-            seed, layer, first, last, num_rows, absolute, order == "index", threads, watch
+        settings, num_rows = checked_settings(
+            (batch, dim), width, num_rows, seed, layer, sampler, score, order, row_range
         )
+        first, last = settings.row_range
+        watch = watch_of(progress, last - first, "rows")
+        task = SelectionTask.of(settings, num_rows, thread_count(num_threads), watch)
         kernels = place.kernels("rows")
         directions, norms, exponents = kernels.unit_vectors(place, vectors, "w")
         selected = kernels.select(place, task, sampler, directions, norms)
         projections = kernels.projections(place, selected[1], norms, exponents)
-        settings = (width, seed, layer, sampler, score, order, (first, last))
-        return _selection(place, selected, projections, batched, settings)
+        return selection_of(place, selected, projections, batched, settings)
 
 
 @standard_floats
@@ -427,10 +411,10 @@ def select_rows_from(
         selected = kernels.select_from_matrix(place, task, matrix, directions)
         projections = kernels.projections(place, selected[1], norms, exponents)
         settings = (total, None, None, None, score, order, (0, total))
-        return _selection(place, selected, projections, batched, settings)
+        return selection_of(place, selected, projections, batched, settings)
 
 
-def _selection(
+def selection_of(
     place: Place,
     selected: tuple[Any, Any, Any],
     projections: Any,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
-from infall._arrays.checks import MAX_ROWS, integer
+from infall._arrays.checks import MAX_ROWS, integer, one_of, row_count, seed_and_layer
 
 Sampler = Literal["stream", "rotated", "order_statistics"]
 Score = Literal["absolute", "signed"]
@@ -53,3 +53,42 @@ def require_whole_layer(batch: int, absolute: bool, whole: bool) -> None:
             "sampler='order_statistics' draws the largest absolute projections of the whole "
             "layer; use 'rotated' or 'stream' for score='signed' or a row_range"
         )
+
+
+class LayerSettings(NamedTuple):
+    """Which rows of which layer are ranked, and how: the attributes of a `RowSelection`."""
+
+    width: int
+    seed: int
+    layer: int
+    sampler: Sampler
+    score: Score
+    order: Order
+    row_range: tuple[int, int]
+
+
+def checked_settings(
+    shape: tuple[int, int],
+    width: Any,
+    num_rows: Any,
+    seed: Any,
+    layer: Any,
+    sampler: Any,
+    score: Any,
+    order: Any,
+    row_range: Any,
+) -> tuple[LayerSettings, int]:
+    """Return the settings of a selection for vectors of shape (B, k), and how many rows it has."""
+    batch, dim = shape
+    width = row_count(width, "width")
+    one_of(sampler, "sampler", SAMPLERS)
+    one_of(score, "score", SCORES)
+    one_of(order, "order", ORDERS)
+    seed, layer = seed_and_layer(seed, layer)
+    first, last = checked_row_range(row_range, width)
+    num_rows = checked_num_rows(num_rows, dim, last - first)
+    if num_rows * dim * batch >= 2**60:
+        raise ValueError(f"num_rows is {num_rows}; {batch} x {num_rows} rows of {dim} do not fit")
+    if sampler == "order_statistics":
+        require_whole_layer(batch, score == "absolute", (first, last) == (0, width))
+    return LayerSettings(width, seed, layer, sampler, score, order, (first, last)), num_rows
