@@ -111,7 +111,7 @@ __device__ double screen_margin(const float* __restrict__ w, int64_t width) {
 // Rows whose estimates are below it score below the threshold. Where estimates might overflow, and
 // for a margin that is not a number, it is below all of them.
 __device__ float screen_bound(double threshold, double margin) {
-    if (!(margin < 0x1p60)) return -INFINITY;
+    if (!(margin < 0x1p50)) return -INFINITY;
     return nextafterf(static_cast<float>(threshold - margin), -INFINITY);
 }
 
