@@ -112,6 +112,55 @@ def test_selections_of_all_dims(library, sampler, dim):
         same(infall.select_rows(library.put(w), 20011, **settings), expected, library)
 
 
+@pytest.mark.parametrize("score", ["absolute", "signed"])
+@pytest.mark.parametrize("dim", [1, 2, 4, 15, 64, 257, 784])
+def test_screened_selections(library, dim, score):
+    # From 2^17 rows on, those of one vector are estimated first.
+    w = vector(dim, seed=dim)
+    for first, num_rows in ((0, 1), (2**32 - 70001, 300), (2**62 + 3, 20000)):
+        settings = {"row_range": (first, first + 2**18 + 77), "num_rows": num_rows, "score": score}
+        expected = infall.select_rows(w, 2**63 - 1, **settings)
+        same(infall.select_rows(library.put(w), 2**63 - 1, **settings), expected, library)
+
+
+# What estimates are made of: the value, what its error is counted in, the largest error that NVIDIA
+# states, and the arguments that occur (docs/screening.md).
+APPROXIMATIONS = {
+    "lg2": ("log2(double(x))", "fmax(1.0, fabs(exact))", 2.0**-22, (2.0**-33, 1.0)),
+    "sqrt": ("sqrt(double(x))", "exact", 2.0**-23, (2.0**-126, 2.0**127)),
+    "cos": ("cos(double(x))", "1.0", 2.0**-20.5, (0.0, 2 * np.pi)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", APPROXIMATIONS)
+def test_approximations_keep_to_the_manual(function):
+    cupy = CuPy().module
+    exact, unit, most, ends = APPROXIMATIONS[function]
+    kernel = cupy.RawKernel(
+        r"""extern "C" __global__ void errors(unsigned first, unsigned count, double* largest) {
+            const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
+            if (i >= count) return;
+            const float x = __uint_as_float(first + i);
+            float y;
+            asm("FUNCTION.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+            const double exact = EXACT, error = fabs(y - exact) / (UNIT);
+            // Doubles that are not negative are in the order of their bits; NaN is the largest.
+            atomicMax((unsigned long long*)largest, __double_as_longlong(error));
+        }""".replace("FUNCTION", function)
+        .replace("EXACT", exact)
+        .replace("UNIT", unit),
+        "errors",
+    )
+    first, last = (int(np.float32(end).view(np.uint32)) for end in ends)
+    largest = cupy.zeros(1)
+    for start in range(first, last, 2**26):
+        count = min(2**26, last - start)
+        blocks = -(-count // 256)
+        kernel((blocks,), (256,), (np.uint32(start), np.uint32(count), largest))
+    assert float(largest[0]) <= most
+
+
 @pytest.mark.parametrize("sampler", ["stream", "rotated"])
 @pytest.mark.parametrize("score", ["absolute", "signed"])
 @pytest.mark.parametrize("batch", [1, 2, 3, 8, 9, 33])

@@ -6,6 +6,9 @@
 #include "bindings/cuda.h"
 #include "random/gaussian.h"
 #include "rows/device.h"
+#if defined(INFALL_CUDA_EMULATED)
+#include "runtime/cuda_emulation.h"
+#endif
 
 namespace py = pybind11;
 
@@ -41,7 +44,9 @@ void bind_cuda_rows(py::module_& module) {
 
     def_launch(module, "gaussian_rows", device::gaussian_rows,
                {"layer", "indices", "count", "out"});
-    def_launch(module, "select_stream", device::select_stream, {"layer", "task", "w"});
+    def_launch(module, "select_stream", device::select_stream, {"layer", "task", "w", "screened"});
+    def_launch(module, "screen_estimates", device::screen_estimates,
+               {"layer", "first_row", "count", "w", "estimates", "margin"});
     def_launch(module, "select_rotated", device::select_rotated,
                {"layer", "task", "factors", "span"});
     def_launch(module, "select_matrix", device::select_matrix, {"matrix", "task", "w"});
@@ -57,6 +62,14 @@ void bind_cuda_rows(py::module_& module) {
                    device::hyperplane_codes(planes, x, num_inputs, num_bits, out, stream);
                },
                {"x", "dim", "num_inputs", "num_bits", "seed", "layer", "out"});
+
+#if defined(INFALL_CUDA_EMULATED)
+    // For tests: where the errors of approximate functions lie, in units of the largest allowed.
+    module.def(
+        "set_approximation_errors",
+        [](double low, double high) { emulation::approximation_errors = {low, high}; },
+        py::arg("low"), py::arg("high"));
+#endif
 }
 
 }  // namespace infall

@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(block_threads)
     for (int64_t i = blockIdx.x; i < tiles; i += gridDim.x) {
         const int64_t start = i * projected_rows;
         float sums[thread_rows][tile_directions];
-        project_rows<tile_directions>(layer, keys, start, x, input, num_inputs, tile, loaded, sums);
+        project_tile<tile_directions>(layer, keys, start, x, input, num_inputs, tile, loaded, sums);
 #pragma unroll
         for (int r = 0; r < thread_rows; ++r) {
             const int64_t bit = start + r * block_threads + threadIdx.x, byte = bit / 8;

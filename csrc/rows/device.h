@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "random/gaussian.h"
 #include "runtime/device.h"
@@ -43,9 +44,15 @@ struct DeviceSelection {
 
 size_t selection_workspace(int64_t num_rows, int64_t available_rows, int64_t batch);
 
-// w (batch, padded_dim) with zeros behind dim.
+// w (batch, padded_dim) with zeros behind dim. Rows are screened where that pays on a unit vector,
+// or as `screened` says; several directions are never screened. The selection is the same.
 void select_stream(const GaussianLayer& layer, const DeviceSelection& task, const float* w,
-                   Stream stream);
+                   std::optional<bool> screened, Stream stream);
+
+// For the tests of the screen: estimates (count,) of the projections of the rows first_row, ... on
+// w (padded_dim,), and the most that they may be off, margin (1,).
+void screen_estimates(const GaussianLayer& layer, int64_t first_row, int64_t count, const float* w,
+                      float* estimates, double* margin, Stream stream);
 
 // factors (span, batch): projections are sum_c D[row, c] factors[c, b].
 void select_rotated(const GaussianLayer& layer, const DeviceSelection& task, const double* factors,

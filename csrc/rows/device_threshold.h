@@ -10,12 +10,16 @@
 namespace infall::device {
 namespace {
 
+INFALL_HD double threshold_of(const DeviceSelection& task, int pass) {
+    return pass ? task.second_threshold : task.first_threshold;
+}
+
 // Offers the rows of the task that reach the threshold of the pass.
 __device__ void offer_row(const DeviceSelection& task, const Workspace& space, int pass,
                           int64_t direction, double projection, int64_t row) {
     const Candidate candidate{projection, row};
     if (row >= task.first_row && row < task.end_row &&
-        score_of(candidate, task.absolute) >= (pass ? task.second_threshold : task.first_threshold))
+        score_of(candidate, task.absolute) >= threshold_of(task, pass))
         offer(task, space, pass, direction, candidate);
 }
 

@@ -35,7 +35,7 @@ struct DecidingTile {
 
 // Whether an estimate of either row of a pair on any of the directions from `direction` on reaches
 // `sieve`, or the estimates of the pair say nothing. All threads of a block call it together, with
-// pairs start + threadIdx.x as in project_rows.
+// pairs start + threadIdx.x as in project_tile.
 __device__ bool may_pass(const GaussianLayer& layer, const PhiloxRoundKeys& keys, int64_t start,
                          const DeviceSelection& task, const double* __restrict__ factors,
                          int64_t columns, int64_t direction, float sieve, DecidingTile& tile,

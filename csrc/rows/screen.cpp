@@ -65,9 +65,6 @@ void tabulate(const ScreenShape& shape, const Weights& weights, float* table) {
 
 constexpr int64_t max_degree = 2;
 
-// The share of standard normals above x.
-double tail(double x) { return 0.5 * std::erfc(x / std::sqrt(2.0)); }
-
 }  // namespace
 
 AnglePolynomials angle_polynomials(const ScreenShape& shape) {
@@ -162,8 +159,7 @@ double screen_margin(const Weights& weights) {
 bool is_worth_screening(const Weights& weights, int64_t rows, double threshold, bool absolute) {
     constexpr int64_t tabulating = 256;  // rows that take as long as the tables
     if (rows < tabulating) return false;
-    const double tails = absolute ? 2.0 : 1.0;
-    return tails * tail(threshold - screen_margin(weights)) < 0.15;
+    return share_above(threshold - screen_margin(weights), absolute) < 0.15;
 }
 
 }  // namespace infall

@@ -2,6 +2,7 @@
 // never projected exactly. docs/screening.md derives the estimates, and how far off they may be.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -61,6 +62,11 @@ ScreenDeviations screen_deviations(uint32_t first_word, int64_t count);
 
 // Most that an estimate is away from the projection that the engine computes, on one direction.
 double screen_margin(const Weights& weights);
+
+// Share of the projections on a unit vector that score above a threshold.
+inline double share_above(double threshold, bool absolute) {
+    return (absolute ? 1.0 : 0.5) * std::erfc(threshold / std::sqrt(2.0));
+}
 
 // Whether a screen pays for `rows` rows on one direction. A screened row takes 0.65 of the time of
 // an exact one, or less, and that of the exact one as well where it is not ruled out.

@@ -6,6 +6,8 @@
 
 #include <ucontext.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -93,11 +95,12 @@ class Block {
         const size_t count = size_t{threads.x} * threads.y * threads.z;
         fibers_.resize(count);
         for (std::vector<uint64_t>& values : exchanged_) values.resize(count);
+        for (std::vector<char>& votes : votes_) votes.assign(count, false);
         for (size_t i = 0; i < count; ++i) {
             Fiber& fiber = fibers_[i];
             if (!fiber.stack) fiber.stack.reset(new char[stack_bytes]);
             fiber.state = State::runs;
-            fiber.exchanges = 0;
+            fiber.exchanges = fiber.votes = 0;
             getcontext(&fiber.context);
             fiber.context.uc_stack.ss_sp = fiber.stack.get();
             fiber.context.uc_stack.ss_size = stack_bytes;
@@ -132,6 +135,14 @@ class Block {
     }
     size_t lane() const { return current_ % warp_threads; }
 
+    // Whether a thread of the block votes for it; votes stay as values do above.
+    bool any(bool vote) {
+        std::vector<char>& votes = votes_[fibers_[current_].votes++ % 2];
+        votes[current_] = vote;
+        barrier();
+        return std::find(votes.begin(), votes.end(), true) != votes.end();
+    }
+
     static constexpr size_t warp_threads = 32;
 
   private:
@@ -141,7 +152,7 @@ class Block {
         ucontext_t context;
         std::unique_ptr<char[]> stack;
         State state;
-        size_t exchanges;
+        size_t exchanges, votes;
     };
 
     static void enter() {
@@ -191,6 +202,7 @@ class Block {
     const std::function<void()>* kernel_ = nullptr;
     std::vector<Fiber> fibers_;
     std::vector<uint64_t> exchanged_[2];
+    std::vector<char> votes_[2];
     ucontext_t scheduler_;
     const void* scheduler_bottom_ = nullptr;
     size_t scheduler_bytes_ = 0;
@@ -206,6 +218,28 @@ T from_lane(T value, size_t lane) {
     bits = Block::current().exchange(bits)[lane];
     std::memcpy(&value, &bits, sizeof value);
     return value;
+}
+
+// Where the errors of approximate functions lie, in units of the largest one allowed: anywhere in a
+// range, by a hash of the argument. A device has errors of its own, which no test may rest on.
+struct ErrorRange {
+    double low = -1.0, high = 1.0;
+};
+inline ErrorRange approximation_errors;
+
+inline float approximation(float argument, double exact, double largest_error) {
+    const auto [low, high] = approximation_errors;
+    uint32_t hash;
+    std::memcpy(&hash, &argument, sizeof hash);
+    hash = (hash ^ hash >> 15) * 0x2C1B3C6Du;
+    hash = (hash ^ hash >> 12) * 0x297A2D39u;
+    hash ^= hash >> 15;
+    const double error = largest_error * (low + (high - low) * (hash * 0x1p-32));
+    const auto result = static_cast<float>(exact + error);
+    // Rounded, it may be farther off than it is allowed to be.
+    const double largest = largest_error * std::fmax(std::fabs(low), std::fabs(high));
+    const bool too_far = std::fabs(static_cast<double>(result) - exact) > largest;
+    return too_far ? std::nextafter(result, static_cast<float>(exact)) : result;
 }
 
 inline void run(dim3 grid, dim3 block, const std::function<void()>& kernel) {
@@ -225,6 +259,7 @@ inline void run(dim3 grid, dim3 block, const std::function<void()>& kernel) {
 }  // namespace infall
 
 inline void __syncthreads() { infall::emulation::Block::current().barrier(); }
+inline int __syncthreads_or(int vote) { return infall::emulation::Block::current().any(vote != 0); }
 
 // Of full warps, whatever the mask.
 inline uint32_t __ballot_sync(uint32_t, bool vote) {
@@ -249,8 +284,9 @@ T __shfl_down_sync(uint32_t, T value, unsigned delta) {
 }
 
 inline int __popc(uint32_t x) { return __builtin_popcount(x); }
-inline unsigned long long atomicAdd(unsigned long long* p, unsigned long long value) {
-    const unsigned long long before = *p;
+template <class T>
+T atomicAdd(T* p, T value) {
+    const T before = *p;
     *p += value;
     return before;
 }

@@ -52,7 +52,21 @@ def multiply_in_order(
 def gaussian_rows(
     layer: _Layer, indices: int, count: int, out: int, device: int, stream: int
 ) -> None: ...
-def select_stream(layer: _Layer, task: _Selection, w: int, device: int, stream: int) -> None: ...
+
+# `screened` is None for what is faster.
+def select_stream(
+    layer: _Layer, task: _Selection, w: int, screened: bool | None, device: int, stream: int
+) -> None: ...
+def screen_estimates(
+    layer: _Layer,
+    first_row: int,
+    count: int,
+    w: int,
+    estimates: int,
+    margin: int,
+    device: int,
+    stream: int,
+) -> None: ...
 def select_rotated(
     layer: _Layer, task: _Selection, factors: int, span: int, device: int, stream: int
 ) -> None: ...

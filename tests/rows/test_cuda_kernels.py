@@ -52,7 +52,7 @@ def run_selection(
     task = (*settings, *thresholds, *results)
     if sampler == "stream":
         padded = padded_float32(directions)
-        cuda.select_stream((seed, layer, dim), task, pointer(padded), 0, 0)
+        cuda.select_stream((seed, layer, dim), task, pointer(padded), None, 0, 0)
     else:
         factors = np.ones((1, 1)) if batch == 1 else _core.householder(directions)[2]
         cuda.select_rotated((seed, layer, dim), task, pointer(factors), len(factors), 0, 0)
@@ -524,7 +524,7 @@ def test_more_than_a_grid_holds():
     assert_array_equal(out[:, 0], np.bitwise_count(a[:, 0] ^ a[0, 0]))
     task = (0, 5, 1, 65536, True, True, 0.0, 0.0, pointer(np.empty(1)), 0, 0)
     with pytest.raises(ValueError, match="w has 65536 rows; on a device at most 65535"):
-        cuda.select_stream((0, 0, 1), task, 0, 0, 0)
+        cuda.select_stream((0, 0, 1), task, 0, None, 0, 0)
 
 
 def test_device_count_answers():

@@ -1,6 +1,7 @@
 """The machine code nvcc makes of the CUDA kernels: nothing contracted, nothing approximate.
 
-But for the estimate that a square root begins with: see test_square_root.py.
+But for the estimate that a square root begins with (test_square_root.py), and for what estimates of
+projections are made of, whose errors a margin covers (docs/screening.md).
 """
 
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 SOURCES = sorted((Path(__file__).parents[2] / "csrc").glob("*/*.cu"))
+ESTIMATING = r"\.entry \w*screen_(?:stream|estimates)_kernel.*?\n}"
 
 pytestmark = pytest.mark.nvcc
 
@@ -35,8 +37,13 @@ def test_every_operation_states_its_rounding(ptx):
     # Without .rn, the assembler may fuse a product and a sum.
     for name, text in ptx.items():
         assert not re.findall(r"\b(?:mul|add|sub|div|sqrt|fma)\.(?:ftz\.)?f(?:32|64)\b", text), name
-        rest = re.sub(r"\brsqrt\.approx\.ftz\.f32\b", "", text)
+        rest = re.sub(ESTIMATING, without_approximations, text, flags=re.DOTALL)
+        rest = re.sub(r"\brsqrt\.approx\.ftz\.f32\b", "", rest)
         assert not re.findall(r"\bmad\.(?:\w+\.)*f(?:32|64)\b|\.approx|\.ftz|\.full\b", rest), name
+
+
+def without_approximations(kernel):
+    return re.sub(r"\b(?:lg2|sqrt|cos)\.approx\.ftz\.f32\b", "", kernel[0])
 
 
 def bodies(text, kernel):
@@ -54,6 +61,15 @@ def test_fused_operations_are_those_written(ptx):
     (body,) = bodies(ptx["stream"], "select_stream_kernelILi1E")
     assert body.count("fma.rn.f32") == 2 * (2 * 23 + 4)
     assert body.count("rsqrt.approx.ftz.f32") == 2 * 2
+
+
+def test_a_pair_of_an_estimate_takes_three_approximations(ptx):
+    # Two pairs per block of columns, of two rows at a time.
+    kernels = re.findall(ESTIMATING, ptx["stream"], re.DOTALL)
+    assert len(kernels) == 2
+    for body in kernels:
+        for function in ("lg2", "sqrt", "cos"):
+            assert len(re.findall(rf"\b{function}\.approx\.ftz\.f32\b", body)) == 2 * 2
 
 
 def test_no_kernel_of_rows_divides(ptx):

@@ -77,7 +77,7 @@ def select(
         )
     if sampler == "stream":
         padded = _padded(device, directions)
-        kernels.select_stream(layer, selection, device.pointer(padded), *device.queue)
+        kernels.select_stream(layer, selection, device.pointer(padded), None, *device.queue)
     else:
         reflections = device.empty((span, dim), "float64")
         scale = device.empty((span,), "float64")
