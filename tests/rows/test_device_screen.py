@@ -19,8 +19,6 @@ from infall import _core
 cuda = pytest.importorskip(
     "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
 )
-pytestmark = pytest.mark.sanitize
-
 ANY, MOST, LEAST = (-1.0, 1.0), (1.0, 1.0), (-1.0, -1.0)
 TILE_ROWS, RESIDENT_BLOCKS = 512, 2112
 
@@ -121,6 +119,7 @@ def test_errors_beyond_what_is_allowed_lose_rows(errors_beyond_what_is_allowed, 
         assert_no_row_is_lost(w, 15, **task)
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize(
     "rows",
     [
@@ -147,6 +146,7 @@ def test_rows_that_wait_share_their_upper_word():
     assert_no_row_is_lost(direction("equal", 1), 1, rows=rows, num_rows=50000)
 
 
+@pytest.mark.sanitize
 @pytest.mark.parametrize("threshold", [-math.inf, -1.0, 0.0, 0.3, 1.0])
 @pytest.mark.parametrize("absolute", [True, False], ids=["absolute", "signed"])
 def test_any_share_of_the_rows_may_pass(threshold, absolute):
@@ -158,6 +158,7 @@ def test_any_share_of_the_rows_may_pass(threshold, absolute):
         assert_same_bits(select(w, dim, True, thresholds=(threshold, -math.inf), **task), expected)
 
 
+@pytest.mark.sanitize
 def test_the_second_pass(errors):
     # Right thresholds; a first one that lets nothing pass; a first one that lets too much pass.
     w, task = direction("dense", 6), {"rows": (2**33 - 1, 2**33 + 9000), "num_rows": 10}
@@ -166,6 +167,7 @@ def test_the_second_pass(errors):
         assert_same_bits(select(w, 6, True, thresholds=thresholds, **task), expected)
 
 
+@pytest.mark.sanitize
 @settings(deadline=None, max_examples=30, derandomize=True)
 @given(
     st.lists(
