@@ -53,8 +53,8 @@ __device__ void for_each_tile(int64_t blocks, uint32_t row_high, int64_t& loaded
     }
 }
 
-__device__ PhiloxColumn column_of(const GaussianLayer& layer, uint32_t row_high, int64_t block,
-                                  const PhiloxRoundKeys& keys) {
+inline __device__ PhiloxColumn column_of(const GaussianLayer& layer, uint32_t row_high,
+                                         int64_t block, const PhiloxRoundKeys& keys) {
     return PhiloxColumn(row_high | layer.matrix.position_bits,
                         layer.matrix.first_block + static_cast<uint32_t>(block), keys);
 }

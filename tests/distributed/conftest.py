@@ -9,7 +9,7 @@ import pytest
 SPAWN = multiprocessing.get_context("spawn")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def pools():
     """Executors by name, made when they are asked for."""
     loky = pytest.importorskip("loky")
