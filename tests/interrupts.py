@@ -19,7 +19,7 @@ def seconds_after_interrupt(call, *, after=0.3):
     """Interrupt a call `after` so many seconds: seconds until its KeyboardInterrupt came."""
     # The signal comes from another process: a thread of this one could wait for the GIL.
     program = (
-        "import os, signal, sys, time; time.sleep(float(sys.argv[2]));"
+        "import os, signal, sys, time; print(flush=True); time.sleep(float(sys.argv[2]));"
         "print(time.time(), flush=True); os.kill(int(sys.argv[1]), signal.SIGINT)"
     )
     # Where SIGINT is ignored, as in background jobs, Python has no handler of its own.
@@ -34,6 +34,7 @@ def seconds_after_interrupt(call, *, after=0.3):
             stdout=subprocess.PIPE,
             text=True,
         ) as sender:
+            sender.stdout.readline()  # it may take longer to start than the call to end
             with pytest.raises(KeyboardInterrupt):
                 call()
             return time.time() - float(sender.stdout.read())
