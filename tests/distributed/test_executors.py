@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import distributed_work as work
-from infall.distributed.executors import ExecutorLost, PartsLost, results_of
+from infall.distributed.executors import ExecutorLost, PartsLost, check_executor, results_of
 
 SPAWN = multiprocessing.get_context("spawn")
 POOLS = ["none", "threads", "processes", "loky", "dask"]
@@ -137,10 +137,17 @@ def test_a_part_that_takes_its_workers_is_named_when_all_others_are_done(cluster
 
 
 def test_other_executors_are_refused():
-    with pytest.raises(
-        TypeError, match=r"executor is a builtins\.int; expected None, a concurrent"
-    ):
-        next(results_of(3, work.failing_part, 3, range(9), lambda _: (), name="x"))
+    with pytest.raises(TypeError, match=r"executor is a builtins\.int; expected None, a conc"):
+        check_executor(3)
+
+
+@pytest.mark.parametrize("pool", ["processes", "loky", "dask"])
+def test_what_cannot_be_sent_is_told(pool, pools):
+    results = results_of(
+        pools(pool), work.part_after, threading.Lock(), range(3), lambda _: (), name="x"
+    )
+    with pytest.raises(TypeError, match="the arguments cannot be sent to the workers"):
+        next(results)
 
 
 def test_the_loss_says_what_is_done_and_where():

@@ -114,6 +114,19 @@ def test_a_call_goes_on_where_one_was_stopped(end, tmp_path):
     assert done == list(range(end + 1, 7))
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_sources_that_differ_far_inside_are_told_apart(nested, tmp_path):
+    shards = [(np.zeros((3000, 2)), np.zeros(3000, dtype=int)) for _ in range(2)]
+    others = [(features.copy(), labels) for features, labels in shards]
+    others[1][0][1500, 1] = 1.0
+    how = {"executor": None, "checkpoint": tmp_path / "m.npz"}
+    given = [[[pair] for pair in pairs] if nested else pairs for pairs in (shards, others)]
+    class_moments(given[0], 2, 2, **how)
+    with pytest.raises(ValueError, match="the checkpoint of another sources"):
+        class_moments(given[1], 2, 2, **how)
+    assert class_moments(given[0], 2, 2, **how).num_samples == 6000
+
+
 def test_an_interrupt_between_a_merge_and_its_count(tmp_path, monkeypatch):
     """Whatever comes right after a merge, no source is merged twice."""
     merge = ClassMoments.merge

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import infall
-from infall.distributed import merge_parts, select_part
+from infall.distributed import checkpoints, merge_parts, select_part
 from selection_cases import vector
 
 
@@ -106,6 +106,24 @@ def test_a_part_twice_and_a_damaged_part(tmp_path):
     ):
         with pytest.raises(ValueError, match=r"1\.npz is not a saved infall\.SelectionPart"):
             call()
+
+
+def test_a_part_that_looked_only_at_the_best_is_not_taken_for_whole(tmp_path):
+    # As if its threshold had been another: rows between that and the last one wanted are missing.
+    whole = infall.select_rows(vector(6), 50_000, order="score")
+    paths = write(tmp_path, vector(6), 50_000, 2, order="score")
+    assert merge_parts(paths) == whole
+    settings_, arrays = checkpoints.read(paths[0], "infall.SelectionPart")
+    scores = np.abs(arrays["unit_projections_0"])
+    least = np.abs(whole.unit_projections[-2:]).mean()
+    kept = scores >= least
+    arrays |= {name: arrays[name][kept] for name in ("indices_0", "unit_projections_0")}
+    arrays["least"] = np.array(least)
+    file = checkpoints.Checkpoint(paths[0], "infall.SelectionPart", settings_, 0.0)
+    names = {"indices_0", "unit_projections_0", "least", "done", "vectors"}
+    file.save(lambda: {name: arrays[name] for name in names}, now=True)
+    with pytest.raises(ValueError, match="fewer than 6 rows reach the threshold of the parts"):
+        merge_parts(paths)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import infall
 from infall._arrays import files
 from infall.distributed import ExecutorLost, select_rows
 from infall.distributed.checkpoints import Checkpoint
+from infall.distributed.executors import _run
 from infall.distributed.selection import Parts, best_of_parts, part_of_selection
 from infall.rows._task import SelectionTask
 from infall.rows.settings import LayerSettings
@@ -99,13 +100,22 @@ def test_a_threshold_that_too_few_rows_reach_is_given_up():
 
 
 def test_parts_send_little():
-    num_rows, parts = 784, 4096
-    many = parts_of(vector(784), parts * 2**14, num_rows, 2**14)
-    sent = [
-        len(pickle.dumps(part_of_selection(many, number, many.threshold))) for number in range(8)
-    ]
-    # As many rows as reach the threshold: 784 and six deviations more, 16 bytes each, and a frame.
-    assert sum(sent) / 8 * parts < 2**20
+    # 4096 parts for k = 784: what is asked, and what is answered.
+    num_rows, parts, some = 784, 4096, 16
+    many = parts_of(vector(784), parts * 2**12, num_rows, 2**12)
+    sent = 0
+    for number in range(some):
+        asked = _run, "0" * 16, None, part_of_selection, number, many.threshold
+        answered = part_of_selection(many, number, many.threshold)
+        sent += len(pickle.dumps(asked)) + len(pickle.dumps(answered))
+    assert sent / some * parts < 2**20
+
+
+def test_a_call_that_is_refused_leaves_no_checkpoint(tmp_path):
+    path = tmp_path / "run.npz"
+    with pytest.raises(TypeError, match="executor"):
+        select_rows(vector(9), 60_000, executor="threads", checkpoint=path)
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("end", [1, 5, 24])

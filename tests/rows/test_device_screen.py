@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from infall import _core
+from screen_cases import direction, padded
 
 cuda = pytest.importorskip(
     "infall._cuda_emulated", reason="built with -DINFALL_EMULATE_CUDA=ON only (make test)"
@@ -38,29 +39,7 @@ def errors_beyond_what_is_allowed():
     cuda.set_approximation_errors(*ANY)
 
 
-def padded(w):
-    """Return w (k,) as the kernels take it: float32 (1, k rounded up to fours)."""
-    out = np.zeros((1, -(-len(w) // 4) * 4), np.float32)
-    out[0, : len(w)] = w
-    return out
-
-
-DIRECTIONS = {
-    "dense": lambda rng, dim: rng.standard_normal(dim),
-    "sparse": lambda rng, dim: rng.standard_normal(dim) * (rng.random(dim) < 0.1),
-    "single": lambda rng, dim: -1.0 * (np.arange(dim) == dim // 3),
-    "equal": lambda rng, dim: np.ones(dim),
-    "subnormal": lambda rng, dim: np.where(
-        np.arange(dim) % 7, 1e-38 * rng.standard_normal(dim), 1.0
-    ),
-}
-
-
-def direction(kind, dim, seed=0):
-    w = DIRECTIONS[kind](np.random.default_rng([seed, dim]), dim)
-    if not w.any():
-        w[0] = 1.0
-    return padded(w / np.linalg.norm(w))
+KINDS = ["dense", "sparse", "single", "equal", "subnormal"]
 
 
 def select(w, dim, screened, *, rows, num_rows, thresholds, absolute=True, seed=3, layer=1):
@@ -102,7 +81,7 @@ def assert_no_row_is_lost(w, dim, *, screened=True, **task):
 
 
 @pytest.mark.parametrize("absolute", [True, False], ids=["absolute", "signed"])
-@pytest.mark.parametrize("kind", DIRECTIONS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dim", [1, 2, 15, 257])
 def test_estimates_rule_out_no_row(errors, kind, dim, absolute):
     w, rows = direction(kind, dim), (1001, 1001 + max(600, 2**13 // dim))
@@ -238,7 +217,7 @@ def test_only_one_direction_is_screened():
 # The margin ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", DIRECTIONS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dim", [1, 15, 784])
 def test_estimates_keep_to_the_margin(errors, kind, dim):
     w = direction(kind, dim)

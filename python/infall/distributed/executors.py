@@ -13,7 +13,7 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from infall._arrays.checks import kind_of
 from infall._arrays.threads import available_processors
@@ -64,6 +64,24 @@ class PartsLost(Exception):  # noqa: N818
         self.parts, self.reason = parts, reason
 
 
+def check_executor(executor: Executor) -> None:
+    """Raise TypeError for what is no executor, before anything is done on it."""
+    if executor is None or isinstance(executor, concurrent.futures.Executor):
+        return
+    if not _is_client(executor):
+        raise TypeError(
+            f"executor is a {kind_of(executor)}; expected None, a concurrent.futures.Executor or a "
+            "distributed.Client"
+        )
+    if executor.asynchronous:
+        raise TypeError("executor is an asynchronous Client; expected a synchronous one")
+
+
+def _is_client(executor: Executor) -> bool:
+    distributed = sys.modules.get("distributed")
+    return distributed is not None and isinstance(executor, distributed.Client)
+
+
 def results_of(
     executor: Executor,
     function: Callable[..., Any],
@@ -83,7 +101,7 @@ def results_of(
 
     Raises PartsLost when the executor is gone, and when parts have taken down their workers though
     nothing else was under way: all others are done by then, `in_order` those before the first. What
-    `function` raises is raised; TypeError for another executor.
+    `function` raises is raised; TypeError if `shared` cannot be sent to the workers.
     """
     if executor is None:
         for part in parts:
@@ -220,17 +238,21 @@ class _Pool(Protocol):
 
 
 def _pool_of(executor: Executor, shared: object, name: str) -> _Pool:
-    distributed = sys.modules.get("distributed")
-    if distributed is not None and isinstance(executor, distributed.Client):
+    if _is_client(executor):
         return _Cluster(executor, shared, name)
     if isinstance(executor, concurrent.futures.ThreadPoolExecutor):
         return _Threads(executor, shared)
-    if isinstance(executor, concurrent.futures.Executor):
-        return _Processes(executor, shared)
-    raise TypeError(
-        f"executor is a {kind_of(executor)}; expected None, a concurrent.futures.Executor or a "
-        "distributed.Client"
-    )
+    return _Processes(executor, shared)
+
+
+def _pickled(shared: object, module: str) -> bytes:
+    dumps: Any = importlib.import_module(module).dumps
+    try:
+        return cast(bytes, dumps(shared))
+    except Exception as error:
+        raise TypeError(
+            f"the arguments cannot be sent to the workers of this executor: {error}"
+        ) from error
 
 
 class _Threads:
@@ -279,8 +301,8 @@ class _Processes(_Threads):
         super().__init__(executor, shared)
         # loky takes functions of the main module and lambdas, as cloudpickle writes them.
         by_value = type(executor).__module__.partition(".")[0] == "loky"
-        dumps: Any = importlib.import_module("cloudpickle").dumps if by_value else pickle.dumps
-        self._key, self._pickled = secrets.token_hex(8), dumps(shared)
+        self._key = secrets.token_hex(8)
+        self._pickled = _pickled(shared, "cloudpickle" if by_value else "pickle")
 
     def submit(self, function: Callable[..., Any], part: int, arguments: tuple[Any, ...]) -> Any:
         return self._executor.submit(_run, self._key, None, function, part, *arguments)
@@ -296,7 +318,7 @@ class _Cluster:
 
     def __init__(self, client: Any, shared: object, name: str) -> None:
         self._client, self._name, self._key = client, name, secrets.token_hex(8)
-        self._pickled = importlib.import_module("cloudpickle").dumps(shared)
+        self._pickled = _pickled(shared, "cloudpickle")
         self._workers, self._counted = 0, -math.inf
         self._seen = False
         self._idle_since: float | None = None

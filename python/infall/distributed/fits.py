@@ -16,7 +16,13 @@ from infall._arrays.files import MAPPING_VERSION
 from infall._arrays.locate import place_of
 from infall._arrays.threads import thread_count
 from infall.distributed.checkpoints import digest_of
-from infall.distributed.executors import Executor, ExecutorLost, PartsLost, results_of
+from infall.distributed.executors import (
+    Executor,
+    ExecutorLost,
+    PartsLost,
+    check_executor,
+    results_of,
+)
 from infall.maxlikelihood.network import MaxLikelihood
 from infall.rows.settings import Sampler
 
@@ -88,6 +94,7 @@ def fit_many(
     1 (2, 4, 4)
     2 (2, 4, 4)
     """
+    check_executor(executor)
     specs = [_checked(spec, number) for number, spec in enumerate(specs)]
     threads = 1 if executor is not None and num_threads is None else thread_count(num_threads)
     watch_of(progress, len(specs), "fits")

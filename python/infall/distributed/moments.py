@@ -15,7 +15,13 @@ from infall._arrays.checks import positive_number
 from infall._arrays.threads import thread_count
 from infall.classes.moments import ClassMoments
 from infall.distributed.checkpoints import Checkpoint, digest_of
-from infall.distributed.executors import Executor, ExecutorLost, PartsLost, results_of
+from infall.distributed.executors import (
+    Executor,
+    ExecutorLost,
+    PartsLost,
+    check_executor,
+    results_of,
+)
 
 _KIND = "infall.MomentsCheckpoint"
 
@@ -84,8 +90,8 @@ def class_moments(
     Dask with the workers, else in the memory of the caller. What `load` raises, and ValueError for
     a sample, names the source.
 
-    A checkpoint is refused for other sources, which are compared by their `repr`, or an array among
-    them by its numbers.
+    A checkpoint is refused for other sources. They are compared by their `repr`, arrays and what
+    lists and tuples hold of them by their numbers.
 
     Examples
     --------
@@ -95,6 +101,7 @@ def class_moments(
     >>> infall.distributed.class_moments(shards, 2, 3, executor=None)
     ClassMoments(2, 3: 5 samples of 2 classes)
     """
+    check_executor(executor)
     sources = list(sources)
     threads = 1 if executor is not None and num_threads is None else thread_count(num_threads)
     positive_number(checkpoint_seconds, "checkpoint_seconds")
@@ -187,12 +194,17 @@ def _described(sources: list[Any]) -> str:
     """Return what tells these sources from others."""
     digest = hashlib.sha256()
     for source in sources:
-        parts = source if isinstance(source, tuple) else (source,)
-        for part in parts:
-            array = isinstance(part, np.ndarray)
-            digest.update((digest_of(part) if array else repr(part)).encode() + b"\0")
-        digest.update(b"\0")
+        digest.update(_text_of(source).encode())
     return f"{len(sources)} sources {digest.hexdigest()}"
+
+
+def _text_of(source: Any) -> str:
+    # Long arrays look alike in a repr.
+    if isinstance(source, np.ndarray):
+        return repr(source.tolist()) if source.dtype.hasobject else digest_of(source)
+    if isinstance(source, (list, tuple)):
+        return f"({','.join(map(_text_of, source))})"
+    return repr(source)
 
 
 class _Merged:

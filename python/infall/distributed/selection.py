@@ -15,7 +15,13 @@ from infall._arrays.host import Host
 from infall._arrays.locate import place_of
 from infall._arrays.threads import thread_count
 from infall.distributed.checkpoints import Checkpoint, digest_of
-from infall.distributed.executors import Executor, ExecutorLost, PartsLost, results_of
+from infall.distributed.executors import (
+    Executor,
+    ExecutorLost,
+    PartsLost,
+    check_executor,
+    results_of,
+)
 from infall.rows import _host
 from infall.rows._task import SelectionTask, best_positions, expected_to_pass, threshold
 from infall.rows.selection import RowSelection, selection_of
@@ -112,6 +118,7 @@ def select_rows(
     >>> selection == infall.select_rows(w, 2**16)
     True
     """
+    check_executor(executor)
     job = SelectionJob.of(
         w, width, num_rows, seed, layer, sampler, score, order, row_range, part_rows=part_rows
     )
